@@ -91,8 +91,8 @@ class Column:
 class Leaf:
     """A relation that holds rows itself: an ordinary table, a partition, or a foreign one (`kind` "f").
 
-    `rows_estimate` is None where the server counted nothing yet (an empty file is told from that only where sizes are asked for); `bytes` (with indexes and TOAST) None where sizes were not asked for.
-    `hides_rows`: a row security policy applies to the session's role.
+    `rows_estimate` is None where the server has counted nothing yet (that a file is empty is known only where sizes are asked for);
+    `bytes` (with indexes and TOAST) None where sizes are not asked for. `hides_rows`: a row security policy applies to the role.
     """
 
     name: RelationName
