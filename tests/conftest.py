@@ -1,0 +1,117 @@
+"""Fixtures for all tests: servers, databases of the five systems, and runs of the collection through Ansible."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+if str(CHECKOUT) not in sys.path:
+    sys.path.insert(0, str(CHECKOUT))
+
+from tests.ground import runner as ground_runner  # noqa: E402  (after the path is known)
+
+sys.path.insert(0, str(ground_runner.collections_path()))
+
+from tests.ground import servers  # noqa: E402
+from tests.ground.cluster import Cluster  # noqa: E402
+from tests.ground.databases import Database  # noqa: E402
+from tests.ground.errors import ProgramMissing  # noqa: E402
+from tests.ground.runner import DRIVERS, AnsibleRunner, PlaybookResult  # noqa: E402
+
+if TYPE_CHECKING:
+    from tests.ground.templates import SystemDatabase, SystemDatabases
+
+_numbers = itertools.count()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the choice of the server's major version."""
+    text = "major version of the PostgreSQL server, 12 to 18; PGOPS_TEST_MAJOR does the same (default: the newest installed)"
+    parser.addoption("--pg-major", type=int, default=int(os.environ.get("PGOPS_TEST_MAJOR") or 0) or None, help=text)
+
+
+@pytest.fixture(scope="session")
+def installation(request: pytest.FixtureRequest) -> servers.Installation:
+    """The PostgreSQL that the tests run on."""
+    return servers.find(request.config.getoption("--pg-major"))
+
+
+@pytest.fixture(scope="session")
+def cluster(installation: servers.Installation) -> Iterator[Cluster]:
+    """A running server, one per test process; it takes a second to start."""
+    with Cluster(installation) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def standby(cluster: Cluster) -> Cluster:
+    """A streaming standby of `cluster`; it goes when `cluster` goes."""
+    try:
+        return cluster.standby()
+    except ProgramMissing as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[Database]:
+    """An empty database, dropped after the test."""
+    with Database.create(cluster, f"test_{next(_numbers)}") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def system_databases(cluster: Cluster) -> SystemDatabases:
+    """Templates of filled systems, made when first asked for."""
+    from tests.ground.templates import SystemDatabases
+
+    return SystemDatabases(cluster)
+
+
+@pytest.fixture
+def system_database(system_databases: SystemDatabases) -> Iterator[Callable[..., SystemDatabase]]:
+    """A function `(name or description, rows=2000)` that returns a filled database of that system; dropped after the test."""
+    made: list[SystemDatabase] = []
+
+    def make(system: str | dict[str, Any], rows: int = 2000) -> SystemDatabase:
+        made.append(system_databases.copy(system, f"test_{next(_numbers)}", rows))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.drop()
+
+
+@pytest.fixture(scope="session")
+def ansible_runner(tmp_path_factory: pytest.TempPathFactory) -> AnsibleRunner:
+    """Ansible with every installed driver in sight."""
+    return AnsibleRunner(tmp_path_factory.mktemp("ansible"))
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    """The one driver that modules can import; a test that uses it runs once with each."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def run_module(ansible_runner: AnsibleRunner, driver: str) -> Callable[..., dict[str, Any]]:
+    """A function `(name, arguments, connection=…, check=…, diff=…, env=…)` that runs a module and returns its JSON, with each driver."""
+
+    def run(name: str, arguments: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+        return ansible_runner.module(name, arguments, **{"driver": driver, **options})
+
+    return run
+
+
+@pytest.fixture
+def run_playbook(ansible_runner: AnsibleRunner) -> Callable[..., PlaybookResult]:
+    """A function `(name, hosts, check=…, diff=…, extra_vars=…, driver=…, env=…)` that runs a playbook of the collection."""
+    return ansible_runner.playbook

@@ -1,0 +1,19 @@
+"""Why the ground could not be laid; the tests turn these into a skip or an error with the same words."""
+
+from __future__ import annotations
+
+
+class GroundError(Exception):
+    """A server, a system or a run of Ansible could not be set up."""
+
+
+class NoServer(GroundError):
+    """No installation of PostgreSQL fits, or it could not be fetched."""
+
+
+class ProgramMissing(GroundError):
+    """A client program, such as pg_basebackup, is in none of the installations."""
+
+
+class StartFailed(GroundError):
+    """The server did not come up; the message carries the end of its log."""

@@ -1,0 +1,78 @@
+"""Folders of throwaway servers: where the server's account reaches them, and swept up when their owner was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+from .account import server_account
+
+PREFIX = "pgops-ground."
+# Room for "/.s.PGSQL.65535.lock" in the 107 bytes that a socket's address may have.
+LONGEST_SOCKET_FOLDER = 80
+# A folder younger than this may be about to be locked by its owner.
+FRESH_SECONDS = 60.0
+
+_owned: dict[Path, IO[str]] = {}
+
+
+def claim(folder: Path | None, *, detached: bool = False) -> Path:
+    """Return an empty or existing folder for a server: `folder` where its account can reach it, else a temporary one."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if server_account().can_read(folder) and server_account().can_read(folder.parent):
+            folder.chmod(0o700)
+            server_account().own(folder)
+            return folder
+    _sweep()
+    made = Path(tempfile.mkdtemp(prefix=PREFIX))
+    if not detached:
+        _owned[made] = _hold(made)
+    server_account().own(made)
+    return made
+
+
+def socket_folder(folder: Path) -> Path:
+    """Return a folder for the server's socket with a path short enough."""
+    if len(str(folder)) <= LONGEST_SOCKET_FOLDER:
+        return folder
+    made = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
+    _owned[made] = _hold(made)
+    server_account().own(made)
+    return made
+
+
+def release(*places: Path) -> None:
+    """Remove folders and give up the claim on them."""
+    for place in set(places):
+        shutil.rmtree(place, ignore_errors=True)
+        held = _owned.pop(place, None)
+        if held is not None:
+            held.close()
+
+
+def _hold(folder: Path) -> IO[str]:
+    file = open(folder / "owner.lock", "w", encoding="ascii")  # noqa: SIM115  (held open as long as the folder is in use)
+    os.set_inheritable(file.fileno(), False)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def _sweep() -> None:
+    """Remove folders of this user whose owner is gone: it was killed and could not."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        lock = folder / "owner.lock"
+        try:
+            if time.time() - lock.stat().st_mtime < FRESH_SECONDS:
+                continue
+            with lock.open("r+", encoding="ascii") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            # Somebody else's, in use, or not yet locked: left alone.
+            continue
