@@ -67,7 +67,8 @@ SELECT w.schema_name, w.relation_name, w.schema_oid IS NOT NULL AS schema_exists
     (SELECT jsonb_agg(down.oid) FROM down WHERE down.root = w.oid AND down.oid <> w.oid) AS descendants,
     (SELECT jsonb_agg(jsonb_build_object(
                 'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'base', b.typname, 'category', b.typcategory,
-                'nullable', NOT a.attnotnull) ORDER BY a.attnum)
+                'nullable', NOT a.attnotnull,
+                'readable', has_schema_privilege(w.schema_oid, 'USAGE') AND has_column_privilege(w.oid, a.attnum, 'SELECT')) ORDER BY a.attnum)
      FROM pg_attribute a
      JOIN pg_type b ON b.typtype <> 'd' AND b.oid IN (SELECT a.atttypid UNION SELECT d.base FROM domain d WHERE d.oid = a.atttypid)
      WHERE a.attrelid = w.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns
@@ -78,13 +79,17 @@ LEFT JOIN member self ON self.oid = w.oid
 
 @dataclass(frozen=True)
 class Column:
-    """A column: `type` as SQL writes it, `base` the type's own name below any domains, `category` pg_type.typcategory."""
+    """A column: `type` as SQL writes it, `base` the type's own name below any domains, `category` pg_type.typcategory.
+
+    `readable`: the role may SELECT it, by a grant on the table or on this column alone.
+    """
 
     name: str
     type: str
     base: str
     category: str
     nullable: bool
+    readable: bool
 
 
 @dataclass(frozen=True)
