@@ -1,0 +1,232 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The form of what protects the data: backups, recovery targets, access and migrations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults, join
+from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import Field, Group, Listing, Named
+from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import (
+    BOOLEAN,
+    COLUMN,
+    DURATION,
+    ROLE,
+    TABLE,
+    TEXT,
+    WEEKDAYS,
+    Choice,
+    Clock,
+    Text,
+    choice,
+    whole,
+)
+from ansible_collections.pgops.runbook.plugins.module_utils._system.tokens import TIME
+
+BACKUP_KINDS = ("full", "schemas", "tables", "data_only", "schema_only", "physical", "incremental", "wal", "snapshot")
+ENVIRONMENTS = ("development", "staging", "production")
+PRIVILEGES = ("select", "insert", "update", "delete", "truncate", "references", "trigger", "usage", "connect", "create", "temporary", "execute", "all")
+
+
+def _check_backup(policy: dict[str, Any], path: str, faults: Faults) -> None:
+    for kind in ("schemas", "tables"):
+        if policy["kind"] == kind and policy[kind] == []:
+            faults.add(join(path, kind), f"is missing: a backup of kind {kind} names them")
+
+
+BACKUP = Group(
+    "a backup",
+    {
+        "kind": Field(Choice(*BACKUP_KINDS), "what it holds; the backup's name where that is a kind", required=True),
+        "format": Field(Choice("custom", "plain", "directory", "tar"), "the format of a dump"),
+        "compress": Field(BOOLEAN, "whether it is compressed", default=True),
+        "schemas": Field(Listing(Text("a schema name"), "a schema name", named=""), "for kind schemas: which", default=[]),
+        "tables": Field(Listing(TABLE, "a table name", named=""), "for kind tables: which", default=[]),
+        "schedule": Field(Choice("hourly", "daily", "weekly", "monthly", "continuous", "on_demand"), "when it is taken", default="daily"),
+        "weekday": Field(choice(WEEKDAYS), "the day of a weekly one"),
+        "at": Field(Clock(), "the time of day"),
+        "every": Field(DURATION, "the time between two, where it is shorter than a day"),
+        "keep": Field(DURATION, "how long one is kept; the last verified one always is"),
+        "location": Field(Choice("local", "external"), "external: away from the database server", default="local"),
+        "verify": Field(BOOLEAN, "whether each is read back after it was taken", default=True),
+    },
+    check=_check_backup,
+)
+
+RECOVERY = Group(
+    "recovery targets",
+    {
+        "rto": Field(DURATION, "how long a recovery may take", required=True),
+        "rpo": Field(DURATION, "how much time's worth of data may be lost", required=True),
+        "drill": Field(Choice("weekly", "monthly"), "how often recovery is rehearsed"),
+    },
+)
+
+POLICY = Group(
+    "a policy",
+    {
+        "name": Field(TEXT, "its name", required=True),
+        "command": Field(Choice("all", "select", "insert", "update", "delete"), "which statements it is for", default="all"),
+        "roles": Field(Listing(ROLE, "a role name", named=""), "whom it is for; everyone where it is empty", default=[]),
+        "using": Field(TEXT, "the rows that may be seen, as SQL writes it"),
+        "with_check": Field(TEXT, "the rows that may be written, as SQL writes it"),
+    },
+)
+
+RLS = Group(
+    "a table under row-level security",
+    {
+        "table": Field(TABLE, "the table", required=True),
+        "force": Field(BOOLEAN, "whether its owner is bound too", default=False),
+        "policies": Field(Listing(POLICY, "a policy", named="name"), "its policies", default=[]),
+    },
+    short="table",
+)
+
+GRANT = Group(
+    "a grant",
+    {
+        "to": Field(Choice("database", "schemas", "tables", "sequences", "functions"), "what it is on", required=True),
+        "privileges": Field(Listing(Choice(*PRIVILEGES), "a privilege", named="", least=1), "which", required=True),
+        "objects": Field(Listing(TEXT, "a name", named=""), "names; all of that kind in the schemas where it is empty", default=[]),
+    },
+)
+
+APPLICATION_ROLE = Group(
+    "an application role",
+    {
+        "name": Field(ROLE, "its name", required=True),
+        "login": Field(BOOLEAN, "whether it may log in", default=True),
+        "environment": Field(Choice(*ENVIRONMENTS), "the only environment that has it"),
+        "grants": Field(Listing(GRANT, "a grant"), "what it may do", default=[]),
+    },
+)
+
+HBA = Group(
+    "a line of pg_hba.conf",
+    {
+        "type": Field(Choice("local", "host", "hostssl", "hostnossl"), "the kind of connection", required=True),
+        "database": Field(TEXT, "the database", default="all"),
+        "user": Field(TEXT, "the user", default="all"),
+        "address": Field(TEXT, "the network; none for local"),
+        "method": Field(Choice("peer", "scram-sha-256", "cert", "reject"), "how the user proves who it is", required=True),
+    },
+)
+
+AUDIT = Group(
+    "an audit trail",
+    {
+        "table": Field(TABLE, "the table that changes are written to", required=True),
+        "at": Field(TIME, "when a change was made"),
+        "tables": Field(Listing(TABLE, "a table name", named=""), "the tables whose changes are recorded", default=[]),
+    },
+)
+
+ENCRYPTED = Group(
+    "encrypted columns",
+    {
+        "table": Field(TABLE, "the table", required=True),
+        "columns": Field(Listing(COLUMN, "a column name", named="", least=1), "columns whose content must be encrypted by the application", required=True),
+    },
+)
+
+SECURITY = Group(
+    "security",
+    {
+        "rls": Field(Listing(RLS, "a table", named="table"), "tables under row-level security", default=[]),
+        "rls_required": Field(Listing(Text("a schema name"), "a schema name", named=""), "schemas of which every table must be under it", default=[]),
+        "application_roles": Field(Listing(APPLICATION_ROLE, "a role", named="name"), "roles of the application", default=[]),
+        "write_roles": Field(Listing(ROLE, "a role name", named=""), "roles whose writing stops in a lockdown", default=[]),
+        "hba": Field(Listing(HBA, "a line"), "lines of pg_hba.conf, in order", default=[]),
+        "tls_required": Field(BOOLEAN, "whether production connections must be encrypted", default=False),
+        "audit": Field(AUDIT, "the audit trail"),
+        "touched": Field(Listing(TABLE, "a table name", named=""), "tables whose updated_at a trigger keeps", default=[]),
+        "encrypted": Field(Listing(ENCRYPTED, "a table"), "columns that hold what must not be readable", default=[]),
+    },
+)
+
+VERSION = Group(
+    "a migration",
+    {
+        "version": Field(Text("a version"), "its version", required=True),
+        "title": Field(TEXT, "what it does"),
+    },
+    short="version",
+)
+
+MIGRATIONS = Group(
+    "migrations",
+    {
+        "tool": Field(Choice("flyway", "golang-migrate"), "what applies them", required=True),
+        "table": Field(TABLE, "its table of applied versions", required=True),
+        "folder": Field(TEXT, "where the files are in the application's repository"),
+        "versions": Field(Listing(VERSION, "a migration", named="version"), "the versions that must be applied", default=[]),
+    },
+)
+
+POOL = Group(
+    "a connection pool",
+    {
+        "most": Field(whole("a number of connections", 1), "the most connections that the application opens"),
+        "least": Field(whole("a number of connections"), "the fewest that it keeps open"),
+        "most_idle": Field(whole("a number of connections"), "the most that it keeps idle"),
+        "lifetime": Field(DURATION, "the age at which it replaces one"),
+        "idle_time": Field(DURATION, "the idle time after which it closes one"),
+        "acquire_timeout": Field(DURATION, "how long it waits for a free one"),
+        "connect_timeout": Field(DURATION, "how long it waits for a new one"),
+        "query_timeout": Field(DURATION, "how long it waits for a query"),
+        "retries": Field(whole("a number of attempts"), "how often it tries again"),
+        "retry_delay": Field(DURATION, "how long it waits before that"),
+    },
+)
+
+DATABASE = Group(
+    "a database",
+    {
+        "name": Field(TEXT, "its name", required=True),
+        "user": Field(ROLE, "the role that the application connects as"),
+        "port": Field(whole("a port", 1), "the port", default=5432),
+        "least_version": Field(whole("a major version", 1), "the oldest PostgreSQL that will do"),
+    },
+    short="name",
+)
+
+NOTIFY = Group(
+    "a notification",
+    {
+        "name": Field(TEXT, "who listens", required=True),
+        "channel": Field(TEXT, "the channel", required=True),
+        "payload": Field(TEXT, "the payload"),
+    },
+)
+
+
+class Backups(Named):
+    """Backups by their name; one whose name is a kind is of that kind."""
+
+    def __init__(self) -> None:
+        super().__init__(Text("a name"), BACKUP, "a mapping of backups")
+
+    def value_kind(self, name: str | None) -> Group:
+        if name not in BACKUP_KINDS:
+            return BACKUP
+        kind = BACKUP.fields["kind"]
+        return Group(BACKUP.noun, {**BACKUP.fields, "kind": Field(kind.kind, kind.doc, default=name)}, check=BACKUP.check)
+
+
+class Recoveries(Named):
+    """Recovery targets by environment; written without one they are those of production."""
+
+    def __init__(self) -> None:
+        super().__init__(Choice(*ENVIRONMENTS), RECOVERY, "a mapping of environments")
+
+    def read(self, value: Any, path: str, faults: Faults) -> dict[str, Any] | None:
+        if isinstance(value, dict) and any(key in RECOVERY.fields for key in value):
+            return {"production": RECOVERY.read(value, path, faults)}
+        return super().read(value, path, faults)
+
+
+BACKUPS = Backups()
+RECOVERIES = Recoveries()

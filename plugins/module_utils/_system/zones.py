@@ -1,0 +1,45 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names of time zones."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+try:
+    from zoneinfo import ZoneInfo, available_timezones
+except ImportError:  # Python 3.8
+    HAS_ZONEINFO = False
+else:
+    # An interpreter without a zone database knows no name at all and so cannot say which ones are wrong.
+    HAS_ZONEINFO = bool(available_timezones())
+
+_WRITTEN = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+)*")
+
+
+def zone_fault(name: str) -> str | None:
+    """Return what is wrong with a zone's name, or None.
+
+    Where the interpreter has a zone database the name must be in it; elsewhere it must only look like one, and
+    the server has the last word when the zone is used.
+    """
+    if not _WRITTEN.fullmatch(name):
+        return f"{name!r} is not a time zone: write a name such as UTC or Europe/Tallinn"
+    if HAS_ZONEINFO and not _known(name):
+        near = difflib.get_close_matches(name, _all(), n=1)
+        return f"{name!r} is not a known time zone" + (f"; did you mean {near[0]}?" if near else ": write a name such as UTC or Europe/Tallinn")
+    return None
+
+
+def _known(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True
+
+
+def _all() -> list[str]:
+    return sorted(available_timezones())
