@@ -25,7 +25,7 @@ CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "ca_cert": {"type": "str", "aliases": ["ssl_rootcert"]},
     "ssl_cert": {"type": "path"},
     "ssl_key": {"type": "path"},
-    "connect_params": {"type": "dict"},
+    "connect_params": {"type": "dict", "no_log": True},
     "session_role": {"type": "str"},
     "connect_timeout": {"type": "str"},
     "target_session_attrs": {"type": "str", "choices": ["", *TARGET_SESSION_ATTRIBUTES]},
@@ -43,11 +43,18 @@ def application_name(module: str, environment: Mapping[str, str] = os.environ) -
     return "/".join([COLLECTION, module, *([job] if job else [])])
 
 
-def secret_values(parameters: Mapping[str, Any]) -> set[str]:
-    """Return the secrets among a module's `parameters`, to be kept out of its results.
+def secret_values(parameters: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> set[str]:
+    """Return the secrets among a module's `parameters`, and libpq's password in `environment`."""
+    inside = parameters.get("connect_params") or {}
+    found = [parameters.get("login_password"), (environment or {}).get("PGPASSWORD"), *(inside.get(key) for key in SECRET_PARAMETERS)]
+    return {str(value) for value in found if value not in (None, "")}
 
-    Ansible knows by itself that `login_password` is one; it cannot know the keys inside `connect_params`.
+
+def keep_readable(hidden: set[str], parameters: Mapping[str, Any]) -> None:
+    """Take what is no secret out of the values that Ansible hides in a module's results (`module.no_log_values`).
+
+    `connect_params` may hold a password, so Ansible must not log it, and takes every value in it for a secret: without this
+    call a host name or a port number given there would be starred out wherever it stands in the result.
     """
     inside = parameters.get("connect_params") or {}
-    found = [parameters.get("login_password"), *(inside.get(key) for key in SECRET_PARAMETERS)]
-    return {str(value) for value in found if value not in (None, "")}
+    hidden.difference_update({str(value) for value in inside.values()} - secret_values(parameters))

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _connect_failure, _driver
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import SSL_MODES, TARGET_SESSION_ATTRIBUTES, secret_values
+from ansible_collections.pgops.runbook.plugins.module_utils._connect_failure import Place
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import parse_duration
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, DatabaseError, InvalidValue
-
-Parameters = "Sequence[Any] | Mapping[str, Any] | None"
 
 DEFAULT_CONNECT_TIMEOUT = "10"  # seconds; behind the option, the service file and PGCONNECT_TIMEOUT
 IDLE_IN_TRANSACTION_TIMEOUT = "15min"  # a run that hangs between two statements may not hold its locks for longer
 CLIENT_CHECK_INTERVAL = "2s"  # how soon a server notices that the process whose statement it runs is gone
 LONGEST_TIMEOUT = 2147483647  # milliseconds, the limit of the server's settings
+_CONNECTION_STRING = re.compile(r"://|\bpassword\s*=")
 
 # A session that cannot have these is still correct; without any of the others it is not.
 OPTIONAL_SETTINGS = frozenset({"application_name", "client_connection_check_interval", "idle_in_transaction_session_timeout", "jit"})
@@ -51,9 +53,10 @@ class ConnectionOptions:
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> ConnectionOptions:
         """Return the options among a module's `params`; None and "" are left out. Raises InvalidValue."""
-        given = {each.name: params[each.name] for each in fields(cls) if params.get(each.name) not in (None, "", {})}
-        inside = {str(key): str(value) for key, value in (given.get("connect_params") or {}).items() if value not in (None, "")}
-        options = cls(**{**{name: str(value) for name, value in given.items()}, "connect_params": inside})
+        given: dict[str, Any] = {each.name: str(params[each.name]) for each in fields(cls) if params.get(each.name) not in (None, "")}
+        inside = params.get("connect_params") or {}
+        given["connect_params"] = {str(key): str(value) for key, value in inside.items() if value not in (None, "")}
+        options = cls(**given)
         options.parameters()
         options.milliseconds()
         return options
@@ -63,7 +66,7 @@ class ConnectionOptions:
         host = self.login_host
         if self.login_unix_socket:
             if host not in (None, "localhost"):
-                raise InvalidValue(f"login_host is {host} and login_unix_socket is {self.login_unix_socket}: give one of them", object_name="login_host")
+                raise InvalidValue(f"login_host is {host}, login_unix_socket {self.login_unix_socket}: give one", object_name="login_host")
             host = self.login_unix_socket
         found = {
             "host": host,
@@ -72,18 +75,19 @@ class ConnectionOptions:
             "password": self.login_password,
             "dbname": self.login_db,
             "sslmode": _one_of("ssl_mode", self.ssl_mode, SSL_MODES),
-            "sslrootcert": self.ca_cert,
+            "sslrootcert": _expanded(self.ca_cert),
             "sslcert": self.ssl_cert,
             "sslkey": self.ssl_key,
             "connect_timeout": _seconds("connect_timeout", self.connect_timeout),
             "target_session_attrs": _one_of("target_session_attrs", self.target_session_attrs, TARGET_SESSION_ATTRIBUTES),
-            # Result texts are decoded as UTF-8 whatever the database's own encoding is.
-            "client_encoding": "utf8",
             **self.connect_params,
+            # Results are decoded as UTF-8 whatever the database's own encoding is.
+            "client_encoding": "utf8",
         }
-        if "://" in (found["dbname"] or ""):
-            # Not shown: it may hold a password.
-            raise InvalidValue("login_db holds a connection string: give the database's name, and the rest by the other login_* options", object_name="login_db")
+        for option, name in (("login_db", "dbname"), ("login_host", "host")):
+            if _CONNECTION_STRING.search(found[name] or ""):
+                # Not shown: it may hold a password.
+                raise InvalidValue(f"{option} holds a connection string: give its parts by login_* and connect_params", object_name=option)
         return {name: str(value) for name, value in found.items() if value is not None}
 
     def milliseconds(self) -> dict[str, int]:
@@ -92,7 +96,7 @@ class ConnectionOptions:
 
     def secrets(self) -> set[str]:
         """Return the values that may never be shown."""
-        return secret_values({"login_password": self.login_password, "connect_params": self.connect_params})
+        return secret_values({"login_password": self.login_password, "connect_params": self.connect_params}, os.environ)
 
 
 class Database:
@@ -196,7 +200,8 @@ class Database:
         except self._driver.Error as error:
             raise _connect_failure.database_error(error) from None
         except UnicodeDecodeError as error:
-            raise DatabaseError(f"a value is not valid text in UTF-8: {error.reason}", hint="The database's encoding is probably SQL_ASCII.") from None
+            hint = "The database's encoding is probably SQL_ASCII."
+            raise DatabaseError(f"a value is not valid text in UTF-8: {error.reason}", hint=hint) from None
 
     def _rendered(self, statement: Any, escaped: bool) -> str:
         """Return the text of `statement`, in which a `%` of an identifier is not a placeholder's."""
@@ -204,7 +209,7 @@ class Database:
             return statement
         if isinstance(statement, self.sql.Composed):
             return "".join(self._rendered(part, escaped) for part in statement)
-        text = statement.as_string(self._connection)
+        text: str = statement.as_string(self._connection)
         if escaped and not isinstance(statement, (self.sql.SQL, self.sql.Placeholder)):
             text = text.replace("%", "%%")
         return text
@@ -229,10 +234,11 @@ def connect(options: ConnectionOptions, *, application_name: str, read_only: boo
         try:
             connection = driver.open(parameters)
         except driver.Error as error:
-            raise _connect_failure.diagnose(error, parameters, options.secrets()) from None
+            again = _connect_failure.Opened(driver.open, driver.Error)
+            raise _connect_failure.diagnose(error, parameters, options.secrets(), again) from None
     database = Database(driver, connection)
     try:
-        _prepare(database, options, parameters, application_name, read_only, search_path)
+        _prepare(database, options, Place.of(parameters), application_name, read_only, search_path)
     except BaseException:
         database.close()
         raise
@@ -240,9 +246,8 @@ def connect(options: ConnectionOptions, *, application_name: str, read_only: boo
 
 
 def _prepare(
-    database: Database, options: ConnectionOptions, parameters: dict[str, str], application_name: str, read_only: bool, search_path: Sequence[str]
+    database: Database, options: ConnectionOptions, place: Place, application_name: str, read_only: bool, search_path: Sequence[str]
 ) -> None:
-    place = _connect_failure.Place.of(parameters)
     if options.session_role:
         try:
             database.execute("SELECT pg_catalog.set_config('role', %s, false)", (options.session_role,))
@@ -311,20 +316,20 @@ def _set(database: Database, settings: dict[str, str]) -> None:
     """Set everything in one round trip, or one by one where the server refuses any; an optional one may stay refused."""
     try:
         _set_all(database, settings)
-        return
-    except DatabaseError as error:
+    except DatabaseError:
         if database.closed:
             raise
-        refused = error
-    for name, text in settings.items():
-        try:
-            _set_all(database, {name: text})
-        except DatabaseError as error:
-            if name not in OPTIONAL_SETTINGS or database.closed:
-                raise
-            database.settings_refused[name] = error.message
-    if not database.settings_refused:
-        database.settings_refused[""] = refused.message
+        for name, text in settings.items():
+            _set_one(database, name, text)
+
+
+def _set_one(database: Database, name: str, text: str) -> None:
+    try:
+        _set_all(database, {name: text})
+    except DatabaseError as error:
+        if name not in OPTIONAL_SETTINGS or database.closed:
+            raise
+        database.settings_refused[name] = error.message
 
 
 def _set_all(database: Database, settings: dict[str, str]) -> None:
@@ -353,12 +358,17 @@ def _environment() -> Iterator[None]:
         os.environ.update(empty)
 
 
+def _expanded(path: str | None) -> str | None:
+    # `system` is a word of libpq, not a path.
+    return str(Path(path).expanduser()) if path else None
+
+
 def _ports(text: str | None) -> str | None:
     if text is None:
         return None
     ports = [part.strip() for part in text.split(",")]
     if not all(port.isdecimal() and 0 < int(port) < 65536 for port in ports):
-        raise InvalidValue(f"login_port: {text!r} is not a port (1 to 65535), nor ports of several hosts such as 5432,5433", object_name="login_port")
+        raise InvalidValue(f"login_port: {text!r} is no port (1 to 65535) and no list of ports such as 5432,5433", object_name="login_port")
     return ",".join(ports)
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
-from typing import Any, Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DriverMissing
 
@@ -16,18 +18,21 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Drive
 PSYCOPG_FLOOR = (3, 1)
 
 _BOOLEAN, _INTEGERS, _FLOATS, _NUMERIC, _JSON = 16, (20, 21, 23, 26), (700, 701), 1700, (114, 3802)
-# The array type of each built-in type whose arrays become lists; fixed numbers of the catalogue since long before PostgreSQL 12.
-_ARRAYS = {
-    1000: 16, 1001: 17, 1002: 18, 1003: 19, 1005: 21, 1007: 23, 1016: 20, 1028: 26, 1009: 25, 1014: 1042, 1015: 1043,
-    1021: 700, 1022: 701, 1231: 1700, 199: 114, 3807: 3802, 2951: 2950, 1115: 1114, 1182: 1082, 1183: 1083, 1185: 1184,
-    1187: 1186, 1270: 1266, 1041: 869, 651: 650, 1040: 829, 775: 774, 1561: 1560, 1563: 1562, 791: 790, 143: 142,
-    3905: 3904, 3907: 3906, 3909: 3908, 3911: 3910, 3913: 3912, 3927: 3926, 1263: 2275, 2210: 2205, 4097: 4096,
-    4090: 4089, 2211: 2206, 2287: 2249, 3221: 3220, 1034: 1033, 1008: 24, 1011: 28, 1012: 29, 1010: 27, 2949: 2970,
-}  # fmt: skip
+# Array types, which become lists: those whose elements are converted, then those whose elements stay text. The numbers are the
+# catalogue's and never change; arrays of an operator's own types (an enum's, say) have no fixed number and stay text.
+_ARRAYS = {199: 114, 1000: 16, 1005: 21, 1007: 23, 1016: 20, 1021: 700, 1022: 701, 1028: 26, 1231: 1700, 3807: 3802}
+_TEXT_ARRAYS = frozenset({
+    143, 271, 629, 651, 719, 775, 791, 1001, 1002, 1003, 1006, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 1015, 1017, 1018, 1019,
+    1020, 1027, 1034, 1040, 1041, 1115, 1182, 1183, 1185, 1187, 1263, 1270, 1561, 1563, 2201, 2207, 2208, 2209, 2210, 2211, 2287,
+    2949, 2951, 3221, 3643, 3644, 3645, 3735, 3770, 3905, 3907, 3909, 3911, 3913, 3927, 4073, 4090, 4097, 4192, 5039, 6150, 6151,
+    6152, 6153, 6155, 6157,
+})  # fmt: skip
+_BOX_ARRAY = 1020  # the one array type whose delimiter is not a comma
+
 Converter = Callable[[str], Any]
 
 
-class Driver:
+class Driver(ABC):
     """A loaded driver: `module`, its composition module `sql`, its `name` and its base exception `Error`."""
 
     name = ""
@@ -37,20 +42,25 @@ class Driver:
         self.sql = sql
         self.Error = module.Error
 
+    @abstractmethod
     def open(self, parameters: dict[str, str]) -> Any:
         """Return a connection in autocommit made with libpq's `parameters`; the driver's own errors pass through."""
-        raise NotImplementedError
 
+    @abstractmethod
     def texts(self, cursor: Any) -> list[Sequence[str | None]]:
         """Return every row of `cursor` as the text that the server sent."""
-        raise NotImplementedError
 
     def adapt(self, value: Any) -> Any:
         """Return a statement's parameter in a form that both drivers bind alike."""
-        return value
+        if not isinstance(value, (list, tuple)):
+            return value
+        # psycopg2 writes ARRAY['a'], which is text[] and compares with no uuid; a literal takes the type that the statement wants.
+        return array_literal(value) if all(item is None or isinstance(item, str) for item in value) else list(value)
 
     def rows(self, cursor: Any) -> list[dict[str, Any]]:
         """Return every row of `cursor` as a dictionary of JSON-safe values."""
+        if cursor.description is None:
+            return []
         columns = [(column[0], converter(column[1])) for column in cursor.description]
         return [
             {name: None if text is None else convert(text) for (name, convert), text in zip(columns, texts)} for texts in self.texts(cursor)
@@ -69,19 +79,14 @@ class _Psycopg2(Driver):
         self._register = extensions.register_type
 
     def open(self, parameters: dict[str, str]) -> Any:
-        connection = self.module.connect(**parameters)
+        connection = self.module.connect(conninfo(parameters))
         connection.autocommit = True
         self._register(self._as_text, connection)
         return connection
 
     def texts(self, cursor: Any) -> list[Sequence[str | None]]:
-        return cursor.fetchall()
-
-    def adapt(self, value: Any) -> Any:
-        # psycopg2 writes ARRAY['a'], which is text[] and compares with no uuid; a literal takes the type that the statement wants.
-        if isinstance(value, (list, tuple)) and all(item is None or isinstance(item, str) for item in value):
-            return array_literal(value)
-        return value
+        found: list[Sequence[str | None]] = cursor.fetchall()
+        return found
 
 
 class _Psycopg3(Driver):
@@ -93,38 +98,37 @@ class _Psycopg3(Driver):
         super().__init__(module, sql)
 
     def open(self, parameters: dict[str, str]) -> Any:
-        connect, cursor = self.module.connect, self.module.ClientCursor
-        if parameters.get("target_session_attrs") == "prefer-standby":
+        if (parameters.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS")) == "prefer-standby":
             # psycopg 3 tries the hosts one at a time, so that the first primary would satisfy "prefer".
             try:
-                return connect(**{**parameters, "target_session_attrs": "standby"}, autocommit=True, prepare_threshold=None, cursor_factory=cursor)
+                return self._connected({**parameters, "target_session_attrs": "standby"})
             except self.module.OperationalError:
                 parameters = {**parameters, "target_session_attrs": "any"}
-        return connect(**parameters, autocommit=True, prepare_threshold=None, cursor_factory=cursor)
+        return self._connected(parameters)
+
+    def _connected(self, parameters: dict[str, str]) -> Any:
+        # Without prepared statements, which a pooler may give to another client.
+        return self.module.connect(conninfo(parameters), autocommit=True, prepare_threshold=None, cursor_factory=self.module.ClientCursor)
 
     def texts(self, cursor: Any) -> list[Sequence[str | None]]:
         result, columns = cursor.pgresult, range(cursor.pgresult.nfields)
         return [[_decoded(result.get_value(row, column)) for column in columns] for row in range(result.ntuples)]
 
-    def adapt(self, value: Any) -> Any:
-        if isinstance(value, (list, tuple)) and all(item is None or isinstance(item, str) for item in value):
-            return array_literal(value)
-        return list(value) if isinstance(value, tuple) else value
-
 
 def load() -> Driver:
     """Return psycopg2's driver, or psycopg 3's where that is what is installed. Raises DriverMissing."""
-    reasons = []
-    for attempt in (_load_psycopg2, _load_psycopg3):
-        try:
-            return attempt()
-        except ImportError as error:
-            reasons.append(str(error))
-    raise DriverMissing(
-        f"no PostgreSQL driver can be imported by {sys.executable} ({'; '.join(reasons)}).",
-        object_name=sys.executable,
-        hint=f"Install one for that interpreter: {sys.executable} -m pip install psycopg2-binary (or 'psycopg[binary]>=3.1').",
-    )
+    try:
+        return _load_psycopg2()
+    except ImportError as error:
+        first = error
+    try:
+        return _load_psycopg3()
+    except ImportError as error:
+        raise DriverMissing(
+            f"neither psycopg2 nor psycopg 3 can be imported by {sys.executable} ({first}; {error}).",
+            object_name=sys.executable,
+            hint=f"Install one for that interpreter: {sys.executable} -m pip install psycopg2-binary (or 'psycopg[binary]>=3.1').",
+        ) from None
 
 
 def _load_psycopg2() -> Driver:
@@ -142,6 +146,11 @@ def _load_psycopg3() -> Driver:
     return _Psycopg3(psycopg)
 
 
+def conninfo(parameters: Mapping[str, str]) -> str:
+    """Return libpq's connection string of `parameters`; written here because the drivers' own take words that libpq does not."""
+    return " ".join("{}='{}'".format(name, text.replace("\\", "\\\\").replace("'", "\\'")) for name, text in parameters.items())
+
+
 def converter(oid: int) -> Converter:
     """Return the function from the server's text of type `oid` to a JSON-safe value; types without one stay text."""
     if oid == _BOOLEAN:
@@ -154,8 +163,8 @@ def converter(oid: int) -> Converter:
         return _numeric
     if oid in _JSON:
         return _json
-    if oid in _ARRAYS:
-        element, delimiter = converter(_ARRAYS[oid]), ";" if oid == 1020 else ","
+    if oid in _ARRAYS or oid in _TEXT_ARRAYS:
+        element, delimiter = converter(_ARRAYS.get(oid, 0)), ";" if oid == _BOX_ARRAY else ","
         return lambda text: parse_array(text, element, delimiter)
     return str
 
@@ -176,7 +185,8 @@ def parse_array(text: str, element: Converter, delimiter: str = ",") -> list[Any
             position = _element(text, position, element, delimiter, stack[-1])
             continue
         position += 1
-    return stack[0][0]
+    found: list[Any] = stack[0][0]
+    return found
 
 
 def _element(text: str, position: int, element: Converter, delimiter: str, into: list[Any]) -> int:
