@@ -124,11 +124,11 @@ AUDIT = Group(
     },
 )
 
-ENCRYPTED = Group(
-    "encrypted columns",
+MARKED = Group(
+    "columns of a table",
     {
         "table": Field(TABLE, "the table", required=True),
-        "columns": Field(Listing(COLUMN, "a column name", named="", least=1), "columns whose content must be encrypted by the application", required=True),
+        "columns": Field(Listing(COLUMN, "a column name", named="", least=1), "the columns", required=True),
     },
 )
 
@@ -143,7 +143,8 @@ SECURITY = Group(
         "tls_required": Field(BOOLEAN, "whether production connections must be encrypted", default=False),
         "audit": Field(AUDIT, "the audit trail"),
         "touched": Field(Listing(TABLE, "a table name", named=""), "tables whose updated_at a trigger keeps", default=[]),
-        "encrypted": Field(Listing(ENCRYPTED, "a table"), "columns that hold what must not be readable", default=[]),
+        "encrypted": Field(Listing(MARKED, "a table"), "columns whose content the application encrypts", default=[]),
+        "secrets": Field(Listing(MARKED, "a table"), "columns whose content never leaves the database", default=[]),
     },
 )
 

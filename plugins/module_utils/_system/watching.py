@@ -47,8 +47,9 @@ def _limits(unit: str | None, check: Check) -> Group:
     }
     kind = kinds.get(unit, Number())
     limits = {
-        "warning": Field(kind, "the value from which it warns"),
-        "critical": Field(kind, "the value from which it is critical"),
+        "warning": Field(kind, "the value beyond which it warns; the value itself is still within"),
+        "critical": Field(kind, "the value beyond which it is critical"),
+        "minimum": Field(Number(), "the least sample that is judged, for a check that has one"),
     }
     return Group("a threshold", {**(limits if unit else {}), "action": Field(TEXT, "what to do about it")}, check=check)
 

@@ -9,12 +9,9 @@ import difflib
 import re
 
 try:
-    from zoneinfo import ZoneInfo, available_timezones
+    import zoneinfo
 except ImportError:  # Python 3.8
-    HAS_ZONEINFO = False
-else:
-    # An interpreter without a zone database knows no name at all and so cannot say which ones are wrong.
-    HAS_ZONEINFO = bool(available_timezones())
+    zoneinfo = None  # type: ignore[assignment]
 
 _WRITTEN = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+)*")
 
@@ -27,19 +24,18 @@ def zone_fault(name: str) -> str | None:
     """
     if not _WRITTEN.fullmatch(name):
         return f"{name!r} is not a time zone: write a name such as UTC or Europe/Tallinn"
-    if HAS_ZONEINFO and not _known(name):
-        near = difflib.get_close_matches(name, _all(), n=1)
+    # An interpreter without a zone database does not even know UTC, and so cannot say which names are wrong.
+    if _known("UTC") and not _known(name):
+        near = difflib.get_close_matches(name, sorted(zoneinfo.available_timezones()), n=1)
         return f"{name!r} is not a known time zone" + (f"; did you mean {near[0]}?" if near else ": write a name such as UTC or Europe/Tallinn")
     return None
 
 
 def _known(name: str) -> bool:
+    if zoneinfo is None:
+        return False
     try:
-        ZoneInfo(name)
+        zoneinfo.ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         return False
     return True
-
-
-def _all() -> list[str]:
-    return sorted(available_timezones())
