@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Make .venv hold what requirements/LAYER.txt asks for, then run something with its Python.
 
 usage: bootstrap.py LAYER [-- ARGUMENTS OF PYTHON...]
@@ -63,7 +62,7 @@ def requirement_files(layer: str) -> list[Path]:
     path = ROOT / "requirements" / f"{layer}.txt"
     if not path.is_file():
         raise SetupError(f"There is no requirements/{layer}.txt")
-    included = re.findall(r"^-r\s+([\w-]+)\.txt", path.read_text(encoding="utf-8"), re.M)
+    included = re.findall(r"^-r\s+([\w-]+)\.txt", path.read_text(encoding="utf-8"), re.MULTILINE)
     return [path, *(inner for name in included for inner in requirement_files(name))]
 
 
@@ -77,7 +76,7 @@ def fingerprint(layer: str) -> str:
 
 def environment() -> dict[str, str]:
     """Return the environment for tools in .venv: its bin first on PATH, and nothing of another Python."""
-    strange = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__", "PIP_REQUIRE_VIRTUALENV", "PIP_USER", "PIP_TARGET", "PIP_PREFIX")
+    strange = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__", "PIP_USER", "PIP_TARGET", "PIP_PREFIX")
     kept = {name: value for name, value in os.environ.items() if name not in strange}
     return {**kept, "VIRTUAL_ENV": str(VENV), "PATH": f"{VENV / 'bin'}{os.pathsep}{kept.get('PATH', os.defpath)}"}
 
@@ -156,7 +155,8 @@ def _download_pip() -> Path:
         with urllib.request.urlopen(urllib.parse.urljoin(index, newest["url"]), timeout=120) as answer:
             content = answer.read()
     except (OSError, ValueError, KeyError) as error:
-        raise SetupError(f"This Python has no ensurepip (on Debian: apt-get install python3-venv), and pip cannot be fetched from {index}: {error}") from error
+        reason = f"This Python has no ensurepip (on Debian: apt-get install python3-venv), and pip cannot be fetched from {index}"
+        raise SetupError(f"{reason}: {error}") from error
     if hashlib.sha256(content).hexdigest() != newest["hashes"]["sha256"]:
         raise SetupError(f"{newest['url']} does not have the hash that the index gives for it")
     path = ROOT / ".cache" / str(newest["filename"])
