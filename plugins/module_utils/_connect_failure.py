@@ -25,6 +25,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Conne
 HIDDEN = "********"
 _INVALID = re.compile(r"invalid connection option|invalid (\w+ )?value|invalid port number|invalid integer|invalid dsn|could not match \d+")
 _ATTEMPT = re.compile(r"connection to server (at|on socket) \"([^\"]*)\"(?: \([^)]*\))?(?:, port (\d+))? failed: ")
+_UNRESOLVED = re.compile(r"(?:could not translate host name|failed to resolve host) ['\"]([^'\"]+)['\"]")
 _LISTED = re.compile(r"^- host: (\S+), port: (\S+), hostaddr: \S+: (?:connection failed: )?", re.MULTILINE)
 _STATEMENT_HINTS = {
     "55P03": "Another session holds the lock: try again later, or give a longer lock_timeout.",
@@ -114,7 +115,7 @@ def parse_attempts(text: str) -> list[Attempt]:
     """Return what a driver's `text` says of each host that it tried; the same answer of the same host only once."""
     _head, several, listed = text.partition("All failures were:")
     text = _LISTED.sub(r'connection to server at "\1", port \2 failed: ', listed).replace("'", "") if several else text
-    pieces = _ATTEMPT.split(text)
+    pieces = _ATTEMPT.split(_UNRESOLVED.sub(r'connection to server at "\1" failed: \g<0>', text))
     if len(pieces) == 1:
         return [_attempt("", "", text)]
     found = []

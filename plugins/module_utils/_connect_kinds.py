@@ -88,7 +88,13 @@ CLIENT = (
     ),
     Kind(r"translate host name|resolve host|[Nn]ame or service not known|[Nn]ame resolution", "name", None, _HOST),
     Kind(r"no password supplied|fe_sendauth", "authentication", "28P01", "Give login_password, PGPASSWORD or a line in the password file."),
-    Kind(r"authentication method|SCRAM|GSSAPI|requirepeer|channel binding|\bGSS\b|authentication request", "authentication", None, _HBA),
+    Kind(
+        r"invalid response to SSL negotiation|expected authentication request",
+        "port",
+        None,
+        "Something other than PostgreSQL listens there: check login_port.",
+    ),
+    Kind(r"authentication method|SCRAM|GSSAPI|requirepeer|channel binding|\bGSS\b", "authentication", None, _HBA),
     Kind(r"server does not support SSL", "tls", None, "Switch TLS on in the server (ssl = on), or give ssl_mode prefer or disable."),
     Kind(
         r"root certificate file .* does not exist",

@@ -61,15 +61,16 @@ def _local(folder: str, port: int) -> socket.socket:
 def _asked(channel: socket.socket, mode: str, parameters: Mapping[str, str]) -> Finding:
     if mode not in ("disable", "allow"):
         channel.sendall(struct.pack("!ii", 8, _SSL_REQUEST))
-        if _received(channel, 1) == b"S":
+        answer = _received(channel, 1)
+        if answer == b"S":
             context = ssl.create_default_context()
             # Whose certificate it is does not matter here: nothing but the names of a user and a database is sent.
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             with context.wrap_socket(channel) as wrapped:
                 return _first_answer(wrapped, parameters)
-        if mode in _REQUIRES_TLS:
-            return Finding("tls")
+        if answer != b"N" or mode in _REQUIRES_TLS:
+            return Finding("tls" if answer == b"N" else "port")
     return _first_answer(channel, parameters)
 
 
