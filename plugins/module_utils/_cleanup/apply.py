@@ -1,0 +1,105 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carries a plan out, in batches with a commit each."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import predicate
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options import Options
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.plan import Plan, PlannedRule
+from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf
+
+DONE, LOCKED, VETOED, MAX_RUNTIME = "done", "locked", "vetoed", "max_runtime"
+# A batch of which nothing went is tried again, since rows that were updated in that moment can be taken the next time;
+# rows that a trigger vetoes come back every time, and more of them than this many batches hold end the search behind them.
+_FUTILE_BATCHES = 3
+_VETOED_BATCHES = 10
+_NAME_BYTES = 63
+
+
+@dataclass
+class Progress:
+    """How far one rule came. `stopped` is None while it has not ended; `left` are the planned rows that are still there."""
+
+    planned: PlannedRule
+    removed: int = 0
+    batches: int = 0
+    skipped_locked: int = 0
+    left: int | None = None
+    seconds: float = 0.0
+    stopped: str | None = None
+    removed_by_leaf: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def remaining(self) -> int:
+        """Return the rows that should have gone and are still there: counted where the rule came to its end, else by subtraction."""
+        return max(0, self.planned.to_remove - self.removed) if self.left is None else self.left
+
+
+def apply_plan(database: Any, plan: Plan, options: Options, progress: list[Progress], started: float) -> None:
+    """Remove what `plan` says and note it in `progress`, rule by rule, also when an error ends the run.
+
+    `started` is the monotonic time (seconds) from which max_runtime counts. Raises DatabaseError; what was removed before stays removed.
+    """
+    deadline = None if options.max_runtime is None else started + options.max_runtime
+    for rule in plan.rules:
+        run = Progress(rule)
+        progress.append(run)
+        began = time.monotonic()
+        try:
+            _apply_rule(database, run, options, lambda: deadline is not None and time.monotonic() >= deadline)
+        finally:
+            run.seconds = time.monotonic() - began
+    database.set_application_name(options.application_name)
+
+
+def _apply_rule(database: Any, run: Progress, options: Options, late: Callable[[], bool]) -> None:
+    target = run.planned.target
+    condition = predicate.removable(database, target, ahead=False)
+    leaves = [leaf for leaf in target.relation.leaves if run.planned.removable[leaf.oid]]
+    vetoed = 0
+    # Rows that were locked the first time may be free after the rest; those that are not by then are left to the next run.
+    for _pass in ("first", "last"):
+        run.left = None
+        vetoed = sum(_empty(database, run, leaf, condition, options, late) for leaf in leaves)
+        if late() and run.remaining:
+            run.stopped = MAX_RUNTIME
+            return
+        run.left = sum(predicate.count_by_leaf(database, target.relation, condition, leaves).values())
+        if not run.left:
+            break
+    run.skipped_locked = max(0, (run.left or 0) - vetoed)
+    run.stopped = DONE if not run.left else VETOED if vetoed else LOCKED
+
+
+def _empty(database: Any, run: Progress, leaf: Leaf, condition: Any, options: Options, late: Callable[[], bool]) -> int:
+    """Remove the rows of one leaf batch by batch; return how many of them refused to go without being locked."""
+    refused = futile = 0
+    while not late():
+        _show(database, run, options)
+        # What refused comes back in every batch, so that there is room for it beside the rows that can go.
+        limit = options.batch_rows + refused
+        batch = database.row(predicate.delete_statement(database, leaf, condition, limit))
+        gone, refused = batch["gone"], batch["picked"] - batch["gone"]
+        run.removed += gone
+        run.removed_by_leaf[leaf.oid] = run.removed_by_leaf.get(leaf.oid, 0) + gone
+        run.batches += bool(gone)
+        futile = 0 if gone else futile + 1
+        if not refused and batch["picked"] < limit:
+            return 0
+        if futile >= _FUTILE_BATCHES or refused > _VETOED_BATCHES * options.batch_rows:
+            break
+    return refused
+
+
+def _show(database: Any, run: Progress, options: Options) -> None:
+    """Show a DBA what is at work and how far it is; a long table name gives way to the percentage."""
+    percent = f" {min(100, 100 * run.removed // max(1, run.planned.to_remove))}%"
+    room = _NAME_BYTES - len(options.application_name.encode()) - 1 - len(percent)
+    table = str(run.planned.target.relation.name).encode()[: max(0, room)].decode("utf-8", "ignore")
+    database.set_application_name(f"{options.application_name} {table}{percent}")

@@ -1,0 +1,133 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Points in time as the constants that a column's values are compared with: the constant is converted, never the column."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Mapping
+
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+# The last place on Earth where a calendar day ends; the sign of an Etc zone is the reverse of the usual one.
+LAST_ZONE = "Etc/GMT+12"
+_FARTHEST = 250_000_000_000  # seconds: the year 9892, far in the future and within the range of a timestamp
+UNITS = {"s": 1, "ms": 1000}
+_KINDS = {"timestamptz": "instant", "timestamp": "wall", "date": "date", "int8": "epoch", "int4": "epoch"}
+
+# A wall clock that is set back shows the same time twice. The earliest wall clock from the cut-off on is before every row
+# that could still lie ahead, in whichever of the two passes it was written. Clocks change on quarters of an hour.
+_WALL = """
+SELECT min(moment AT TIME ZONE %(zone)s)::text
+FROM (
+    SELECT %(at)s::timestamptz
+    UNION ALL
+    SELECT to_timestamp((ceil(extract(epoch FROM %(at)s::timestamptz) / 900) + step) * 900) FROM generate_series(0, 12) AS step
+) AS moments(moment)
+"""
+
+
+@dataclass(frozen=True)
+class Instant:
+    """A point in time in whole microseconds since 1970, UTC."""
+
+    microseconds: int
+
+    def before(self, seconds: float) -> Instant:
+        """Return the instant `seconds` earlier; a fraction of a microsecond counts as a whole one."""
+        return Instant(self.microseconds - math.ceil(seconds * 1_000_000))
+
+    def __str__(self) -> str:
+        """Return it in ISO 8601, UTC."""
+        return (EPOCH + timedelta(microseconds=self.microseconds)).isoformat()
+
+
+@dataclass(frozen=True)
+class TimeColumn:
+    """A column that holds a time: what it is (`kind`: instant, wall, date or epoch) and the path of the option that names it."""
+
+    column: Column
+    kind: str
+    time_zone: str | None
+    unit: str | None
+    path: str
+
+
+def server_now(database: Any) -> Instant:
+    """Return the start of the server's current transaction: the one clock that every cut-off comes from."""
+    return Instant(int(database.value("SELECT round(extract(epoch FROM now())::numeric * 1000000)::bigint")))
+
+
+def time_column(relation: Relation, written: Mapping[str, Any], path: str) -> TimeColumn:
+    """Return the column of `relation` that `written` (column, time_zone, unit) names.
+
+    Raises MissingObject for a column that is not there, and InvalidValue for one that is not a time or whose time is
+    ambiguous: a `timestamp` without a zone, an integer without a unit.
+    """
+    column = relation.column(written["column"])
+    kind = _KINDS.get(column.base)
+    zone, unit = written.get("time_zone"), written.get("unit")
+    what = f"{path}: {relation.name}.{column.name}"
+    if kind is None:
+        allowed = "timestamp with time zone, timestamp, date, or an integer with a unit"
+        raise InvalidValue(f"{what} is of type {column.type}, which is not a time; allowed: {allowed}", object_name=path)
+    if kind == "wall" and not zone:
+        hint = "Say in which zone its clock is with time_zone, such as UTC; it is never guessed."
+        raise InvalidValue(f"{what} is of type {column.type}, which does not say its time zone.", object_name=path, hint=hint)
+    if kind == "epoch" and unit not in UNITS:
+        raise InvalidValue(f"{what} is of type {column.type}, and no unit is given; allowed: s or ms since 1970", object_name=path)
+    if kind == "epoch" and column.base == "int4" and unit == "ms":
+        raise InvalidValue(f"{what} is of type {column.type}, which cannot hold today in milliseconds since 1970", object_name=path)
+    if kind != "epoch" and unit:
+        raise InvalidValue(f"{what} is of type {column.type}: unit is for integers only", object_name=path)
+    return TimeColumn(column, kind, zone, unit, path)
+
+
+def constant(database: Any, time: TimeColumn, at: Instant) -> Any:
+    """Return the SQL constant below which a value of `time` lies before `at`, for every row that could be meant.
+
+    Nothing counts as past early: a date is past when its day has ended in its zone (anywhere on Earth, if it has none),
+    a second or millisecond when it is over, a wall clock that was shown twice when both are over.
+    Raises InvalidValue for a zone that the server does not know.
+    """
+    sql = database.sql
+    if time.kind == "epoch":
+        return sql.SQL("{}::bigint").format(sql.Literal(at.microseconds * UNITS[time.unit or "s"] // 1_000_000))
+    if time.kind == "instant":
+        return sql.SQL("{}::timestamptz").format(sql.Literal(str(at)))
+    wall = _wall(database, time, at)
+    if time.kind == "date":
+        return sql.SQL("{}::date").format(sql.Literal(wall.split()[0]))
+    return sql.SQL("{}::timestamp").format(sql.Literal(wall))
+
+
+def end_of(database: Any, time: TimeColumn, reference: Any) -> Any:
+    """Return the expression for the instant (timestamptz) from which a value of `time` is past, to compare columns of different types.
+
+    Values too far away for a timestamp are drawn nearer, so that a sentinel such as the largest integer is no error.
+    """
+    sql = database.sql
+    if time.kind == "epoch":
+        unit = UNITS[time.unit or "s"]
+        near = sql.SQL("greatest(least({}, {}), {})").format(reference, sql.Literal(_FARTHEST * unit), sql.Literal(-_FARTHEST // 10 * unit))
+        return sql.SQL("to_timestamp(({} + 1) / {}::numeric)").format(near, sql.Literal(unit))
+    if time.kind == "instant":
+        return reference
+    wall = sql.SQL("(least({}, '9999-12-30'::date) + 1)::timestamp").format(reference) if time.kind == "date" else reference
+    return sql.SQL("({} AT TIME ZONE {})").format(wall, sql.Literal(time.time_zone or LAST_ZONE))
+
+
+def _wall(database: Any, time: TimeColumn, at: Instant) -> str:
+    zone = time.time_zone or LAST_ZONE
+    try:
+        return str(database.value(_WALL, {"zone": zone, "at": str(at)}))
+    except DatabaseError as error:
+        if error.sqlstate != "22023":
+            raise
+        message = f"{time.path}: the server does not know the time zone {zone!r}"
+        raise InvalidValue(message, object_name=time.path, sqlstate="22023") from None

@@ -1,0 +1,120 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a clean-up is asked to do, read and checked before any connection is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+from ansible_collections.pgops.runbook.plugins.module_utils._duration import parse_duration
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DescriptionError, InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults, join, one_of, shown
+from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import Listing
+from ansible_collections.pgops.runbook.plugins.module_utils._system.tokens import TOKEN_STORE
+from ansible_collections.pgops.runbook.plugins.module_utils._system.upkeep import RULE
+
+LONGEST_AGE = 1000 * 365 * 86400.0  # seconds; the cut-off of anything longer leaves the calendar
+MOST_BATCH_ROWS = 1_000_000
+_RULES = Listing(RULE, "a retention rule")
+_STORES = Listing(TOKEN_STORE, "a token store", named="name")
+_TIME_PARTS = ("time_zone", "unit")
+
+
+@dataclass(frozen=True)
+class Options:
+    """A clean-up as asked for: `rules` and `token_stores` in the normalised form of a system description, times in seconds."""
+
+    rules: tuple[dict[str, Any], ...]
+    token_stores: tuple[dict[str, Any], ...]
+    clock_skew: float
+    batch_rows: int = 10_000
+    max_rows: int | None = None
+    max_runtime: float | None = None
+    application_name: str = "pgops.runbook/pg_cleanup"
+
+
+def read_options(parameters: Mapping[str, Any], application_name: str = Options.application_name) -> Options:
+    """Return the options among a module's `parameters`; rules and stores may be raw or normalised.
+
+    Raises DescriptionError, which lists every fault with its path (`rules[0].column: ...`).
+    """
+    faults = Faults()
+    rules = _RULES.read([_flat(rule) for rule in parameters.get("rules") or ()], "rules", faults) or []
+    stores = _STORES.read(list(parameters.get("token_stores") or ()), "token_stores", faults) or []
+    for index, rule in enumerate(rules):
+        if rule:
+            _check_rule(rule, join("rules", index), stores, faults)
+    _name(rules, faults)
+    options = Options(
+        tuple(rules),
+        tuple(stores),
+        clock_skew=_seconds(parameters.get("clock_skew", "5 min"), "clock_skew", faults) or 0.0,
+        batch_rows=_count(parameters.get("batch_rows", Options.batch_rows), "batch_rows", faults, MOST_BATCH_ROWS),
+        max_rows=_optional(_count, parameters.get("max_rows"), "max_rows", faults),
+        max_runtime=_optional(_seconds, parameters.get("max_runtime"), "max_runtime", faults),
+        application_name=application_name,
+    )
+    if options.max_runtime == 0:
+        faults.add("max_runtime", "0 leaves no time for anything: give a longer one, or leave it out")
+    if faults.found:
+        raise DescriptionError(faults.found)
+    return options
+
+
+def _flat(rule: Any) -> Any:
+    """Return a rule with a zone and a unit written beside the column moved into it, and keys that are not given left out."""
+    if not isinstance(rule, dict):
+        return rule
+    given = {key: value for key, value in rule.items() if value is not None}
+    parts = {key: given.pop(key) for key in _TIME_PARTS if key in given}
+    column = given.get("column")
+    if parts:
+        given["column"] = {**(column if isinstance(column, dict) else {"column": column}), **parts}
+    return given
+
+
+def _check_rule(rule: dict[str, Any], path: str, stores: list[Any], faults: Faults) -> None:
+    age = rule["older_than_seconds"]
+    if age is not None and age > LONGEST_AGE:
+        faults.add(join(path, "older_than"), f"{shown(rule['older_than'])} is longer than 1000 years")
+    names = [store["name"] for store in stores if store]
+    if rule["protects"] is not None and rule["protects"] not in names:
+        known = one_of(rule["protects"], names) if names else f"{shown(rule['protects'])} is not a token store: token_stores is empty"
+        faults.add(join(path, "protects"), known)
+
+
+def _name(rules: list[Any], faults: Faults) -> None:
+    seen: dict[str, int] = {}
+    for index, rule in enumerate(rules):
+        if not rule or rule["table"] is None:
+            continue
+        rule["name"] = rule["name"] or rule["table"]
+        if rule["name"] in seen:
+            first = join("rules", seen[rule["name"]])
+            faults.add(join(join("rules", index), "name"), f"{shown(rule['name'])} is already the name of {first}: give each its own name")
+        seen.setdefault(rule["name"], index)
+
+
+def _seconds(value: Any, path: str, faults: Faults) -> float | None:
+    try:
+        seconds = parse_duration(value)
+    except InvalidValue as error:
+        faults.add(path, error.message)
+        return None
+    if seconds > LONGEST_AGE:
+        faults.add(path, f"{shown(value)} is longer than 1000 years")
+    return seconds
+
+
+def _count(value: Any, path: str, faults: Faults, most: int | None = None) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1 or (most is not None and value > most):
+        faults.add(path, f"{shown(value)} is not a number of rows from 1" + (f" to {most}" if most else " up"))
+        return 1
+    return value
+
+
+def _optional(read: Any, value: Any, path: str, faults: Faults) -> Any:
+    """Read a value that may be left out; an empty text, as a survey sends it, is left out as well."""
+    return None if value in (None, "") else read(value, path, faults)

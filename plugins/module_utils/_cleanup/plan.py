@@ -1,0 +1,200 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads everything and changes nothing: looks the rules up, computes the cut-offs, counts what will go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import cutoff, predicate, protection
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options import Options
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue, MissingObject, RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
+from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation, look_up, require
+
+_NEEDED = ("SELECT", "UPDATE", "DELETE")
+
+
+@dataclass(frozen=True)
+class PlannedRule:
+    """One rule with its numbers. `removable` and `rows_before` are rows by leaf oid."""
+
+    target: predicate.Target
+    matched: int
+    removable: Mapping[int, int]
+    rows_before: Mapping[int, int]
+
+    @property
+    def to_remove(self) -> int:
+        """Return how many rows will go."""
+        return sum(self.removable.values())
+
+    @property
+    def protected(self) -> int:
+        """Return how many rows past the cut-off stay."""
+        return self.matched - self.to_remove
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All rules, in the order in which they are applied, as of one instant of the server's clock."""
+
+    as_of: cutoff.Instant
+    rules: tuple[PlannedRule, ...]
+
+    @property
+    def to_remove(self) -> int:
+        """Return how many rows will go in all."""
+        return sum(rule.to_remove for rule in self.rules)
+
+
+def make_plan(database: Any, options: Options) -> Plan:
+    """Return the plan of `options`, from one snapshot in a read-only transaction.
+
+    Raises MissingObject, InvalidValue or DatabaseError for the first rule that cannot be carried out.
+    """
+    _require_writable(database)
+    with database.transaction(read_only=True, snapshot=True):
+        as_of = cutoff.server_now(database)
+        stores = [store for store in enumerate(options.token_stores) if protection.has_deny_list(store[1])]
+        wanted = [parse_relation(rule["table"]) for rule in options.rules] + protection.names_of(options.token_stores)
+        relations = look_up(database, wanted)
+        targets = [_target(database, options, index, as_of, stores, relations) for index in range(len(options.rules))]
+        totals: dict[int, dict[int, int]] = {}
+        return Plan(as_of, tuple(_count(database, target, totals) for target in _in_order(targets)))
+
+
+def _require_writable(database: Any) -> None:
+    """Refuse where the run could not write, in check mode too: a preview of what cannot happen helps nobody."""
+    name = database.name
+    if database.in_recovery:
+        raise InvalidValue(
+            f"database {name!r} is on a read-only standby", object_name=name, sqlstate="25006", hint="Run against the primary."
+        )
+    # What is in force without the setting that check mode itself makes.
+    if database.value("SELECT s.reset_val FROM pg_settings s WHERE s.name = 'default_transaction_read_only'") == "on":
+        raise InvalidValue(f"database {name!r} is read-only by default_transaction_read_only", object_name=name, sqlstate="25006")
+
+
+def _target(
+    database: Any, options: Options, index: int, as_of: cutoff.Instant, stores: Sequence[Any], relations: Mapping[RelationName, Relation]
+) -> predicate.Target:
+    rule, path = options.rules[index], f"rules[{index}]"
+    relation = relations[parse_relation(rule["table"])]
+    with _At(f"{path}.table"):
+        _require_deletable(require(relation))
+    with _At(f"{path}.column"):
+        time = cutoff.time_column(relation, rule["column"], f"{path}.column")
+    resolved = [_store(database, options, store, relations, relation, as_of) for store in stores]
+    forgets = tuple(store for store in resolved if store and relation.related(store.deny))
+    serves = tuple(store for store in resolved if store and relation.related(store.tokens))
+    _check_protects(rule, path, relation, forgets + serves)
+    for column in [store.deny_id.name for store in forgets] + [store.token_id.name for store in serves]:
+        relation.column(column)
+    at = as_of.before(rule["older_than_seconds"] + (options.clock_skew if forgets else 0.0))
+    limit = cutoff.constant(database, time, at)
+    _check_unit(database, relation, time, as_of)
+    return predicate.Target(index, rule["name"], path, relation, time, at, limit, forgets, serves)
+
+
+def _store(
+    database: Any, options: Options, store: Any, relations: Mapping[RelationName, Relation], relation: Relation, as_of: cutoff.Instant
+) -> protection.Store | None:
+    """Return the store if `relation` holds its deny rows or token rows, else None: others need not even exist."""
+    index, written = store
+    path = f"token_stores[{index}]"
+    deny, tokens = (relations[parse_relation(written[part]["table"])] for part in ("revoke", "tokens"))
+    if not (relation.related(deny) or relation.related(tokens)):
+        return None
+    for part, other in (("revoke", deny), ("tokens", tokens)):
+        with _At(f"{path}.{part}.table"):
+            _require_readable(require(other))
+    with _At(path):
+        return protection.resolve(database, written, path, deny, tokens, as_of.before(options.clock_skew))
+
+
+def _check_protects(rule: Mapping[str, Any], path: str, relation: Relation, stores: Sequence[protection.Store]) -> None:
+    if rule["protects"] is not None and rule["protects"] not in [store.name for store in stores]:
+        message = f"{path}.protects: store {rule['protects']!r} keeps neither the rows of a deny list nor their tokens in {relation.name}"
+        raise InvalidValue(message, object_name=f"{path}.protects")
+
+
+def _check_unit(database: Any, relation: Relation, time: cutoff.TimeColumn, as_of: cutoff.Instant) -> None:
+    """Refuse milliseconds where the newest value would lie in 1970: those are seconds, and every row would look expired."""
+    if time.unit != "ms":
+        return
+    sql = database.sql
+    newest = database.value(sql.SQL("SELECT max({}) FROM {}").format(sql.Identifier(time.column.name), relation.name.identifier(sql)))
+    if newest is not None and 0 < newest < as_of.microseconds // 1000 // 100:
+        what = f"{relation.name}.{time.column.name}"
+        message = f"{time.path}: the newest value of {what} is {newest}, which are seconds since 1970, not milliseconds"
+        raise InvalidValue(message, object_name=time.path)
+
+
+def _require_deletable(relation: Relation) -> None:
+    if not relation.is_table:
+        message = f"{relation.name} is a {relation.kind_name}: only the rows of a table can be removed"
+        raise InvalidValue(message, object_name=str(relation.name))
+    for leaf in relation.leaves:
+        if leaf.kind == "f":
+            raise InvalidValue(f"{leaf.name} is a foreign table: clean it up where its rows are kept", object_name=str(leaf.name))
+        lacking = [privilege for privilege in _NEEDED if privilege not in leaf.privileges]
+        if lacking:
+            hint = f"GRANT {', '.join(lacking)} on it (and USAGE on its schema); UPDATE is needed to lock the rows that go."
+            message = f"the role may not {' or '.join(lacking)} {leaf.name}"
+            raise DatabaseError(message, object_name=str(leaf.name), sqlstate="42501", hint=hint)
+    _require_readable(relation)
+
+
+def _require_readable(relation: Relation) -> None:
+    for part in (*relation.leaves, *([relation.itself] if relation.itself else [])):
+        if "SELECT" not in part.privileges:
+            hint = "GRANT SELECT on it and USAGE on its schema."
+            raise DatabaseError(f"the role may not SELECT {part.name}", object_name=str(part.name), sqlstate="42501", hint=hint)
+        if part.hides_rows:
+            hint = "Use its owner (while row security is not forced) or a role with BYPASSRLS."
+            message = f"row-level security hides rows of {part.name} from this role"
+            raise DatabaseError(message, object_name=str(part.name), sqlstate="42501", hint=hint)
+
+
+def _in_order(targets: Sequence[predicate.Target]) -> list[predicate.Target]:
+    """Return the targets as they are applied: deny rows first, since token rows may go only after them; else as written."""
+    ordered: list[predicate.Target] = []
+    for target in sorted(targets, key=lambda target: not target.forgets):
+        ordered.append(replace(target, before=tuple(ordered)))
+    return ordered
+
+
+def _count(database: Any, target: predicate.Target, totals: dict[int, dict[int, int]]) -> PlannedRule:
+    relation = target.relation
+    with _At(target.path):
+        goes = predicate.count_by_leaf(database, relation, predicate.removable(database, target, ahead=True))
+        found = sum(goes.values())
+        if target.protected:
+            found = sum(predicate.count_by_leaf(database, relation, predicate.matched(database, target)).values())
+        for leaf in relation.leaves:
+            if leaf.oid not in totals:
+                totals[leaf.oid] = predicate.count_by_leaf(database, relation, leaves=[leaf])
+    rows_before = {leaf.oid: totals[leaf.oid][leaf.oid] for leaf in relation.leaves}
+    return PlannedRule(target, found, goes, rows_before)
+
+
+class _At:
+    """Puts the path of an option in front of the message of an error that does not say it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: Any, error: Any, _trace: Any) -> None:
+        if isinstance(error, (MissingObject, InvalidValue, DatabaseError)) and not error.message.startswith(self.path):
+            _put(error, f"{self.path}: {error.message}")
+
+
+def _put(error: RunbookError, message: str) -> None:
+    error.message = message
+    error.args = (message,)

@@ -1,0 +1,152 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What keeps a revoked token revoked: which deny rows and which token rows may not go yet, whatever a rule says.
+
+A deny row may go when its token can no longer be accepted: its own expiry and that of every token row with its id have
+passed, clock skew included. NULL and infinity never pass. Without any known expiry it stays for good.
+
+A token row is needed while a deny row has no own expiry, or one that ends before the token does: when the token row were
+gone, nothing would say any more how long to deny.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import cutoff
+from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
+from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
+
+# Types whose equality is one of the server's own, by family; ids of other types, or of two families, are compared as text.
+_FAMILIES = {"uuid": "uuid", "text": "text", "varchar": "text", "bpchar": "text", "int2": "int", "int4": "int", "int8": "int"}
+
+
+@dataclass(frozen=True)
+class Store:
+    """A token store with a deny list. `deny_expires` and `token_expires` are None where the rows do not say it.
+
+    `past_deny` and `past_token` are the constants below which those times have passed, clock skew included.
+    """
+
+    name: str
+    deny: Relation
+    deny_id: Column
+    deny_expires: cutoff.TimeColumn | None
+    past_deny: Any
+    tokens: Relation
+    token_id: Column
+    token_expires: cutoff.TimeColumn | None
+    past_token: Any
+
+
+def names_of(stores: Sequence[Mapping[str, Any]]) -> list[RelationName]:
+    """Return the relations that the stores with a deny list name."""
+    listed = [store for store in stores if has_deny_list(store)]
+    return [parse_relation(store[part]["table"]) for store in listed for part in ("revoke", "tokens")]
+
+
+def has_deny_list(store: Mapping[str, Any]) -> bool:
+    """True if the store revokes a token by a row in a table of denied ids."""
+    return bool(store["revoke"]["how"] == "denylist")
+
+
+def resolve(database: Any, store: Mapping[str, Any], path: str, deny: Relation, tokens: Relation, past: cutoff.Instant) -> Store:
+    """Return a store of the description with its columns looked up. `past` is the server's clock less the skew.
+
+    Raises MissingObject and InvalidValue, with paths below `path`.
+    """
+    deny_expires = _time(deny, store["revoke"].get("expires_at"), f"{path}.revoke.expires_at")
+    token_expires = _time(tokens, store["tokens"].get("expires_at"), f"{path}.tokens.expires_at")
+    return Store(
+        store["name"],
+        deny,
+        deny.column(store["revoke"]["id"]),
+        deny_expires,
+        deny_expires and cutoff.constant(database, deny_expires, past),
+        tokens,
+        tokens.column(store["tokens"]["id"]),
+        token_expires,
+        token_expires and cutoff.constant(database, token_expires, past),
+    )
+
+
+def may_be_forgotten(database: Any, stores: Sequence[Store], row: str) -> Any:
+    """Return the condition under which the deny row with the alias `row` may go. `stores` are all that use its table."""
+    sql = database.sql
+    own = [sql.SQL("{} < {}").format(sql.Identifier(row, s.deny_expires.column.name), s.past_deny) for s in stores if s.deny_expires]
+    dead = [_no_live_token(database, store, row) for store in stores]
+    if own:
+        return sql.SQL(" AND ").join(own + dead)
+    known = [_token_exists(database, store, row) for store in stores if store.token_expires]
+    if not known:
+        return sql.SQL("false")
+    return sql.SQL(" AND ").join([sql.SQL("({})").format(sql.SQL(" OR ").join(known)), *dead])
+
+
+def is_needed(database: Any, store: Store, row: str, gone: Any = None) -> Any:
+    """Return the condition under which a deny row still needs the token row with the alias `row`.
+
+    `gone(alias)`, where given, is the condition under which this run will have removed a deny row before.
+    """
+    sql = database.sql
+    deny = row + "_deny"
+    parts = [_same_id(database, store, deny, row)]
+    if store.deny_expires is None:
+        removed = gone(deny) if gone else None
+        if removed is not None:
+            parts.append(sql.SQL("({}) IS NOT TRUE").format(removed))
+    else:
+        parts.append(sql.SQL("({})").format(sql.SQL(" OR ").join(_falls_short(database, store, deny, row))))
+    return sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {})").format(
+        store.deny.name.identifier(sql), sql.Identifier(deny), sql.SQL(" AND ").join(parts)
+    )
+
+
+def _falls_short(database: Any, store: Store, deny: str, row: str) -> list[Any]:
+    """Return the cases in which the deny row's own expiry does not cover the token: it has none, or ends before a live token."""
+    sql = database.sql
+    own_time, token_time = store.deny_expires, store.token_expires
+    own = sql.Identifier(deny, own_time.column.name)  # type: ignore[union-attr]
+    cases = [sql.SQL("{} IS NULL").format(own)]
+    if token_time:
+        token = sql.Identifier(row, token_time.column.name)
+        shorter = sql.SQL("({own_end} < {token_end}) IS NOT FALSE").format(
+            own_end=cutoff.end_of(database, own_time, own),  # type: ignore[arg-type]
+            token_end=cutoff.end_of(database, token_time, token),
+        )
+        cases.append(sql.SQL("(({} < {}) IS NOT TRUE AND {})").format(token, store.past_token, shorter))
+    return cases
+
+
+def _no_live_token(database: Any, store: Store, row: str) -> Any:
+    sql = database.sql
+    if store.token_expires is None:
+        return sql.SQL("true")
+    token = row + "_token"
+    return sql.SQL("NOT EXISTS (SELECT FROM {} AS {} WHERE {} AND ({} < {}) IS NOT TRUE)").format(
+        store.tokens.name.identifier(sql),
+        sql.Identifier(token),
+        _same_id(database, store, row, token),
+        sql.Identifier(token, store.token_expires.column.name),
+        store.past_token,
+    )
+
+
+def _token_exists(database: Any, store: Store, row: str) -> Any:
+    sql = database.sql
+    token = row + "_token"
+    table = store.tokens.name.identifier(sql)
+    return sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {})").format(table, sql.Identifier(token), _same_id(database, store, row, token))
+
+
+def _same_id(database: Any, store: Store, deny: str, token: str) -> Any:
+    sql = database.sql
+    family = _FAMILIES.get(store.deny_id.base)
+    form = "{} = {}" if family and family == _FAMILIES.get(store.token_id.base) else "lower({}::text) = lower({}::text)"
+    return sql.SQL(form).format(sql.Identifier(deny, store.deny_id.name), sql.Identifier(token, store.token_id.name))
+
+
+def _time(relation: Relation, written: Mapping[str, Any] | None, path: str) -> cutoff.TimeColumn | None:
+    return cutoff.time_column(relation, written, path) if written else None
