@@ -38,8 +38,8 @@ def lint() -> list[Step]:
 
 
 def _mypy(name: str, packages: Iterable[str], python: str) -> Step:
-    typed = [option for package in packages for option in ("-p", package)]
-    command = [BIN / "mypy", "--cache-dir", CACHE / name.replace(" ", "-"), "--python-version", python, *typed]
+    command: list[str | Path] = [BIN / "mypy", "--cache-dir", CACHE / name.replace(" ", "-"), "--python-version", python]
+    command += [option for package in packages for option in ("-p", package)]
     return Step(name, command, environment={"MYPYPATH": f"{COLLECTIONS}{os.pathsep}{COPY}"})
 
 
@@ -79,15 +79,8 @@ def galaxy() -> list[Step]:
 
     build = f'"{BIN}/ansible-galaxy" collection build --force --output-path "{folder}" .'
     judge = f'"{sys.executable}" -m galaxy_importer.main "{archive}"'
-    return [
-        Step(
-            "galaxy-importer",
-            ["sh", "-c", f"{build} && {judge}"],
-            environment={"GALAXY_IMPORTER_CONFIG": str(config)},
-            judge=_importer,
-            before=before,
-        )
-    ]
+    command = ["sh", "-c", f"{build} && {judge}"]
+    return [Step("galaxy-importer", command, environment={"GALAXY_IMPORTER_CONFIG": str(config)}, judge=_importer, before=before)]
 
 
 def _importer(ended: Ended) -> Count:
