@@ -16,9 +16,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.tables impor
 from ansible_collections.pgops.runbook.plugins.module_utils._system.tokens import TIME
 
 # How SQL spells the types that hold a time, with or without a precision.
-_WALL_CLOCK = re.compile(r"timestamp(\s*\(\d\))?(\s+without\s+time\s+zone)?|date", re.I)
-_INSTANT = re.compile(r"timestamptz(\s*\(\d\))?|timestamp(\s*\(\d\))?\s+with\s+time\s+zone", re.I)
-_INTEGER = re.compile(r"(big|small)?int(eger)?|int[248]", re.I)
+_WALL_CLOCK = re.compile(r"timestamp(\s*\(\d\))?(\s+without\s+time\s+zone)?|date", re.IGNORECASE)
+_INSTANT = re.compile(r"timestamptz(\s*\(\d\))?|timestamp(\s*\(\d\))?\s+with\s+time\s+zone", re.IGNORECASE)
+_INTEGER = re.compile(r"(big|small)?int(eger)?|int[248]", re.IGNORECASE)
 
 
 class Part(NamedTuple):
@@ -96,20 +96,26 @@ class References:
             if unit:
                 return f"unit {unit!r} is not allowed: {what}, only an integer has a unit"
             if not time["time_zone"]:
-                return f"time_zone is missing: {what}, whose wall clock is in a zone that only you know; write {{column: {time['column']}, time_zone: UTC}}"
+                advice = f"write {{column: {time['column']}, time_zone: UTC}} or whichever zone it is in"
+                return f"time_zone is missing: {what}, which does not say whose wall clock that is; {advice}"
         elif _INSTANT.fullmatch(sql_type):
             if zone or unit:
                 return f"{'time_zone' if zone else 'unit'} {zone or unit!r} is not allowed: {what}, which needs neither time_zone nor unit"
         elif _INTEGER.fullmatch(sql_type):
-            if not unit or zone:
-                return f"unit is missing: {what}; write {{column: {time['column']}, unit: s}} or ms" if not unit else f"time_zone {zone!r} is not allowed: {what}"
+            if zone:
+                return f"time_zone {zone!r} is not allowed: {what}, which counts from 1970 in UTC"
+            if not unit:
+                return f"unit is missing: {what}; write {{column: {time['column']}, unit: s}} or ms"
         else:
             return f"{what}, which is not a time: timestamptz, timestamp, date, or an integer with a unit"
         return None
 
 
 def _parts(part: Part, written: Mapping[str, str]) -> Iterator[Part]:
-    """Yield a value and everything in it. A mapping's `table` owns the columns in it; those marked `outer` belong to the table around it."""
+    """Yield a value and everything in it.
+
+    A mapping's `table` owns the columns in it; those marked `outer` belong to the table around it.
+    """
     yield part
     kind, value = part.kind, part.value
     if isinstance(kind, Choices):
@@ -117,7 +123,7 @@ def _parts(part: Part, written: Mapping[str, str]) -> Iterator[Part]:
     if kind is TIME:
         return
     if isinstance(kind, Group):
-        inner = value.get("table") or (value.get("tokens") or {}).get("table") if "tokens" in value or "table" in value else part.table
+        inner = _owner(value, part.table)
         for key, field in kind.fields.items():
             if value.get(key) is not None:
                 yield from _parts(Part(field.kind, value[key], join(part.path, key), part.table if field.outer else inner), written)
@@ -130,6 +136,14 @@ def _parts(part: Part, written: Mapping[str, str]) -> Iterator[Part]:
             if item is not None:
                 at = join(part.path, written.get(name, name) if isinstance(kind.key, Table) else name)
                 yield from _parts(Part(kind.value_kind(name), item, at, part.table), written)
+
+
+def _owner(value: Mapping[str, Any], around: str | None) -> str | None:
+    """Return the table of a mapping's columns: its own, that of the tokens in it, or that of the mapping around it."""
+    if "table" in value:
+        table: str | None = value["table"]
+        return table
+    return (value["tokens"] or {}).get("table") if "tokens" in value else around
 
 
 def check_names(system: Mapping[str, Any], faults: Faults) -> None:

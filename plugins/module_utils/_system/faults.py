@@ -51,4 +51,4 @@ def unknown_key(key: Any, allowed: Iterable[str]) -> str:
     """Return the message for a key that the form does not have, with the nearest one that it has."""
     names = list(allowed)
     near = difflib.get_close_matches(str(key), names, n=1)
-    return "unknown key" + (f", did you mean {near[0]}?" if near else ";") + f" allowed: {', '.join(names)}"
+    return "unknown key" + (f", did you mean {near[0]}?" if near else "") + f" (allowed: {', '.join(names)})"

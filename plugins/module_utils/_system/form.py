@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from ansible_collections.pgops.runbook.plugins.module_utils._system import protection, tables, tokens, upkeep, watching
-from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import Field, Group, Listing, Named
-from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import DURATION, TEXT, Setting, Text, Zone
+from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import ITSELF, Field, Group, Listing, Named
+from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import DURATION, SCHEMA_NAME, TEXT, Setting, Text, Zone
 
 # Every section is there in the normalised form, with nothing in it where a description says nothing.
 SYSTEM = Group(
@@ -16,28 +16,30 @@ SYSTEM = Group(
         "name": Field(Text("a name of letters, digits, _ and -", r"[A-Za-z][A-Za-z0-9_-]*"), "the name of the system", required=True),
         "title": Field(TEXT, "what it is, for a person"),
         "database": Field(protection.DATABASE, "the database that it lives in"),
-        "schemas": Field(Listing(Text("a schema name"), "a schema name", named="", least=1), "the schemas that belong to it", default=["public"]),
+        "schemas": Field(Listing(SCHEMA_NAME, named=ITSELF, least=1), "the schemas that belong to it", default=["public"]),
         "time_zone": Field(Zone(), "the zone of every `timestamp` and `date` column that does not say its own"),
         "clock_skew": Field(DURATION, "how far clocks may differ", default="5 min"),
-        "token_stores": Field(Listing(tokens.TOKEN_STORE, "a token store", named="name"), "what it issues, and how that is revoked", default=[]),
-        "login_flows": Field(Listing(tokens.LOGIN_FLOW, "a login flow"), "logins that have begun and not ended", default=[]),
-        "caches": Field(Listing(tokens.CACHE, "a cache"), "caches in front of the tables", default=[]),
+        "token_stores": Field(Listing(tokens.TOKEN_STORE, named="name"), "what it issues, and how that is revoked", default=[]),
+        "login_flows": Field(Listing(tokens.LOGIN_FLOW), "logins that have begun and not ended", default=[]),
+        "caches": Field(Listing(tokens.CACHE), "caches in front of the tables", default=[]),
         "retention": Field(upkeep.RETENTION, "what goes when", default={}),
         "maintenance": Field(upkeep.MAINTENANCE, "what is vacuumed, rebuilt, partitioned and indexed", default={}),
-        "reports": Field(Listing(upkeep.REPORT, "a report", named="name"), "when a report is due", default=[]),
+        "reports": Field(Listing(upkeep.REPORT, named="name"), "when a report is due", default=[]),
         "thresholds": Field(watching.Thresholds(), "when a check warns and what to do then, by the id of the check", default={}),
         "targets": Field(watching.TARGETS, "what the service promises", default={}),
         "sessions": Field(watching.SESSIONS, "which sessions an emergency ends", default={}),
         "access_log": Field(watching.ACCESS_LOG, "the record of who read what"),
-        "contacts": Field(Listing(watching.CONTACT, "a contact", named="name"), "whom to call, and when", default=[]),
+        "contacts": Field(Listing(watching.CONTACT, named="name"), "whom to call, and when", default=[]),
         "backup": Field(protection.BACKUPS, "backups by their name", default={}),
-        "recovery": Field(protection.RECOVERIES, "recovery targets by environment; rto and rpo without one are those of production", default={}),
+        "recovery": Field(
+            protection.RECOVERIES, "recovery targets by environment; of production where it names none", default={}
+        ),
         "security": Field(protection.SECURITY, "roles, row-level security and who may connect", default={}),
         "migrations": Field(protection.MIGRATIONS, "how the schema is migrated"),
-        "extensions": Field(Listing(TEXT, "an extension", named=""), "extensions that must be installed", default=[]),
-        "settings": Field(Named(Text("a parameter", r"[a-z_.]+"), Setting(), "a mapping of server parameters"), "server parameters as they should be", default={}),
+        "extensions": Field(Listing(TEXT, named=ITSELF), "extensions that must be installed", default=[]),
+        "settings": Field(Named(Text("a parameter", r"[a-z_.]+"), Setting()), "server parameters as they should be", default={}),
         "pool": Field(protection.POOL, "the application's connection pool"),
-        "notifications": Field(Listing(protection.NOTIFY, "a notification", named="name"), "who is told when the schema changed", default=[]),
+        "notifications": Field(Listing(protection.NOTIFY, named="name"), "who is told when the schema changed", default=[]),
         "schema": Field(tables.SCHEMA, "the tables that must exist", default={}),
     },
 )

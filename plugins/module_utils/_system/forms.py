@@ -12,6 +12,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import
 
 Check = Callable[[Any, str, Faults], None]
 
+# Stands for the key by which items differ, where an item is a plain text.
+ITSELF = ""
+
 
 class Field:
     """One key of a mapping: the kind of its value, what it is for, and what stands when it is left out.
@@ -61,7 +64,8 @@ class Group(Kind):
                 read[key + field.kind.suffix] = number
                 written = value.get(key + field.kind.suffix)
                 if written is not None and (isinstance(written, bool) or written != number):
-                    faults.add(join(path, key + field.kind.suffix), f"{shown(written)} differs from {key}: leave it out, it is worked out from {key}")
+                    at = join(path, key + field.kind.suffix)
+                    faults.add(at, f"{shown(written)} differs from {key}: leave it out, it is worked out from {key}")
         return read
 
     def _derived(self, key: Any) -> bool:
@@ -89,10 +93,11 @@ class Choices(Kind):
 
 
 class Listing(Kind):
-    """A list of one kind. `named` is the key by which the items must differ, itself for plain texts."""
+    """A list of one kind. `named` is the key by which the items must differ, ITSELF for plain texts."""
 
-    def __init__(self, kind: Kind, noun: str, named: str | None = None, least: int = 0) -> None:
-        self.kind, self.noun, self.named, self.least = kind, noun, named, least
+    def __init__(self, kind: Kind, named: str | None = None, least: int = 0) -> None:
+        self.kind, self.named, self.least = kind, named, least
+        self.noun = f"a list, each item {kind.noun}"
 
     def read(self, value: Any, path: str, faults: Faults) -> list[Any] | None:
         if not isinstance(value, (list, tuple)):
@@ -104,7 +109,7 @@ class Listing(Kind):
         for index, item in enumerate(value):
             at = join(path, index)
             if item is None:
-                faults.add(at, f"is empty: {self.noun} is allowed")
+                faults.add(at, f"is empty: write {self.kind.noun}")
             read.append(None if item is None else self.kind.read(item, at, faults))
         if self.named is not None:
             self._check_names(read, path, faults)
@@ -124,8 +129,9 @@ class Listing(Kind):
 class Named(Kind):
     """A mapping with free keys, each of which is read by `key` and its value by `kind`."""
 
-    def __init__(self, key: Kind, kind: Kind, noun: str) -> None:
-        self.key, self.kind, self.noun = key, kind, noun
+    def __init__(self, key: Kind, kind: Kind) -> None:
+        self.key, self.kind = key, kind
+        self.noun = f"a mapping, each key {key.noun}"
 
     def read(self, value: Any, path: str, faults: Faults) -> dict[str, Any] | None:
         if not isinstance(value, dict):
@@ -134,7 +140,7 @@ class Named(Kind):
         read: dict[str, Any] = {}
         for key, item in value.items():
             at = join(path, key)
-            name = self.key.read(key, at, faults) if key is not None else None
+            name = self.key.read(key, at, faults)
             if name is not None and name in read:
                 faults.add(at, f"{shown(name)} is named twice")
             if item is None:

@@ -118,7 +118,7 @@ class Table(Kind):
     `declared` means that it must be among schema.tables where there are any.
     """
 
-    noun = "a table name: write table or schema.table"
+    noun = "a table name such as schema.table"
 
     def __init__(self, every: bool = False, declared: bool = True) -> None:
         self.every, self.declared = every, declared
@@ -184,6 +184,7 @@ COLUMN = Text("a column name")
 BOOLEAN = Boolean()
 TABLE = Table()
 ROLE = Text("a role name")
+SCHEMA_NAME = Text("a schema name")
 
 
 def choice(words: Sequence[str]) -> Choice:

@@ -38,9 +38,14 @@ def _written(raw: Mapping[str, Any]) -> dict[str, str]:
     tables = schema.get("tables") if isinstance(schema, dict) else None
     written = {}
     for name in tables if isinstance(tables, dict) else ():
-        try:
-            written[str(parse_relation(name))] = name
-        except InvalidValue:
-            # Not a table's name, which is a fault already; its key stays as it is.
-            written[str(name)] = str(name)
+        if isinstance(name, str):
+            written[_full(name)] = name
     return written
+
+
+def _full(name: str) -> str:
+    try:
+        return str(parse_relation(name))
+    except InvalidValue:
+        # Not a table's name, which is a fault already; it stays as it is.
+        return name

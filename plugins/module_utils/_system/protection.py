@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults, join
-from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import Field, Group, Listing, Named
+from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import ITSELF, Field, Group, Listing, Named
 from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import (
     BOOLEAN,
     COLUMN,
     DURATION,
     ROLE,
+    SCHEMA_NAME,
     TABLE,
     TEXT,
     WEEKDAYS,
@@ -27,7 +28,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.tokens impor
 
 BACKUP_KINDS = ("full", "schemas", "tables", "data_only", "schema_only", "physical", "incremental", "wal", "snapshot")
 ENVIRONMENTS = ("development", "staging", "production")
-PRIVILEGES = ("select", "insert", "update", "delete", "truncate", "references", "trigger", "usage", "connect", "create", "temporary", "execute", "all")
+PRIVILEGES = ("select", "insert", "update", "delete", "truncate", "references", "trigger", "usage", "connect", "create", "execute", "all")
 
 
 def _check_backup(policy: dict[str, Any], path: str, faults: Faults) -> None:
@@ -42,8 +43,8 @@ BACKUP = Group(
         "kind": Field(Choice(*BACKUP_KINDS), "what it holds; the backup's name where that is a kind", required=True),
         "format": Field(Choice("custom", "plain", "directory", "tar"), "the format of a dump"),
         "compress": Field(BOOLEAN, "whether it is compressed", default=True),
-        "schemas": Field(Listing(Text("a schema name"), "a schema name", named=""), "for kind schemas: which", default=[]),
-        "tables": Field(Listing(TABLE, "a table name", named=""), "for kind tables: which", default=[]),
+        "schemas": Field(Listing(SCHEMA_NAME, named=ITSELF), "for kind schemas: which", default=[]),
+        "tables": Field(Listing(TABLE, named=ITSELF), "for kind tables: which", default=[]),
         "schedule": Field(Choice("hourly", "daily", "weekly", "monthly", "continuous", "on_demand"), "when it is taken", default="daily"),
         "weekday": Field(choice(WEEKDAYS), "the day of a weekly one"),
         "at": Field(Clock(), "the time of day"),
@@ -69,7 +70,7 @@ POLICY = Group(
     {
         "name": Field(TEXT, "its name", required=True),
         "command": Field(Choice("all", "select", "insert", "update", "delete"), "which statements it is for", default="all"),
-        "roles": Field(Listing(ROLE, "a role name", named=""), "whom it is for; everyone where it is empty", default=[]),
+        "roles": Field(Listing(ROLE, named=ITSELF), "whom it is for; everyone where it is empty", default=[]),
         "using": Field(TEXT, "the rows that may be seen, as SQL writes it"),
         "with_check": Field(TEXT, "the rows that may be written, as SQL writes it"),
     },
@@ -80,7 +81,7 @@ RLS = Group(
     {
         "table": Field(TABLE, "the table", required=True),
         "force": Field(BOOLEAN, "whether its owner is bound too", default=False),
-        "policies": Field(Listing(POLICY, "a policy", named="name"), "its policies", default=[]),
+        "policies": Field(Listing(POLICY, named="name"), "its policies", default=[]),
     },
     short="table",
 )
@@ -89,8 +90,8 @@ GRANT = Group(
     "a grant",
     {
         "to": Field(Choice("database", "schemas", "tables", "sequences", "functions"), "what it is on", required=True),
-        "privileges": Field(Listing(Choice(*PRIVILEGES), "a privilege", named="", least=1), "which", required=True),
-        "objects": Field(Listing(TEXT, "a name", named=""), "names; all of that kind in the schemas where it is empty", default=[]),
+        "privileges": Field(Listing(Choice(*PRIVILEGES), named=ITSELF, least=1), "which", required=True),
+        "objects": Field(Listing(TEXT, named=ITSELF), "names; all of that kind in the schemas where it is empty", default=[]),
     },
 )
 
@@ -100,7 +101,7 @@ APPLICATION_ROLE = Group(
         "name": Field(ROLE, "its name", required=True),
         "login": Field(BOOLEAN, "whether it may log in", default=True),
         "environment": Field(Choice(*ENVIRONMENTS), "the only environment that has it"),
-        "grants": Field(Listing(GRANT, "a grant"), "what it may do", default=[]),
+        "grants": Field(Listing(GRANT), "what it may do", default=[]),
     },
 )
 
@@ -120,7 +121,7 @@ AUDIT = Group(
     {
         "table": Field(TABLE, "the table that changes are written to", required=True),
         "at": Field(TIME, "when a change was made"),
-        "tables": Field(Listing(TABLE, "a table name", named=""), "the tables whose changes are recorded", default=[]),
+        "tables": Field(Listing(TABLE, named=ITSELF), "the tables whose changes are recorded", default=[]),
     },
 )
 
@@ -128,23 +129,23 @@ MARKED = Group(
     "columns of a table",
     {
         "table": Field(TABLE, "the table", required=True),
-        "columns": Field(Listing(COLUMN, "a column name", named="", least=1), "the columns", required=True),
+        "columns": Field(Listing(COLUMN, named=ITSELF, least=1), "the columns", required=True),
     },
 )
 
 SECURITY = Group(
     "security",
     {
-        "rls": Field(Listing(RLS, "a table", named="table"), "tables under row-level security", default=[]),
-        "rls_required": Field(Listing(Text("a schema name"), "a schema name", named=""), "schemas of which every table must be under it", default=[]),
-        "application_roles": Field(Listing(APPLICATION_ROLE, "a role", named="name"), "roles of the application", default=[]),
-        "write_roles": Field(Listing(ROLE, "a role name", named=""), "roles whose writing stops in a lockdown", default=[]),
-        "hba": Field(Listing(HBA, "a line"), "lines of pg_hba.conf, in order", default=[]),
+        "rls": Field(Listing(RLS, named="table"), "tables under row-level security", default=[]),
+        "rls_required": Field(Listing(SCHEMA_NAME, named=ITSELF), "schemas of which every table must be under it", default=[]),
+        "application_roles": Field(Listing(APPLICATION_ROLE, named="name"), "roles of the application", default=[]),
+        "write_roles": Field(Listing(ROLE, named=ITSELF), "roles whose writing stops in a lockdown", default=[]),
+        "hba": Field(Listing(HBA), "lines of pg_hba.conf, in order", default=[]),
         "tls_required": Field(BOOLEAN, "whether production connections must be encrypted", default=False),
         "audit": Field(AUDIT, "the audit trail"),
-        "touched": Field(Listing(TABLE, "a table name", named=""), "tables whose updated_at a trigger keeps", default=[]),
-        "encrypted": Field(Listing(MARKED, "a table"), "columns whose content the application encrypts", default=[]),
-        "secrets": Field(Listing(MARKED, "a table"), "columns whose content never leaves the database", default=[]),
+        "touched": Field(Listing(TABLE, named=ITSELF), "tables whose updated_at a trigger keeps", default=[]),
+        "encrypted": Field(Listing(MARKED), "columns whose content the application encrypts", default=[]),
+        "secrets": Field(Listing(MARKED), "columns whose content never leaves the database", default=[]),
     },
 )
 
@@ -163,7 +164,7 @@ MIGRATIONS = Group(
         "tool": Field(Choice("flyway", "golang-migrate"), "what applies them", required=True),
         "table": Field(TABLE, "its table of applied versions", required=True),
         "folder": Field(TEXT, "where the files are in the application's repository"),
-        "versions": Field(Listing(VERSION, "a migration", named="version"), "the versions that must be applied", default=[]),
+        "versions": Field(Listing(VERSION, named="version"), "the versions that must be applied", default=[]),
     },
 )
 
@@ -208,7 +209,7 @@ class Backups(Named):
     """Backups by their name; one whose name is a kind is of that kind."""
 
     def __init__(self) -> None:
-        super().__init__(Text("a name"), BACKUP, "a mapping of backups")
+        super().__init__(Text("a name"), BACKUP)
 
     def value_kind(self, name: str | None) -> Group:
         if name not in BACKUP_KINDS:
@@ -221,7 +222,7 @@ class Recoveries(Named):
     """Recovery targets by environment; written without one they are those of production."""
 
     def __init__(self) -> None:
-        super().__init__(Choice(*ENVIRONMENTS), RECOVERY, "a mapping of environments")
+        super().__init__(Choice(*ENVIRONMENTS), RECOVERY)
 
     def read(self, value: Any, path: str, faults: Faults) -> dict[str, Any] | None:
         if isinstance(value, dict) and any(key in RECOVERY.fields for key in value):

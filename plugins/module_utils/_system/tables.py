@@ -9,17 +9,20 @@ import re
 from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults, join, one_of, shown
-from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import Field, Group, Listing, Named
+from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import ITSELF, Field, Group, Listing, Named
 from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import BOOLEAN, COLUMN, TABLE, TEXT, Choice, Kind, Table, Text
 
 _WRITTEN = re.compile(
     r"(?P<type>[A-Za-z_][\w .\"]*?(?:\([\w, ]+\)[\w ]*?)?(?:\[\d*\])*)"
     r"(?P<nullable>\s+(?:not\s+)?null)?(?:\s+default\s+(?P<default>.+?))?(?P<late>\s+(?:not\s+)?null)?",
-    re.I | re.S,
+    re.IGNORECASE | re.DOTALL,
 )
 # Functions whose result changes with time, which PostgreSQL refuses in an index predicate.
-_CHANGING = re.compile(r"\b(now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|random)\s*\(|\bcurrent_(date|time|timestamp)\b", re.I)
-INDEXED_COLUMN = re.compile(r'(?P<name>"(?:[^"]|"")+"|[\w$]+)(?:\s+(?:asc|desc|nulls|first|last|[a-z]+_ops))*', re.I)
+_CHANGING = re.compile(
+    r"\b(now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|random)\s*\(|\bcurrent_(date|time|timestamp)\b",
+    re.IGNORECASE,
+)
+INDEXED_COLUMN = re.compile(r'(?P<name>"(?:[^"]|"")+"|[\w$]+)(?:\s+(?:asc|desc|nulls|first|last|[a-z]+_ops))*', re.IGNORECASE)
 
 ACTIONS = ("no_action", "restrict", "cascade", "set_null", "set_default")
 
@@ -54,7 +57,7 @@ def check_index(index: dict[str, Any], path: str, faults: Faults) -> None:
     if changing:
         faults.add(
             join(path, "where"),
-            f"{changing.group().strip('( ')!r} is not allowed in the predicate of an index: its value changes, an index needs one that stays the same",
+            f"{changing.group().strip('( ')!r} is not allowed in the predicate of an index: its value changes with time",
         )
 
 
@@ -65,13 +68,13 @@ class IndexedColumn(Text):
         super().__init__("a column or an expression")
 
 
-COLUMNS = Listing(COLUMN, "a column name", named="", least=1)
+COLUMNS = Listing(COLUMN, named=ITSELF, least=1)
 
 INDEX_FIELDS = {
     "name": Field(TEXT, "its name", required=True),
-    "columns": Field(Listing(IndexedColumn(), "a column name", least=1), "its columns in order, each with `desc` where it descends", required=True),
+    "columns": Field(Listing(IndexedColumn(), least=1), "its columns in order, with `desc` where one descends", required=True),
     "unique": Field(BOOLEAN, "whether it allows a value once only", default=False),
-    "include": Field(Listing(COLUMN, "a column name", named=""), "columns that it carries without sorting by them", default=[]),
+    "include": Field(Listing(COLUMN, named=ITSELF), "columns that it carries without sorting by them", default=[]),
     "where": Field(TEXT, "the predicate of a partial index"),
     "method": Field(Choice("btree", "hash", "gin", "gist", "brin", "spgist"), "its access method", default="btree"),
 }
@@ -139,7 +142,8 @@ def _check_partitioning(table: dict[str, Any], path: str, faults: Faults) -> Non
     _named(by, table["columns"], join(join(path, "partition_by"), "columns"), faults)
     missing = [name for name in by or [] if name not in table["primary_key"]] if table["primary_key"] else []
     if missing:
-        faults.add(join(path, "primary_key"), f"{shown(table['primary_key'])} lacks {', '.join(missing)}: the key of a partitioned table holds the columns it is divided by")
+        advice = "the key of a partitioned table holds the columns that divide it"
+        faults.add(join(path, "primary_key"), f"{shown(table['primary_key'])} lacks {', '.join(missing)}: {advice}")
 
 
 def _named(names: list[Any] | None, columns: dict[str, Any], path: str, faults: Faults) -> None:
@@ -161,12 +165,12 @@ def _index_columns(index: dict[str, Any], columns: dict[str, Any], path: str, fa
 TABLE_FORM = Group(
     "a table",
     {
-        "columns": Field(Named(Text("a column name"), Column(), "a mapping of column names"), "its columns, each `type [not null] [default …]`", required=True),
+        "columns": Field(Named(Text("a column name"), Column()), "its columns, each `type [not null] [default …]`", required=True),
         "primary_key": Field(COLUMNS, "the columns of its primary key"),
-        "unique": Field(Listing(COLUMNS, "a list of column names"), "column lists that allow a combination once only", default=[]),
-        "indexes": Field(Listing(INDEX, "an index", named="name"), "its indexes", default=[]),
-        "foreign_keys": Field(Listing(FOREIGN_KEY, "a foreign key"), "its foreign keys", default=[]),
-        "checks": Field(Listing(CHECK, "a check"), "its checks", default=[]),
+        "unique": Field(Listing(COLUMNS), "column lists that allow a combination once only", default=[]),
+        "indexes": Field(Listing(INDEX, named="name"), "its indexes", default=[]),
+        "foreign_keys": Field(Listing(FOREIGN_KEY), "its foreign keys", default=[]),
+        "checks": Field(Listing(CHECK), "its checks", default=[]),
         "row_level_security": Field(BOOLEAN, "whether row-level security must be on", default=False),
         "partition_by": Field(PARTITION_BY, "how it is partitioned"),
         "optional": Field(BOOLEAN, "whether a database without it is right as well", default=False),
@@ -178,8 +182,8 @@ TABLE_FORM = Group(
 SCHEMA = Group(
     "a schema",
     {
-        "tables": Field(Named(TABLE, TABLE_FORM, "a mapping of table names"), "the tables", default={}),
-        "views": Field(Listing(Table(declared=False), "a view name", named=""), "views that must exist", default=[]),
-        "functions": Field(Listing(TEXT, "a function name", named=""), "functions that must exist", default=[]),
+        "tables": Field(Named(TABLE, TABLE_FORM), "the tables", default={}),
+        "views": Field(Listing(Table(declared=False), named=ITSELF), "views that must exist", default=[]),
+        "functions": Field(Listing(TEXT, named=ITSELF), "functions that must exist", default=[]),
     },
 )

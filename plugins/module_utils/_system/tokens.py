@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import Choices, Field, Group, Listing
+from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import ITSELF, Choices, Field, Group, Listing
 from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import (
     BOOLEAN,
     COLUMN,
@@ -23,7 +23,7 @@ TIME = Group(
     "a time column",
     {
         "column": Field(COLUMN, "the column", required=True),
-        "time_zone": Field(Zone(), "the zone that the wall clock of a `timestamp` or `date` column is in; the system's time_zone where it is left out"),
+        "time_zone": Field(Zone(), "the zone of a `timestamp` or `date` column; the system's time_zone where it is left out"),
         "unit": Field(Choice("s", "ms"), "for an integer column: seconds or milliseconds since 1970"),
     },
     short="column",
@@ -64,7 +64,7 @@ TOKENS = Group(
         "scope": Field(COLUMN, "the scope that was granted"),
         "address": Field(COLUMN, "the address that it was issued to"),
         "family": Field(COLUMN, "the first token of the chain that it was renewed from"),
-        "secrets": Field(Listing(COLUMN, "a column name", named=""), "columns whose content never leaves the database", default=[]),
+        "secrets": Field(Listing(COLUMN, named=ITSELF), "columns whose content never leaves the database", default=[]),
     },
 )
 
@@ -120,7 +120,7 @@ DEPENDENT = Group(
         "on_revoke": Field(Choice("delete", "timestamp"), "what happens to the row", required=True),
         "mark": Field(TIME, "for `timestamp`: the column that is set where it is NULL"),
         "when": Field(
-            Listing(Choice("id", "subject", "client", "tenant", "all"), "a way to choose tokens", named=""),
+            Listing(Choice("id", "subject", "client", "tenant", "all"), named=ITSELF),
             "only when tokens were revoked by one of these; always where it is empty",
             default=[],
         ),
@@ -134,7 +134,7 @@ TOKEN_STORE = Group(
         "tokens": Field(TOKENS, "the table of tokens", required=True),
         "revoke": Field(REVOKE, "how a token is revoked", required=True),
         "allowlist": Field(ALLOWLIST, "ids that are allowed explicitly"),
-        "dependents": Field(Listing(DEPENDENT, "a dependent table"), "rows elsewhere that go with a revoked token", default=[]),
+        "dependents": Field(Listing(DEPENDENT), "rows elsewhere that go with a revoked token", default=[]),
     },
 )
 
@@ -165,11 +165,11 @@ CACHE = Group(
         "port": Field(whole("a port", 1), "the port", default=6379),
         "database": Field(whole(), "the number of its database", default=0),
         "keys": Field(
-            Listing(TEXT, "a key pattern", named=""),
+            Listing(TEXT, named=ITSELF),
             "the keys of a revoked token, with {id}, {user_id} and {tenant_id} for the token's own",
             default=[],
         ),
-        "other_keys": Field(Listing(TEXT, "a key pattern", named=""), "further keys that it holds", default=[]),
+        "other_keys": Field(Listing(TEXT, named=ITSELF), "further keys that it holds", default=[]),
         "password_required": Field(BOOLEAN, "whether it must refuse clients without a password", default=False),
         "max_memory": Field(SIZE, "its memory limit"),
         "eviction": Field(
@@ -185,7 +185,7 @@ CACHE = Group(
             ),
             "what it drops when the limit is reached",
         ),
-        "save": Field(Listing(SAVE_POINT, "a save point"), "when it writes itself to disk", default=[]),
-        "disabled_commands": Field(Listing(TEXT, "a command", named=""), "commands that are renamed away", default=[]),
+        "save": Field(Listing(SAVE_POINT), "when it writes itself to disk", default=[]),
+        "disabled_commands": Field(Listing(TEXT, named=ITSELF), "commands that are renamed away", default=[]),
     },
 )

@@ -43,14 +43,14 @@ RULE = Group(
         "column": Field(TIME, "the time that a row's age counts from", required=True),
         "older_than": Field(DURATION, "the age at which a row goes", required=True),
         "action": Field(Choice("delete"), "what happens to the row", default="delete"),
-        "protects": Field(TEXT, "the token store whose deny rows must outlive their tokens; set by itself where the table belongs to one with a deny list"),
+        "protects": Field(TEXT, "the token store whose revoked tokens must stay revoked; set by itself for the tables of a deny list"),
     },
     check=_name_rule,
 )
 
 RETENTION = Group(
     "retention",
-    {name: Field(Listing(RULE, "a retention rule", named="name"), f"rules of the {name} run, in order", default=[]) for name in SCHEDULES},
+    {name: Field(Listing(RULE, named="name"), f"rules of the {name} run, in order", default=[]) for name in SCHEDULES},
 )
 
 VACUUM = Group(
@@ -126,13 +126,13 @@ WINDOW = Group(
 MAINTENANCE = Group(
     "maintenance",
     {
-        "vacuum": Field(Listing(VACUUM, "a table to vacuum"), "tables to vacuum", default=[]),
-        "analyze": Field(Listing(ANALYZE, "a table to analyze"), "tables to analyze beyond those", default=[]),
-        "reindex": Field(Listing(REINDEX, "a table to reindex"), "tables whose indexes are rebuilt", default=[]),
-        "rewrite": Field(Listing(REWRITE, "a table to rewrite"), "tables that are rewritten to give space back", default=[]),
-        "partitions": Field(Listing(PARTITIONS, "a partitioned table", named="table"), "tables partitioned by time", default=[]),
-        "indexes": Field(Listing(INDEX, "an index", named="name"), "indexes to create where they are missing", default=[]),
-        "windows": Field(Listing(WINDOW, "a maintenance window", named="name"), "when heavy work may lock tables", default=[]),
+        "vacuum": Field(Listing(VACUUM), "tables to vacuum", default=[]),
+        "analyze": Field(Listing(ANALYZE), "tables to analyze beyond those", default=[]),
+        "reindex": Field(Listing(REINDEX), "tables whose indexes are rebuilt", default=[]),
+        "rewrite": Field(Listing(REWRITE), "tables that are rewritten to give space back", default=[]),
+        "partitions": Field(Listing(PARTITIONS, named="table"), "tables partitioned by time", default=[]),
+        "indexes": Field(Listing(INDEX, named="name"), "indexes to create where they are missing", default=[]),
+        "windows": Field(Listing(WINDOW, named="name"), "when heavy work may lock tables", default=[]),
     },
 )
 

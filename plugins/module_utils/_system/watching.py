@@ -9,8 +9,17 @@ from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._system.checks import CHECKS
 from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults, join, one_of, shown
-from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import Check, Field, Group, Kind, Listing, Named
-from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import COLUMN, DURATION, SIZE, TABLE, TEXT, Choice, Number, Quantity
+from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import ITSELF, Check, Field, Group, Kind, Listing, Named
+from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import (
+    COLUMN,
+    DURATION,
+    SIZE,
+    TABLE,
+    TEXT,
+    Choice,
+    Number,
+    Quantity,
+)
 from ansible_collections.pgops.runbook.plugins.module_utils._system.tokens import TIME
 
 SEVERITIES = ("warning", "critical", "unknown")
@@ -58,7 +67,7 @@ class Thresholds(Named):
     """Thresholds by the id of their check, each in the unit of that check: seconds, bytes, percent or a count."""
 
     def __init__(self) -> None:
-        super().__init__(CheckId(), _limits("count", _nothing), "a mapping of check ids")
+        super().__init__(CheckId(), _limits("count", _nothing))
 
     def value_kind(self, name: str | None) -> Kind:
         fact = CHECKS.get(name or "")
@@ -118,7 +127,7 @@ CONTACT = Group(
     {
         "name": Field(TEXT, "the role", required=True),
         "address": Field(TEXT, "how to reach it"),
-        "call_for": Field(Listing(TEXT, "a reason", named=""), "when to call", default=[]),
-        "severities": Field(Listing(Choice(*SEVERITIES), "a severity", named=""), "findings that go to it", default=["critical"]),
+        "call_for": Field(Listing(TEXT, named=ITSELF), "when to call", default=[]),
+        "severities": Field(Listing(Choice(*SEVERITIES), named=ITSELF), "findings that go to it", default=["critical"]),
     },
 )

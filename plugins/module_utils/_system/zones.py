@@ -27,7 +27,8 @@ def zone_fault(name: str) -> str | None:
     # An interpreter without a zone database does not even know UTC, and so cannot say which names are wrong.
     if _known("UTC") and not _known(name):
         near = difflib.get_close_matches(name, sorted(zoneinfo.available_timezones()), n=1)
-        return f"{name!r} is not a known time zone" + (f"; did you mean {near[0]}?" if near else ": write a name such as UTC or Europe/Tallinn")
+        advice = f"; did you mean {near[0]}?" if near else ": write a name such as UTC or Europe/Tallinn"
+        return f"{name!r} is not a known time zone{advice}"
     return None
 
 
