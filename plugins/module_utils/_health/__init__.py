@@ -1,0 +1,11 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The health of a database: checks in groups, a registry of them, and one engine that runs them and reports."""
+
+from __future__ import annotations
+
+from ansible_collections.pgops.runbook.plugins.module_utils._health.engine import FAIL_ON, Request, fails, run, session_options
+from ansible_collections.pgops.runbook.plugins.module_utils._health.registry import CHECKS, TIERS
+
+__all__ = ["CHECKS", "FAIL_ON", "TIERS", "Request", "fails", "run", "session_options"]

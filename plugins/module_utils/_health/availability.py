@@ -1,0 +1,73 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks: can it be reached, and as what does it serve. What a refused connection means stands here too."""
+
+from __future__ import annotations
+
+from typing import Iterable, List
+
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError
+from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import CRITICAL, SKIPPED, WARNING, Check, Limits, Reading
+
+_BY_LAYER = {
+    "name": "Correct login_host, or the name service of the host that runs the module.",
+    "port": "Look whether the server runs, listens on that address and port, and is let through by the firewall.",
+    "tls": "Compare ssl_mode and the certificates with what the server offers and asks for.",
+    "authentication": "Correct the user or password, or the server's pg_hba.conf.",
+    "authorization": "Grant the role CONNECT on the database, LOGIN, or membership in the session role.",
+    "database": "Correct login_db, or restore the database.",
+    "shutting_down": "Find out who stops the server, and start it again.",
+    "too_many_connections": "End idle sessions, or connect with a role that may use the reserved connections; then bound the "
+    "application's pool.",
+    "session": "Read the error: the session was opened but could not be prepared.",
+    "service": "Correct the service in connect_params or the service file.",
+}
+
+
+def refused(error: ConnectError) -> dict[str, Reading]:
+    """Return what a refused connection means, by the id of the check that says it."""
+    if error.layer == "starting_up":
+        waiting = Reading("the server is starting up or recovering and takes no connections yet", status=WARNING, error=error)
+        return {
+            "avail.connect": Reading("the server answers, but is not ready: see avail.recovering", status=SKIPPED),
+            "avail.recovering": waiting,
+        }
+    return {"avail.connect": Reading(error.message, status=CRITICAL, action=error.hint or _BY_LAYER.get(error.layer), error=error)}
+
+
+def lost() -> Reading:
+    """Return what it means that the connection ended while the checks ran."""
+    return Reading("the connection was lost while the checks ran", status=CRITICAL)
+
+
+def _connect(look: Look, limits: Limits) -> Iterable[Reading]:
+    return [Reading(f"connected to {look.server['database']} as {look.role}, PostgreSQL {look.server['version']}")]
+
+
+def _recovering(look: Look, limits: Limits) -> Iterable[Reading]:
+    message = "a standby that serves read-only sessions" if look.database.in_recovery else "not recovering"
+    return [Reading(message, metrics={"avail.in_recovery": float(look.database.in_recovery)})]
+
+
+CHECKS: List[Check] = [
+    Check(
+        id="avail.connect",
+        title="The database takes connections",
+        tier="hourly",
+        looks_at="Opens one session. A refusal is critical and names the layer that refused.",
+        action="Read the server's log, and look whether the server runs.",
+        needs="CONNECT on the database",
+        run=_connect,
+    ),
+    Check(
+        id="avail.recovering",
+        title="The server is not starting up or recovering",
+        tier="hourly",
+        looks_at="SQLSTATE 57P03 on connecting, which is not a server that is down. A standby that serves sessions is ok.",
+        action="Wait for the recovery to end and follow it in the server's log; do not restart the server, which starts it over.",
+        needs="nothing",
+        run=_recovering,
+    ),
+]

@@ -1,0 +1,120 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs checks against a database: each by itself, none able to take another with it, all judged alike."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Dict, List, Mapping, Sequence
+
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, Database
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, InvalidValue, RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._health import availability, report
+from ansible_collections.pgops.runbook.plugins.module_utils._health.limits import known, merge
+from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import UNKNOWN, Check, Limits, Reading, unknown
+from ansible_collections.pgops.runbook.plugins.module_utils._health.registry import ALWAYS, CHECKS, select
+from ansible_collections.pgops.runbook.plugins.module_utils._system import load
+
+# A check asks for a lock for so long and no longer: whoever queues behind it would wait as well.
+LOCK_TIMEOUT = "100 ms"
+# From strict to lenient: each fails on what stands before it, too.
+FAIL_ON = {"critical": ("critical",), "warning": ("critical", "warning"), "unknown": ("critical", "warning", "unknown"), "never": ()}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to look at: the checks in order, the limits of each by id, and the normalised system description (None: the server alone)."""
+
+    checks: Sequence[Check]
+    limits: Mapping[str, Limits]
+    system: Mapping[str, Any] | None
+    exact_counts: bool = False
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Request:
+        """Return the request in a module's `params`. Raises DescriptionError and InvalidValue; nothing has been connected to yet."""
+        system = load(params["system"]) if params.get("system") else None
+        called = params.get("thresholds") or {}
+        for check_id in called:
+            known(check_id, CHECKS, "thresholds")
+        declared = (system or {}).get("thresholds") or {}
+        checks = select(params.get("checks") or (), params.get("tier"))
+        merged = {check.id: merge(check, declared.get(check.id), called.get(check.id)) for check in CHECKS.values()}
+        return cls(checks, merged, system, bool(params.get("exact_counts")))
+
+
+def session_options(options: ConnectionOptions, check_timeout: str) -> ConnectionOptions:
+    """Return the options of a session in which no check runs or waits for long."""
+    return replace(options, lock_timeout=LOCK_TIMEOUT, statement_timeout=check_timeout)
+
+
+def run(open_database: Callable[[], Database], request: Request) -> Dict[str, Any]:
+    """Return the result of the checks. `open_database` opens a read-only session; that it cannot is a finding like any other.
+
+    Raises DriverMissing and InvalidValue from `open_database`: they say nothing about the database.
+    """
+    clock = _Clock()
+    results: List[report.Result]
+    try:
+        database = open_database()
+    except ConnectError as error:
+        clock.mark(ALWAYS)
+        results = _refused(request, availability.refused(error))
+        return report.result(request.system, request.limits, results, clock.marks, {}, 0, [])
+    with database:
+        opened = database.round_trips
+        try:
+            look = Look(database, request.system, exact_counts=request.exact_counts)
+        except RunbookError as error:
+            clock.mark(ALWAYS)
+            results = _refused(
+                request, {ALWAYS: replace(availability.lost(), message=f"the session answers nothing: {error.message}", error=error)}
+            )
+            return report.result(request.system, request.limits, results, clock.marks, {}, database.round_trips - opened, [])
+        results = []
+        for check in request.checks:
+            results.append((check, _readings(check, look, request.limits[check.id])))
+            clock.mark(check.id)
+        if database.closed:
+            results = [(check, [availability.lost()] if check.id == ALWAYS else readings) for check, readings in results]
+        return report.result(request.system, request.limits, results, clock.marks, look.server, database.round_trips - opened, look.tables)
+
+
+def fails(status: str, fail_on: str) -> bool:
+    """Return whether a result of this status fails the task."""
+    return status in FAIL_ON[fail_on]
+
+
+def _readings(check: Check, look: Look, limits: Limits) -> List[Reading]:
+    try:
+        return list(check.run(look, limits))
+    except RunbookError as error:
+        return [unknown(error)]
+    except Exception as error:  # noqa: BLE001  (a fault of one check must not hide what the others found; it is reported)
+        fault = InvalidValue(
+            f"the check itself failed: {type(error).__name__}: {error}", hint="Report this to the makers of the collection."
+        )
+        return [unknown(fault)]
+
+
+def _refused(request: Request, said: Mapping[str, Reading]) -> List[report.Result]:
+    """Return the results without a session: what the refusal means, and for all other checks that nothing was seen."""
+    blind = Reading("not looked at: there is no connection", status=UNKNOWN, told=True)
+    checks = list(request.checks) + [CHECKS[check_id] for check_id in said if CHECKS[check_id] not in request.checks]
+    return [(check, [said.get(check.id, blind)]) for check in checks]
+
+
+class _Clock:
+    """Milliseconds by the id of the check that took them."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self.marks: Dict[str, float] = {}
+
+    def mark(self, check_id: str) -> None:
+        now = time.monotonic()
+        self.marks[check_id] = self.marks.get(check_id, 0.0) + (now - self._last) * 1000
+        self._last = now

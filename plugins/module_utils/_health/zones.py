@@ -1,0 +1,136 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check: do the newest rows lie in the future, because a column's clock stands in another zone than the one declared."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
+
+from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import readable
+from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Check, Limits, Reading, per_object, skipped
+from ansible_collections.pgops.runbook.plugins.module_utils._health.times import Moments, time_kind
+
+HALF_HOUR = 1800
+# From the westernmost zone to the easternmost there are 26 hours.
+WIDEST = 26 * 3600
+# The newest row is a little older than now; more than that, and the distance says nothing about a zone.
+IDLE = 600
+
+Column = Tuple[str, Mapping[str, Any]]
+
+
+class Bucket(NamedTuple):
+    """The rows of one half hour: `number` 0 begins now, -1 ends now. `newest` is in seconds from now."""
+
+    number: int
+    rows: int
+    newest: float
+
+
+def offset_ahead(buckets: Sequence[Bucket], minimum: float) -> int | None:
+    """Return by how many seconds the clock of a column runs ahead as a zone would make it, or None.
+
+    A zone moves every row. So the half hours up to the newest row are about as full as those before now, and the newest row
+    lies just short of a whole number of half hours ahead. A few tokens dated ahead fulfil the one or the other, not both.
+    """
+    past = sum(bucket.rows for bucket in buckets if bucket.number < 0) / 2
+    ahead = sorted((bucket for bucket in buckets if bucket.number >= 0), reverse=True)
+    for bucket in ahead:
+        offset = (bucket.number + 1) * HALF_HOUR
+        below = sum(other.rows for other in ahead if other.number <= bucket.number)
+        full = bucket.rows >= past / 4 and below >= (bucket.number + 1) * past / 4
+        if full and below >= minimum and offset - bucket.newest <= IDLE:
+            return offset
+    return None
+
+
+def _zone_ahead(look: Look, limits: Limits) -> Iterable[Reading]:
+    columns = list(_columns(look.system))
+    if not columns:
+        return skipped("the system names no column that records when something was issued or began")
+    return per_object(
+        [(f"{table}.{time['column']}", (table, time)) for table, time in columns], lambda name, column: _read(look, limits, name, column)
+    )
+
+
+def _columns(system: Mapping[str, Any]) -> Iterable[Column]:
+    for store in system.get("token_stores") or ():
+        tokens, revoke = store["tokens"], store["revoke"]
+        if tokens.get("issued_at"):
+            yield tokens["table"], tokens["issued_at"]
+        if revoke["how"] == "denylist" and revoke.get("revoked_at"):
+            yield revoke["table"], revoke["revoked_at"]
+    for flow in system.get("login_flows") or ():
+        yield flow["table"], flow["created_at"]
+
+
+def _read(look: Look, limits: Limits, name: str, column: Column) -> Reading:
+    table, time = column
+    relation = readable(look, table, [time["column"]])
+    if time_kind(relation, time) != "wall":
+        return Reading("the column knows its zone", object_name=name, status="skipped")
+    sql, moments = look.sql, Moments(look)
+    distance = sql.SQL("extract(epoch FROM {} - {})").format(sql.Identifier(time["column"]), moments.constant(relation, time, look.now))
+    statement = sql.SQL(
+        "SELECT floor({distance} / {half_hour})::int AS number, count(*) AS rows, max({distance})::float8 AS newest"
+        " FROM {table} WHERE {column} > {since} AND {column} <= {until} GROUP BY 1"
+    ).format(
+        distance=distance,
+        half_hour=sql.Literal(HALF_HOUR),
+        table=relation.name.identifier(sql),
+        column=sql.Identifier(time["column"]),
+        since=moments.constant(relation, time, look.ago(2 * HALF_HOUR)),
+        until=moments.constant(relation, time, look.ago(-WIDEST)),
+    )
+    buckets = [Bucket(row["number"], row["rows"], row["newest"]) for row in look.rows(statement, moments.parameters)]
+    # A clock within the skew is not ahead.
+    ahead = [bucket for bucket in buckets if bucket.number < 0 or bucket.newest > look.clock_skew]
+    offset = offset_ahead(ahead, limits.minimum or 1)
+    rows = sum(bucket.rows for bucket in ahead if bucket.number >= 0)
+    zone = time["time_zone"]
+    if offset is None:
+        return Reading(f"the newest rows agree with {zone}", 0.0, name)
+    fits = _fitting(look, zone, offset)
+    message = f"the newest rows lie {offset / 3600:g} h ahead of now under the declared zone {zone} ({rows} rows): {fits} would fit"
+    return Reading(message, float(rows), name)
+
+
+_FITTING = """
+SELECT extract(epoch FROM (t.now AT TIME ZONE %(zone)s) - (t.now AT TIME ZONE 'UTC'))::int AS declared,
+       s.reset_val AS session_zone,
+       extract(epoch FROM (t.now AT TIME ZONE s.reset_val) - (t.now AT TIME ZONE 'UTC'))::int AS session_offset
+FROM pg_settings s, (SELECT %(now)s::timestamptz) AS t (now) WHERE s.name = 'TimeZone'
+"""
+
+
+def _fitting(look: Look, zone: str, offset: int) -> str:
+    """Return the zone that the rows are in: its distance from UTC, and the zone of ordinary sessions where that is the one."""
+    facts = look.row(_FITTING, {"now": look.now.isoformat(), "zone": zone})
+    minutes = (facts["declared"] + offset) // 60
+    fitting = f"UTC{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
+    same = facts["session_offset"] == facts["declared"] + offset
+    return f"{fitting}, as {facts['session_zone']}, the zone of sessions here, has it now," if same else f"a zone at {fitting} now"
+
+
+CHECKS: List[Check] = [
+    Check(
+        id="token.zone_ahead",
+        title="Time columns ahead of their declared zone",
+        tier="daily",
+        looks_at="The newest hour of every column without time zone that records when a token was issued or revoked or a login began. "
+        "Rows that lie ahead "
+        "by about a whole number of half hours, as densely as those before now, stand in another zone than the description says. It "
+        "needs rows of the last "
+        "ten minutes; a zone that is behind cannot be told from an idle service.",
+        action="Correct time_zone of the column in the system description before the retention runs: with a wrong zone it removes "
+        "rows too early or too late.",
+        needs="SELECT on the columns that it reads",
+        run=_zone_ahead,
+        unit="count",
+        warning=0,
+        minimum=3,
+        minimum_of="rows ahead",
+    ),
+]

@@ -1,0 +1,227 @@
+#!/usr/bin/python
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_health
+short_description: Tell the truth about a database and its token stores
+version_added: 0.1.0
+author:
+  - pgops.runbook contributors (@pgops)
+description:
+  - Runs checks of one schedule over one read-only session, compares what they read with thresholds, and returns findings with
+    what to do about each.
+  - What the role may not see, and what fails or takes too long, is V(unknown) with the grant that would change it, never V(ok). No check
+    takes another with it.
+  - A connection that is refused is a finding as well, the critical C(avail.connect) with the layer that refused it.
+options:
+  system:
+    description:
+      - The system description, as written or as the role P(pgops.runbook.system#role) returns it. It says which schemas and tables
+        must be there, what is a token store or a login flow, and which thresholds and actions hold.
+      - Without it only the server and the database are looked at.
+    type: dict
+  tier:
+    description:
+      - The schedule whose checks run. A schedule includes the more frequent ones.
+      - V(hourly) if neither this nor O(checks) is given; every schedule if only O(checks) is.
+    type: str
+    choices: [hourly, daily, weekly, monthly]
+  checks:
+    description:
+      - Run only these checks, each named by its id such as V(login.stuck) or its group such as V(token). Empty means all of the tier.
+      - C(avail.connect) always runs.
+    type: list
+    elements: str
+    default: []
+  thresholds:
+    description:
+      - Thresholds by the id of the check, which go before those of the system and the defaults. Each is a dictionary of C(warning),
+        C(critical), C(minimum) (the least sample that is judged, where a check has one) and C(action).
+      - A value beyond a threshold is a finding, a value equal to it is not. C(null) switches a threshold off, one left out is inherited.
+      - Durations such as V(30 s) and sizes such as V(5 GB) are understood where the check compares those.
+    type: dict
+    default: {}
+  exact_counts:
+    description:
+      - Count the rows of the system's tables exactly instead of taking what VACUUM or ANALYZE counted last. Reads every table.
+    type: bool
+    default: false
+  check_timeout:
+    description:
+      - How long one statement of a check may run, such as V(10 s). A check that needs longer is V(unknown).
+      - Used in place of O(statement_timeout). O(lock_timeout) is not used either; a check waits 100 ms for a lock, because whoever
+        queues behind it would wait as well.
+    type: str
+    default: 10 s
+  fail_on:
+    description:
+      - The status from which the task fails. V(warning) fails on critical too, V(unknown) on all three, V(never) on none.
+      - A failed task returns the whole result, and C(msg) is its summary.
+    type: str
+    choices: [critical, warning, unknown, never]
+    default: critical
+extends_documentation_fragment:
+  - pgops.runbook.postgresql
+  - pgops.runbook.attributes
+  - pgops.runbook.attributes.read_only
+seealso:
+  - name: The checks
+    description: Every check with its thresholds, what it looks at, what to do, and what privilege it needs.
+    link: https://github.com/pgops/runbook/blob/main/docs/checks.md
+"""
+
+EXAMPLES = r"""
+- name: Look at the database of TIM, and fail on anything critical
+  pgops.runbook.pg_health:
+    login_host: db1.example.com
+    login_db: tim
+    system: "{{ system_description }}"
+    tier: daily
+
+- name: Look at the token stores only, with another threshold, and never fail
+  pgops.runbook.pg_health:
+    login_db: tim
+    system: "{{ system_description }}"
+    checks: [token]
+    thresholds:
+      token.revocation_rate: {warning: 5, critical: 20, minimum: 50}
+    fail_on: never
+  register: health
+
+- name: Look at a server about which nothing is declared
+  pgops.runbook.pg_health:
+    login_unix_socket: /run/postgresql
+    login_db: postgres
+"""
+
+RETURN = r"""
+status:
+  description: The worst status of a check. V(unknown) is worse than V(ok) and better than V(warning).
+  type: str
+  returned: always, also if the connection was refused
+  sample: warning
+exit_code:
+  description: The same as Nagios has it. 0 is ok, 1 warning, 2 critical, 3 unknown.
+  type: int
+  returned: always, also if the connection was refused
+  sample: 1
+summary:
+  description: One line that says it all.
+  type: str
+  returned: always, also if the connection was refused
+  sample: "tim warning: 1 warning: login.pending[tara.oauth_state] 112 logins pending"
+checks:
+  description: Every check that was chosen, in the order in which they ran.
+  type: list
+  elements: dict
+  returned: always, also if the connection was refused
+  contains:
+    id: {description: The id., type: str, sample: login.stuck}
+    title: {description: What it is., type: str}
+    group: {description: The first part of the id., type: str, sample: login}
+    tier: {description: The schedule that it belongs to., type: str, sample: hourly}
+    status: {description: "V(ok), V(warning), V(critical), V(unknown) or V(skipped)", type: str}
+    message: {description: What was found., type: str}
+    value: {description: The worst value that was compared; null where there is none., type: float}
+    unit: {description: "Of the value and its thresholds; V(seconds), V(bytes), V(percent), V(count) or null", type: str}
+    thresholds: {description: "The thresholds used, and in C(sources) where each comes from (V(default), V(system), V(call))", type: dict}
+    action: {description: What to do about a finding., type: str}
+    needs: {description: The privilege that it needs., type: str}
+    objects: {description: How many stores or tables were looked at; 1 for the whole database., type: int}
+    timing_ms: {description: How long it took., type: float}
+findings:
+  description: What is critical, wrong or could not be seen, worst first; at most 20 of one check.
+  type: list
+  elements: dict
+  returned: always, also if the connection was refused
+  contains:
+    key:
+      description: The check and the object; the same problem has the same key in every run.
+      type: str
+      sample: "login.stuck[tara.oauth_state]"
+    check: {description: The id of the check., type: str, sample: login.stuck}
+    severity: {description: "V(critical), V(warning) or V(unknown)", type: str}
+    object: {description: "The store, table or column; empty for the whole database", type: str, sample: tara.oauth_state}
+    message: {description: What was found., type: str}
+    value: {description: The value; null where there is none., type: float}
+    unit: {description: The unit of the value., type: str}
+    warning: {description: The threshold of a warning., type: float}
+    critical: {description: The threshold of what is critical., type: float}
+    threshold: {description: The threshold that was passed; null where the check decided by itself., type: float}
+    threshold_source: {description: "Where that threshold comes from; V(default), V(system) or V(call)", type: str}
+    action: {description: "What to do; for what could not be seen, the statement that would show it", type: str}
+    sqlstate: {description: The server's code of an error., type: str}
+    layer: {description: What refused a connection., type: str}
+metrics:
+  description: Every number by the id of its check, with the object in brackets.
+  type: dict
+  returned: always, also if the connection was refused
+  sample: {"conn.used_pct": 12.5, "token.revocation_rate[custom]": 1.2}
+unknown:
+  description: The ids of the checks that could not see.
+  type: list
+  elements: str
+  returned: always, also if the connection was refused
+tables:
+  description: The tables of the system with their sizes; empty unless C(size.rows) ran.
+  type: list
+  elements: dict
+  returned: always, also if the connection was refused
+  contains:
+    table: {description: The name., type: str, sample: custom.denylist}
+    rows: {description: The rows of it and its partitions; null where they are not known., type: int}
+    rows_is_estimate: {description: Whether that is an estimate., type: bool}
+    bytes: {description: With indexes and TOAST; null where the table is locked., type: int}
+server:
+  description: What was looked at, and as whom; empty if the connection was refused.
+  type: dict
+  returned: always, also if the connection was refused
+timing_ms:
+  description: How long everything took, connecting included.
+  type: float
+  returned: always, also if the connection was refused
+round_trips:
+  description: How many statements were sent once the session was prepared.
+  type: int
+  returned: always, also if the connection was refused
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.pgops.runbook.plugins.module_utils import _health
+from ansible_collections.pgops.runbook.plugins.module_utils._arguments import CONNECTION_ARGUMENTS, application_name, keep_readable
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
+
+ARGUMENTS = {
+    **CONNECTION_ARGUMENTS,
+    "system": {"type": "dict"},
+    "tier": {"type": "str", "choices": list(_health.TIERS)},
+    "checks": {"type": "list", "elements": "str", "default": []},
+    "thresholds": {"type": "dict", "default": {}},
+    "exact_counts": {"type": "bool", "default": False},
+    "check_timeout": {"type": "str", "default": "10 s"},
+    "fail_on": {"type": "str", "choices": list(_health.FAIL_ON), "default": "critical"},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    keep_readable(module.no_log_values, module.params)
+    try:
+        request = _health.Request.from_params(module.params)
+        options = _health.session_options(ConnectionOptions.from_params(module.params), module.params["check_timeout"])
+        result = _health.run(lambda: connect(options, application_name=application_name("pg_health"), read_only=True), request)
+    except RunbookError as error:
+        module.fail_json(**error.as_result())
+    if _health.fails(result["status"], module.params["fail_on"]):
+        module.fail_json(msg=result["summary"], **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
