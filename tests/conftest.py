@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -24,9 +24,7 @@ from tests.ground.cluster import Cluster  # noqa: E402
 from tests.ground.databases import Database  # noqa: E402
 from tests.ground.errors import ProgramMissing  # noqa: E402
 from tests.ground.runner import DRIVERS, AnsibleRunner, PlaybookResult  # noqa: E402
-
-if TYPE_CHECKING:
-    from tests.ground.templates import SystemDatabase, SystemDatabases
+from tests.ground.templates import SystemDatabase, SystemDatabases  # noqa: E402
 
 _numbers = itertools.count()
 
@@ -69,8 +67,6 @@ def database(cluster: Cluster) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def system_databases(cluster: Cluster) -> SystemDatabases:
     """Templates of filled systems, made when first asked for."""
-    from tests.ground.templates import SystemDatabases
-
     return SystemDatabases(cluster)
 
 

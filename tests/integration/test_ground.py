@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+from psycopg import sql
+
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
+from tests.ground.load import fill
 from tests.ground.runner import AnsibleRunner
+from tests.ground.schema import create_system, relation
+from tests.ground.systems import BUILT_IN, description_of
+from tests.ground.templates import SystemDatabase
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PARENT = """
@@ -95,3 +104,110 @@ def test_no_server_variable_of_the_caller_reaches_ansible(ansible_runner: Ansibl
 
 def test_fixtures_run_modules_with_each_driver(run_module: Callable[..., dict[str, Any]]) -> None:
     assert run_module("ansible.builtin.ping")["ping"] == "pong"
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_system_holds_what_is_promised(system_database: Callable[..., SystemDatabase], name: str) -> None:
+    made = system_database(name)
+    with made.connect() as connection:
+        for table, rows in made.expected.rows.items():
+            assert connection.execute(sql.SQL("SELECT count(*) FROM {}").format(relation(table))).fetchone() == (rows,), table
+        for schedule, rules in made.description["retention"].items():
+            for rule in rules:
+                assert _older(connection, made.description, rule) == made.expected.removed[schedule][rule["name"]], (schedule, rule["name"])
+    assert max(made.expected.rows.values()) >= 1000
+
+
+def _older(connection: Any, description: dict[str, Any], rule: dict[str, Any]) -> int:
+    """Count what a rule is for in plain SQL, a quarter of an hour from now, so that the promise is seen to last."""
+    column, kind = (
+        sql.Identifier(rule["column"]["column"]),
+        description["schema"]["tables"][rule["table"]]["columns"][rule["column"]["column"]]["type"],
+    )
+    moment = (
+        column
+        if re.match("timestamptz|timestamp with time", kind, re.IGNORECASE)
+        else sql.SQL("timezone({}, {})").format(rule["column"]["time_zone"], column)
+    )
+    limit = sql.SQL("SELECT count(*) FROM {} WHERE {} < now() + interval '10 minutes' - make_interval(secs => {})")
+    found: int = connection.execute(limit.format(relation(rule["table"]), moment, rule["older_than_seconds"])).fetchone()[0]
+    return found
+
+
+def test_tokens_are_skewed_as_in_production(system_database: Callable[..., SystemDatabase]) -> None:
+    made = system_database("tim")
+    facts = made.expected.facts
+    orphans = """SELECT count(*), count(*) FILTER (WHERE timezone('UTC', d.expires_at) > now())
+                 FROM custom.denylist d LEFT JOIN custom.jwt_metadata m USING (jwt_uuid) WHERE m.jwt_uuid IS NULL"""
+    assert made.query(orphans) == [(facts["orphaned"]["custom"], facts["orphaned_alive"]["custom"])]
+    assert facts["orphaned_alive"]["custom"] > 0
+    future = "SELECT count(*) FROM custom.jwt_metadata WHERE timezone('UTC', issued_at) > now() + interval '5 minutes'"
+    assert made.query(future) == [(facts["future"]["custom"],)]
+    stuck = "SELECT count(*) FROM tara.oauth_state WHERE timezone('UTC', created_at) < now() - interval '1 hour'"
+    assert made.query(stuck) == [(facts["stuck"]["tara.oauth_state"],)]
+    states = """SELECT count(*) FILTER (WHERE d.jwt_uuid IS NULL AND timezone('UTC', m.expires_at) > now()), count(d.jwt_uuid),
+                       count(*) FILTER (WHERE timezone('UTC', m.expires_at) <= now())
+                FROM tara.jwt_metadata m LEFT JOIN tara.denylist d USING (jwt_uuid)"""
+    assert made.query(states) == [(facts["active"]["tara"], facts["revoked"]["tara"], facts["expired"]["tara"])]
+
+
+def test_the_same_seed_gives_the_same_rows(cluster: Cluster) -> None:
+    description, now = description_of("tim"), datetime(2026, 1, 1, tzinfo=UTC)
+    digests = []
+    for number in range(2):
+        with Database.create(cluster, f"seed_{number}") as made, made.connect() as connection:
+            create_system(connection, description)
+            fill(connection, description, 100, seed=7, now=now)
+            digests.append(
+                connection.execute("SELECT md5(string_agg(m::text, ',' ORDER BY jwt_uuid)) FROM custom.jwt_metadata m").fetchone()
+            )
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize(
+    "revoke",
+    [
+        {"how": "denylist", "table": "denied", "id": "token", "revoked_at": "at"},
+        {"how": "timestamp", "column": "revoked_at"},
+        {"how": "flag", "column": "revoked"},
+        {"how": "delete"},
+    ],
+)
+def test_an_operators_own_system_can_be_filled(cluster: Cluster, revoke: dict[str, Any]) -> None:
+    description = description_of(
+        {
+            "name": "own",
+            "time_zone": "Europe/Tallinn",
+            "token_stores": [
+                {
+                    "name": "store",
+                    "tokens": {"table": "Tokens", "id": "Id", "issued_at": "made", "expires_at": {"column": "ends", "unit": "ms"}},
+                    "revoke": revoke,
+                }
+            ],
+            "retention": {"daily": [{"table": "Tokens", "column": {"column": "ends", "unit": "ms"}, "older_than": "7 days"}]},
+            "schema": {
+                "tables": {
+                    "Tokens": {
+                        "columns": {
+                            "Id": "bigserial not null",
+                            "made": "timestamp not null",
+                            "ends": "bigint not null",
+                            "revoked": "boolean not null default false",
+                            "revoked_at": "timestamptz",
+                        },
+                        "primary_key": ["Id"],
+                    },
+                    "denied": {"columns": {"token": "bigint not null", "at": "timestamp not null"}, "primary_key": ["token"]},
+                }
+            },
+        }
+    )
+    with Database.create(cluster, "own") as made, made.connect() as connection:
+        create_system(connection, description)
+        expected = fill(connection, description, 500)
+        old = "SELECT count(*) FROM \"Tokens\" WHERE to_timestamp(ends / 1000) < now() - interval '7 days'"
+        assert connection.execute(old).fetchone() == (expected.total("daily"),)
+        ahead = "SELECT count(*) FROM \"Tokens\" WHERE timezone('Europe/Tallinn', made) > now()"
+        assert connection.execute(ahead).fetchone() == (expected.facts["future"]["store"],)
+        assert connection.execute('INSERT INTO "Tokens" (made, ends) VALUES (now(), 0) RETURNING "Id"').fetchone() == (501,)

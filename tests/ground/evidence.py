@@ -1,0 +1,37 @@
+"""Proof that a run left a database alone."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from psycopg import sql
+
+from .databases import Database
+
+_TABLES = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') ORDER BY 1, 2
+"""
+_COUNTERS = "SELECT tup_inserted, tup_updated, tup_deleted FROM pg_stat_database WHERE datname = current_database()"
+# Sessions report their counters when they end, and a collector before PostgreSQL 15 passes them on every half second.
+_REPORT_SECONDS = 1.0
+
+
+def fingerprint(database: Database) -> dict[str, tuple[Any, ...]]:
+    """Return by table how many rows there are and a hash over every row, its place and the transaction that wrote it."""
+    with database.connect() as connection:
+        tables = connection.execute(_TABLES).fetchall()
+        return {f"{schema}.{name}": _rows(connection, schema, name) for schema, name in tables}
+
+
+def write_counters(database: Database) -> tuple[int, ...]:
+    """Return how many rows were ever inserted, updated and deleted in the database, catalogue included."""
+    time.sleep(_REPORT_SECONDS)
+    ((inserted, updated, deleted),) = database.query(_COUNTERS)
+    return (inserted, updated, deleted)
+
+
+def _rows(connection: Any, schema: str, name: str) -> tuple[Any, ...]:
+    statement = sql.SQL("SELECT count(*), md5(string_agg(md5(concat(t::text, ctid, xmin)), '' ORDER BY ctid)) FROM {} t")
+    return tuple(connection.execute(statement.format(sql.Identifier(schema, name))).fetchone())
