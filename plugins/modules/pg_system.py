@@ -95,7 +95,7 @@ origin:
   type: str
   sample: built-in system tim
 errors:
-  description: Every fault of a wrong description, as C(path: what is wrong and what is allowed).
+  description: Every fault of a wrong description, each with the path of its key, what is wrong and what is allowed.
   returned: failure
   type: list
   elements: str

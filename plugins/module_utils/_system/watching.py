@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._system.checks import CHECKS
 from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults, join, one_of, shown
-from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import ITSELF, Check, Field, Group, Kind, Listing, Named
+from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import ITSELF, Check, Field, Group, Listing, Named
 from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import (
     COLUMN,
     DURATION,
@@ -17,6 +17,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import
     TABLE,
     TEXT,
     Choice,
+    Kind,
     Number,
     Quantity,
 )

@@ -9,9 +9,11 @@ import difflib
 import re
 
 try:
-    import zoneinfo
+    from zoneinfo import ZoneInfo, available_timezones
+
+    HAS_ZONEINFO = True
 except ImportError:  # Python 3.8
-    zoneinfo = None  # type: ignore[assignment]
+    HAS_ZONEINFO = False
 
 _WRITTEN = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+)*")
 
@@ -26,17 +28,17 @@ def zone_fault(name: str) -> str | None:
         return f"{name!r} is not a time zone: write a name such as UTC or Europe/Tallinn"
     # An interpreter without a zone database does not even know UTC, and so cannot say which names are wrong.
     if _known("UTC") and not _known(name):
-        near = difflib.get_close_matches(name, sorted(zoneinfo.available_timezones()), n=1)
+        near = difflib.get_close_matches(name, sorted(available_timezones()), n=1)
         advice = f"; did you mean {near[0]}?" if near else ": write a name such as UTC or Europe/Tallinn"
         return f"{name!r} is not a known time zone{advice}"
     return None
 
 
 def _known(name: str) -> bool:
-    if zoneinfo is None:
+    if not HAS_ZONEINFO:
         return False
     try:
-        zoneinfo.ZoneInfo(name)
+        ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         return False
     return True
