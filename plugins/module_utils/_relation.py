@@ -41,10 +41,10 @@ up(root, oid) AS (
     UNION
     SELECT u.root, child.parent FROM up u JOIN child ON child.oid = u.oid
 ),
-domain(oid, base) AS (
-    SELECT t.oid, t.typbasetype FROM pg_type t WHERE t.typtype = 'd'
+base_type(oid, base) AS (
+    SELECT a.atttypid, a.atttypid FROM wanted w JOIN pg_attribute a ON a.attrelid = w.oid
     UNION
-    SELECT d.oid, t.typbasetype FROM domain d JOIN pg_type t ON t.oid = d.base WHERE t.typtype = 'd'
+    SELECT d.oid, t.typbasetype FROM base_type d JOIN pg_type t ON t.oid = d.base WHERE t.typtype = 'd'
 ),
 member AS (
     SELECT DISTINCT c.oid, c.relkind, n.nspname, c.relname, c.relrowsecurity AND row_security_active(c.oid) AS hides_rows,
@@ -66,11 +66,13 @@ SELECT w.schema_name, w.relation_name, w.schema_oid IS NOT NULL AS schema_exists
     (SELECT jsonb_agg(up.oid) FROM up WHERE up.root = w.oid) AS ancestors,
     (SELECT jsonb_agg(down.oid) FROM down WHERE down.root = w.oid AND down.oid <> w.oid) AS descendants,
     (SELECT jsonb_agg(jsonb_build_object(
-                'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod), 'base', b.typname, 'category', b.typcategory,
+                'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+                'base', CASE WHEN b.typnamespace = 'pg_catalog'::regnamespace THEN b.typname ELSE '' END, 'category', b.typcategory,
                 'nullable', NOT a.attnotnull,
                 'readable', has_schema_privilege(w.schema_oid, 'USAGE') AND has_column_privilege(w.oid, a.attnum, 'SELECT')) ORDER BY a.attnum)
      FROM pg_attribute a
-     JOIN pg_type b ON b.typtype <> 'd' AND b.oid IN (SELECT a.atttypid UNION SELECT d.base FROM domain d WHERE d.oid = a.atttypid)
+     JOIN base_type d ON d.oid = a.atttypid
+     JOIN pg_type b ON b.oid = d.base AND b.typtype <> 'd'
      WHERE a.attrelid = w.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns
 FROM wanted w
 LEFT JOIN member self ON self.oid = w.oid
@@ -79,8 +81,9 @@ LEFT JOIN member self ON self.oid = w.oid
 
 @dataclass(frozen=True)
 class Column:
-    """A column: `type` as SQL writes it, `base` the type's own name below any domains, `category` pg_type.typcategory.
+    """A column: `type` as SQL writes it, `base` the server's own type below any domains ("" for a type of somebody else's).
 
+    `category` is pg_type.typcategory.
     `readable`: the role may SELECT it, by a grant on the table or on this column alone.
     """
 
