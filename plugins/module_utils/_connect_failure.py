@@ -23,7 +23,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._connect_probe impor
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, DatabaseError, InvalidValue, RunbookError
 
 HIDDEN = "********"
-_INVALID = re.compile(r"invalid connection option|invalid (\w+ )?value|invalid port number|invalid integer|invalid dsn|could not match \d+")
+_INVALID = re.compile(
+    r"invalid connection option|invalid (\w+ )?value|invalid port number|invalid integer|invalid dsn|bad value for|could not match \d+"
+)
 _ATTEMPT = re.compile(r"connection to server (at|on socket) \"([^\"]*)\"(?: \([^)]*\))?(?:, port (\d+))? failed: ")
 _UNRESOLVED = re.compile(r"(?:could not translate host name|failed to resolve host) ['\"]([^'\"]+)['\"]")
 _LISTED = re.compile(r"^- host: (\S+), port: (\S+), hostaddr: \S+: (?:connection failed: )?", re.MULTILINE)

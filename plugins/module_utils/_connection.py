@@ -199,9 +199,6 @@ class Database:
                 yield cursor
         except self._driver.Error as error:
             raise _connect_failure.database_error(error) from None
-        except UnicodeDecodeError as error:
-            hint = "The database's encoding is probably SQL_ASCII."
-            raise DatabaseError(f"a value is not valid text in UTF-8: {error.reason}", hint=hint) from None
 
     def _rendered(self, statement: Any, escaped: bool) -> str:
         """Return the text of `statement`, in which a `%` of an identifier is not a placeholder's."""
