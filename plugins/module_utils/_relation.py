@@ -69,7 +69,8 @@ SELECT w.schema_name, w.relation_name, w.schema_oid IS NOT NULL AS schema_exists
                 'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
                 'base', CASE WHEN b.typnamespace = 'pg_catalog'::regnamespace THEN b.typname ELSE '' END, 'category', b.typcategory,
                 'nullable', NOT a.attnotnull,
-                'readable', has_schema_privilege(w.schema_oid, 'USAGE') AND has_column_privilege(w.oid, a.attnum, 'SELECT')) ORDER BY a.attnum)
+                'readable', has_schema_privilege(w.schema_oid, 'USAGE') AND has_column_privilege(w.oid, a.attnum, 'SELECT')
+            ) ORDER BY a.attnum)
      FROM pg_attribute a
      JOIN base_type d ON d.oid = a.atttypid
      JOIN pg_type b ON b.oid = d.base AND b.typtype <> 'd'

@@ -45,7 +45,8 @@ options:
       column:
         description:
           - The column that a row's age counts from, by its name, or as a mapping with C(column), C(time_zone) and C(unit).
-          - It is of type C(timestamp with time zone), C(timestamp) (with O(rules[].time_zone)), C(date), or C(integer) or C(bigint) (with O(rules[].unit)).
+          - It is of type C(timestamp with time zone), C(timestamp) (with O(rules[].time_zone)), C(date), or C(integer) or
+            C(bigint) (with O(rules[].unit)).
           - A date is past when its day has ended, in O(rules[].time_zone) or, if that is not given, everywhere on Earth. Whole
             seconds and milliseconds are past when they are over. A wall clock that was set back is past when both passes are
             over. So nothing is removed early.
@@ -70,7 +71,8 @@ options:
         required: true
       older_than_seconds:
         description:
-          - The same in seconds, as a loaded system description has it. It is worked out from O(rules[].older_than) and must not differ from it.
+          - The same in seconds, as a loaded system description has it. It is worked out from O(rules[].older_than) and must
+            not differ from it.
         type: float
       action:
         description:
@@ -257,7 +259,8 @@ rules:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.pgops.runbook.plugins.module_utils._arguments import CONNECTION_ARGUMENTS, application_name
+
+from ansible_collections.pgops.runbook.plugins.module_utils._arguments import CONNECTION_ARGUMENTS, application_name, keep_readable
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import OPERATION, clean_up, read_options
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
@@ -274,6 +277,7 @@ RULE_ARGUMENTS = {
     "protects": {"type": "str"},
 }
 ARGUMENTS = {
+    **CONNECTION_ARGUMENTS,
     "rules": {"type": "list", "elements": "dict", "required": True, "options": RULE_ARGUMENTS},
     # The ids of tokens are in none of these, only the names of tables and columns.
     "token_stores": {"type": "list", "elements": "dict", "default": [], "no_log": False},
@@ -285,7 +289,8 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={**CONNECTION_ARGUMENTS, **ARGUMENTS}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    keep_readable(module.no_log_values, module.params)
     name = application_name(OPERATION)
     try:
         options = read_options(module.params, name)

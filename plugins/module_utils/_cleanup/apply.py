@@ -66,7 +66,7 @@ def _apply_rule(database: Any, run: Progress, options: Options, late: Callable[[
     # Rows that were locked the first time may be free after the rest; those that are not by then are left to the next run.
     for _pass in ("first", "last"):
         run.left = None
-        vetoed = sum(_empty(database, run, leaf, condition, options, late) for leaf in leaves)
+        vetoed = sum(_empty(database, run, leaf, options, late) for leaf in leaves)
         if late() and run.remaining:
             run.stopped = MAX_RUNTIME
             return
@@ -77,14 +77,14 @@ def _apply_rule(database: Any, run: Progress, options: Options, late: Callable[[
     run.stopped = DONE if not run.left else VETOED if vetoed else LOCKED
 
 
-def _empty(database: Any, run: Progress, leaf: Leaf, condition: Any, options: Options, late: Callable[[], bool]) -> int:
+def _empty(database: Any, run: Progress, leaf: Leaf, options: Options, late: Callable[[], bool]) -> int:
     """Remove the rows of one leaf batch by batch; return how many of them refused to go without being locked."""
     refused = futile = 0
     while not late():
         _show(database, run, options)
         # What refused comes back in every batch, so that there is room for it beside the rows that can go.
         limit = options.batch_rows + refused
-        batch = database.row(predicate.delete_statement(database, leaf, condition, limit))
+        batch = database.row(predicate.delete_statement(database, run.planned.target, leaf, limit))
         gone, refused = batch["gone"], batch["picked"] - batch["gone"]
         run.removed += gone
         run.removed_by_leaf[leaf.oid] = run.removed_by_leaf.get(leaf.oid, 0) + gone

@@ -11,14 +11,14 @@ from typing import Any, Mapping
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import parse_duration
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DescriptionError, InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults, join, one_of, shown
-from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import Listing
-from ansible_collections.pgops.runbook.plugins.module_utils._system.tokens import TOKEN_STORE
-from ansible_collections.pgops.runbook.plugins.module_utils._system.upkeep import RULE
+from ansible_collections.pgops.runbook.plugins.module_utils._system.form import SYSTEM
+from ansible_collections.pgops.runbook.plugins.module_utils._system.upkeep import RETENTION
 
 LONGEST_AGE = 1000 * 365 * 86400.0  # seconds; the cut-off of anything longer leaves the calendar
 MOST_BATCH_ROWS = 1_000_000
-_RULES = Listing(RULE, "a retention rule")
-_STORES = Listing(TOKEN_STORE, "a token store", named="name")
+# The very kinds that a system description is read with.
+_RULES = RETENTION.fields["daily"].kind
+_STORES = SYSTEM.fields["token_stores"].kind
 _TIME_PARTS = ("time_zone", "unit")
 
 
@@ -46,7 +46,6 @@ def read_options(parameters: Mapping[str, Any], application_name: str = Options.
     for index, rule in enumerate(rules):
         if rule:
             _check_rule(rule, join("rules", index), stores, faults)
-    _name(rules, faults)
     options = Options(
         tuple(rules),
         tuple(stores),
@@ -83,18 +82,6 @@ def _check_rule(rule: dict[str, Any], path: str, stores: list[Any], faults: Faul
     if rule["protects"] is not None and rule["protects"] not in names:
         known = one_of(rule["protects"], names) if names else f"{shown(rule['protects'])} is not a token store: token_stores is empty"
         faults.add(join(path, "protects"), known)
-
-
-def _name(rules: list[Any], faults: Faults) -> None:
-    seen: dict[str, int] = {}
-    for index, rule in enumerate(rules):
-        if not rule or rule["table"] is None:
-            continue
-        rule["name"] = rule["name"] or rule["table"]
-        if rule["name"] in seen:
-            first = join("rules", seen[rule["name"]])
-            faults.add(join(join("rules", index), "name"), f"{shown(rule['name'])} is already the name of {first}: give each its own name")
-        seen.setdefault(rule["name"], index)
 
 
 def _seconds(value: Any, path: str, faults: Faults) -> float | None:

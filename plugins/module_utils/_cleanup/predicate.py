@@ -39,24 +39,29 @@ class Target:
         return bool(self.forgets or self.serves)
 
 
-def matched(database: Any, target: Target, row: str = ROW) -> Any:
-    """Return the condition for the rows past the cut-off that no earlier rule of this run has removed."""
+def matched(database: Any, target: Target, *, indexed: bool = True) -> Any:
+    """Return the condition for the rows past the cut-off that no earlier rule of this run has removed.
+
+    With `indexed` false it says the same in a form that no index serves, for a statement that has the rows by their ctid.
+    """
     sql = database.sql
-    parts = [_expired(database, target, row)]
+    row = ROW
+    expired = _expired(database, target, row)
+    parts = [expired if indexed else sql.SQL("({}) IS TRUE").format(expired)]
     earlier = _gone(database, target.before, target.relation, row)
     if earlier is not None:
         parts.append(sql.SQL("({}) IS NOT TRUE").format(earlier))
     return sql.SQL(" AND ").join(parts)
 
 
-def removable(database: Any, target: Target, *, ahead: bool, row: str = ROW) -> Any:
+def removable(database: Any, target: Target, *, ahead: bool, indexed: bool = True) -> Any:
     """Return the condition for the rows that go: matched and not protected.
 
     `ahead` looks ahead over the rules that are applied before: it takes the deny rows that they remove as gone. The run itself asks
     for what is there, and so leaves a token row alone whose deny row was passed over.
     """
     sql = database.sql
-    return sql.SQL(" AND ").join([matched(database, target, row), *_unprotected(database, target, row, ahead)])
+    return sql.SQL(" AND ").join([matched(database, target, indexed=indexed), *_unprotected(database, target, ROW, ahead)])
 
 
 def _expired(database: Any, target: Target, row: str) -> Any:
@@ -97,20 +102,22 @@ def _reach(target: Target, relation: Relation) -> bool:
     return target.relation.related(relation) and target.time.column.name in (relation.columns or {})
 
 
-def delete_statement(database: Any, leaf: Leaf, condition: Any, rows: int) -> Any:
+def delete_statement(database: Any, target: Target, leaf: Leaf, rows: int) -> Any:
     """Return the statement that removes up to `rows` rows of one leaf and returns how many it `picked` and how many are `gone`.
 
     The rows are locked before, so that none is waited for; the condition stands in the outer DELETE as well, because a row
     may have changed in between. Only a leaf can be named: a ctid means another row in each partition.
     """
+    # An index that the planner takes for the outer condition would be searched once more, and each hit in the whole array.
+    chosen, again = (removable(database, target, ahead=False, indexed=indexed) for indexed in (True, False))
     sql = database.sql
     return sql.SQL(
         "WITH picked AS MATERIALIZED ("
-        " SELECT ARRAY(SELECT {row}.ctid FROM ONLY {leaf} AS {row} WHERE {condition} LIMIT {rows} FOR UPDATE OF {row} SKIP LOCKED) AS ids"
+        " SELECT ARRAY(SELECT {row}.ctid FROM ONLY {leaf} AS {row} WHERE {chosen} LIMIT {rows} FOR UPDATE OF {row} SKIP LOCKED) AS ids"
         "), gone AS ("
-        " DELETE FROM ONLY {leaf} AS {row} WHERE {row}.ctid = ANY ((SELECT picked.ids FROM picked)::tid[]) AND {condition} RETURNING 1"
+        " DELETE FROM ONLY {leaf} AS {row} WHERE {row}.ctid = ANY ((SELECT picked.ids FROM picked)::tid[]) AND {again} RETURNING 1"
         ") SELECT cardinality(picked.ids) AS picked, (SELECT count(*) FROM gone) AS gone FROM picked"
-    ).format(row=sql.Identifier(ROW), leaf=leaf.name.identifier(sql), condition=condition, rows=sql.Literal(rows))
+    ).format(row=sql.Identifier(ROW), leaf=leaf.name.identifier(sql), chosen=chosen, again=again, rows=sql.Literal(rows))
 
 
 def count_by_leaf(database: Any, relation: Relation, condition: Any = None, leaves: Sequence[Leaf] | None = None) -> dict[int, int]:

@@ -1,0 +1,133 @@
+"""What a clean-up refuses before it connects, with the path of the option."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import read_options
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.cutoff import Instant
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DescriptionError
+
+RULE: dict[str, Any] = {"table": "app.sessions", "column": "expires_at", "older_than": "1 h"}
+STORE: dict[str, Any] = {
+    "name": "app",
+    "tokens": {"table": "app.tokens", "id": "id"},
+    "revoke": {"how": "denylist", "table": "app.denied", "id": "id"},
+}
+
+
+def faults(**parameters: Any) -> list[str]:
+    with pytest.raises(DescriptionError) as caught:
+        read_options({"rules": [RULE], **parameters})
+    return caught.value.errors
+
+
+def test_a_rule_is_normalised() -> None:
+    options = read_options({"rules": [{**RULE, "table": "sessions"}]})
+    assert options.rules[0]["table"] == "public.sessions"
+    assert options.rules[0]["name"] == "sessions"
+    assert options.rules[0]["column"] == {"column": "expires_at", "time_zone": None, "unit": None}
+    assert options.rules[0]["older_than_seconds"] == 3600.0
+    assert (options.clock_skew, options.batch_rows, options.max_rows, options.max_runtime) == (300.0, 10000, None, None)
+
+
+def test_a_zone_and_a_unit_may_stand_beside_the_column() -> None:
+    written = [
+        {**RULE, "time_zone": "UTC"},
+        {**RULE, "name": "b", "unit": "ms"},
+        {**RULE, "name": "c", "column": {"column": "at", "unit": "s"}, "unit": None},
+    ]
+    columns = [rule["column"] for rule in read_options({"rules": written}).rules]
+    assert [(column["column"], column["time_zone"], column["unit"]) for column in columns] == [
+        ("expires_at", "UTC", None),
+        ("expires_at", None, "ms"),
+        ("at", None, "s"),
+    ]
+
+
+def test_a_normalised_rule_and_store_are_read_again_as_they_are() -> None:
+    first = read_options({"rules": [{**RULE, "table": "app.denied", "protects": "app"}], "token_stores": [STORE]})
+    again = read_options({"rules": list(first.rules), "token_stores": list(first.token_stores)})
+    assert again == first
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "said"),
+    [
+        ({"older_than": "-5 s"}, "rules[0].older_than", "is not a duration"),
+        ({"older_than": "a while"}, "rules[0].older_than", "is not a duration"),
+        ({"older_than": "5 fortnights"}, "rules[0].older_than", "is not a duration"),
+        ({"older_than": "400000 days"}, "rules[0].older_than", "longer than 1000 years"),
+        ({"older_than": "9" * 400}, "rules[0].older_than", "longer than 1000 years"),
+        ({"older_than": None}, "rules[0].older_than", "is missing"),
+        ({"table": "a.b.c"}, "rules[0].table", "3 parts"),
+        ({"table": ""}, "rules[0].table", "is not a table name"),
+        ({"column": 7.5}, "rules[0].column", "is not a time column"),
+        ({"column": ["a"]}, "rules[0].column", "is not a time column"),
+        ({"column": {"column": "a", "zone": "UTC"}}, "rules[0].column.zone", "time_zone"),
+        ({"time_zone": "Europe/Talinn"}, "rules[0].column.time_zone", "Europe/Tallinn"),
+        ({"unit": "us"}, "rules[0].column.unit", "is not one of s, ms"),
+        ({"action": "archive"}, "rules[0].action", "is not one of delete"),
+        ({"protects": "web"}, "rules[0].protects", "'web' is not one of app"),
+        ({"where": "true"}, "rules[0].where", "unknown key"),
+    ],
+)
+def test_a_wrong_rule_is_named_with_its_path(change: dict[str, Any], path: str, said: str) -> None:
+    found = faults(rules=[{**RULE, **change}], token_stores=[STORE])
+    assert len(found) == 1
+    assert found[0].startswith(path + ": ")
+    assert said in found[0]
+
+
+def test_names_must_differ_also_where_the_table_is_the_name() -> None:
+    assert faults(rules=[RULE, {**RULE, "older_than": "2 h"}])[0].startswith(
+        "rules[1].name: 'app.sessions' is already the name of rules[0]"
+    )
+    assert faults(rules=[{**RULE, "name": "x"}, {**RULE, "table": "b", "name": "x"}])[0].startswith("rules[1].name: 'x' is already")
+
+
+def test_protects_without_any_store() -> None:
+    assert faults(rules=[{**RULE, "protects": "app"}])[0].startswith("rules[0].protects: 'app' is not a token store")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "path"),
+    [
+        ({"clock_skew": "-1 s"}, "clock_skew"),
+        ({"clock_skew": "soon"}, "clock_skew"),
+        ({"clock_skew": "400000 days"}, "clock_skew"),
+        ({"batch_rows": 0}, "batch_rows"),
+        ({"batch_rows": 10_000_000}, "batch_rows"),
+        ({"batch_rows": True}, "batch_rows"),
+        ({"max_rows": 0}, "max_rows"),
+        ({"max_rows": -1}, "max_rows"),
+        ({"max_runtime": "0 s"}, "max_runtime"),
+        ({"max_runtime": "never"}, "max_runtime"),
+        ({"token_stores": [{**STORE, "revoke": {"how": "denlyist"}}]}, "token_stores[0].revoke.how"),
+        ({"token_stores": [STORE, STORE]}, "token_stores[1].name"),
+        ({"token_stores": ["app"]}, "token_stores[0]"),
+        ({"rules": ["app.sessions"]}, "rules[0]"),
+    ],
+)
+def test_a_wrong_option_is_named(parameters: dict[str, Any], path: str) -> None:
+    assert faults(**parameters)[0].startswith(path + ": ")
+
+
+def test_every_fault_is_listed() -> None:
+    assert len(faults(rules=[{**RULE, "older_than": "x"}, {**RULE, "table": "a.b.c"}], clock_skew="y", batch_rows=-1)) == 4
+
+
+def test_what_a_survey_leaves_empty_is_not_given() -> None:
+    options = read_options({"rules": [RULE], "max_rows": None, "max_runtime": ""})
+    assert (options.max_rows, options.max_runtime) == (None, None)
+
+
+@pytest.mark.parametrize(("seconds", "microseconds"), [(1.0, 9_000_000), (0.0000001, 9_999_999), (0.0, 10_000_000)])
+def test_a_fraction_of_a_microsecond_makes_a_cut_off_earlier(seconds: float, microseconds: int) -> None:
+    assert Instant(10_000_000).before(seconds).microseconds == microseconds
+
+
+def test_an_instant_is_shown_in_utc() -> None:
+    assert str(Instant(1_700_000_000_000_001)) == "2023-11-14T22:13:20.000001+00:00"
