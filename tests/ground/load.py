@@ -270,11 +270,11 @@ class Loader:
         return sql.SQL("(-60 - {} * power({}, 2))").format(sql.Literal(360 * DAY), age)
 
     def _revocation(self, plan: TablePlan, cell: Cell) -> sql.Composable:
-        """Return a moment between a token's issue and its end, or now."""
+        """Return a moment between a token's issue and its end, or now; mostly soon after the issue."""
         band = cell.bands.get(plan.expires) if plan.expires else None
         end = sql.SQL("least({}, -1)").format(self._within(plan, plan.expires, band)) if plan.expires and band else sql.Literal(-1)
         start = self._creation(plan, cell)
-        return sql.SQL("({0} + ({1} - {0}) * {2})").format(start, end, self.values.chance(f"{plan.name} revoked"))
+        return sql.SQL("({0} + ({1} - {0}) * power({2}, 3))").format(start, end, self.values.chance(f"{plan.name} revoked"))
 
     def _within(self, plan: TablePlan, column: str, band: Band) -> sql.Composable:
         # A copy of a token's expiry is the token's own, number by number.

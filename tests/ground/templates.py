@@ -34,6 +34,9 @@ class SystemDatabases:
         """Create database `name` with `system` in it: a built-in name or a description. `rows` is for its largest table."""
         template = self._template(system, rows)
         self.cluster.create_database(name, template.name)
+        with self.cluster.connect(name) as connection:
+            # A copy has rows but no statistics about them, as no database in use ever is.
+            connection.execute("ANALYZE")
         return SystemDatabase(self.cluster, name, template.description, template.expected)
 
     def _template(self, system: str | Mapping[str, Any], rows: int) -> SystemDatabase:
