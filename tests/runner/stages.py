@@ -114,7 +114,7 @@ def last_line(output: str) -> str:
     return next((line for line in reversed(output.splitlines()) if line.strip()), "")
 
 
-MOLECULE = ("create", "prepare", "converge", "idempotence", "verify", "destroy")
+MOLECULE = ("create", "converge", "idempotence", "verify", "destroy")
 
 
 def molecule() -> list[Step]:
@@ -127,7 +127,7 @@ def molecule() -> list[Step]:
             environment={
                 "MOLECULE_EPHEMERAL_DIRECTORY": str(CACHE / "molecule"),
                 "PGOPS_CHECKOUT": str(ROOT),
-                "PGOPS_PYTHON": sys.executable,
+                "PGOPS_KEEPER": str(os.getpid()),
             },
             judge=_molecule,
         )
@@ -135,7 +135,7 @@ def molecule() -> list[Step]:
 
 
 def _molecule(ended: Ended) -> Count:
-    results = dict(re.findall(r"default ➜ (\w+): Executed: (\w+)", ended.output))
+    results = dict(re.findall(r"^default > (\w+): Executed: (\w+)", ended.output, re.MULTILINE))
     count = Count(passed=sum(results.get(action) == "Successful" for action in MOLECULE))
     return count + Count(failed=len(MOLECULE) - count.passed)
 
