@@ -56,7 +56,12 @@ def fill(cluster: Cluster) -> list[Filled]:
     for name in BUILT_IN:
         cluster.create_database(name)
     with ThreadPoolExecutor(max_workers=len(BUILT_IN)) as pool:
-        return list(pool.map(lambda name: _fill(cluster, name), BUILT_IN))
+        try:
+            return list(pool.map(lambda name: _fill(cluster, name), BUILT_IN))
+        except BaseException:
+            # Interrupted: what the other threads wait for will not come.
+            cluster.stop()
+            raise
 
 
 def _fill(cluster: Cluster, name: str) -> Filled:

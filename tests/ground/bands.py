@@ -41,10 +41,11 @@ def of_event(ages: Sequence[float], skew: float, *, nullable: bool, margin: floa
     """Return bands of something that has happened, such as a creation; where it may be NULL it has mostly not happened."""
     limits = sorted(set(ages))
     # A limit of a quarter of an hour leaves no room for rows that stay below it for as long: those are seconds old.
-    young = Band(-(limits[0] - margin) if limits[0] > 2 * margin else -0.05 * limits[0], -0.5)
+    roomy = limits[0] > 2 * margin
+    young = Band(-(limits[0] - margin) if roomy else -0.05 * limits[0], -0.5)
     if nullable:
         return [Weighted(None, 0.85), Weighted(young, 0.05), *_past(limits, skew, margin, 0.1)]
-    return [Weighted(young, 0.4), *_past(limits, skew, margin, 0.6)]
+    return [Weighted(young, 0.4 if roomy else 0.04), *_past(limits, skew, margin, 0.6)]
 
 
 def _past(limits: Sequence[float], skew: float, margin: float, share: float) -> list[Weighted]:

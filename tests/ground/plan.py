@@ -22,7 +22,7 @@ REVOKED_ALIVE = 0.03
 
 # Shares of the rows asked for; the tokens of all stores together have share 1.
 SHARES: Mapping[str, Mapping[str, float]] = {
-    "tim": {"custom.jwt_metadata": 0.7, "tara.jwt_metadata": 0.3, "tara.oauth_state": 0.02},
+    "tim": {"custom.jwt_metadata": 0.7, "tara.jwt_metadata": 0.3, "tara.oauth_state": 0.01},
     "oauth2_server": {"public.tokens": 1.0, "public.users": 0.1, "public.user_sessions": 0.3, "public.authorization_codes": 0.15},
     "tmi": {"public.refresh_tokens": 1.0, "public.users": 0.1, "public.user_providers": 0.15},
     "showtrack": {"public.animals": 0.3, "public.journal_entries": 1.0, "public.data_access_audit": 1.0, "public.user_profiles": 0.05},

@@ -14,12 +14,16 @@ from .account import server_account
 PR_SET_PDEATHSIG = 1
 
 
-def _die_with(parent: int) -> Callable[[], None]:
+# PostgreSQL's immediate shutdown: the data is thrown away, so speed and certainty count.
+IMMEDIATE = signal.SIGQUIT
+
+
+def die_with(parent: int, number: int = IMMEDIATE) -> Callable[[], None]:
+    """Return what a child calls before it executes its program, so that it gets the signal when its parent ends."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def in_child() -> None:
-        # SIGQUIT is PostgreSQL's immediate shutdown: the data is thrown away, so speed and certainty count.
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
+        libc.prctl(PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:
             os._exit(1)
 
@@ -42,9 +46,35 @@ def run(command: Sequence[str | Path], folder: Path, extra: Mapping[str, str] | 
         text=True,
         check=False,
         stdin=subprocess.DEVNULL,
-        preexec_fn=_die_with(os.getpid()),
+        preexec_fn=die_with(os.getpid()),
         **server_account().popen_options(),
     )
+
+
+def run_interruptibly(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a program as oneself and wait for it; when this process is interrupted or killed, so is the program, which may tidy up."""
+    child = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=die_with(os.getpid(), signal.SIGINT),
+    )
+    try:
+        output, errors = child.communicate()
+    except BaseException:
+        child.send_signal(signal.SIGINT)
+        try:
+            child.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.communicate()
+        raise
+    return subprocess.CompletedProcess(command, child.returncode, output, errors)
 
 
 def spawn(command: Sequence[str | Path], folder: Path, log: Path, *, detached: bool) -> subprocess.Popen[bytes]:
@@ -62,6 +92,6 @@ def spawn(command: Sequence[str | Path], folder: Path, log: Path, *, detached: b
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=None if detached else _die_with(os.getpid()),
+            preexec_fn=None if detached else die_with(os.getpid()),
             **server_account().popen_options(),
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from .account import owned_temporary_folder
 from .errors import GroundError
+from .process import run_interruptibly
 from .servers import CHECKOUT
 
 COLLECTION = "pgops.runbook"
@@ -140,9 +140,7 @@ class AnsibleRunner:
             results = Path(scratch) / "results"
             results.touch()
             environment = {**self.environment(driver), "GROUND_RESULTS": str(results), **(env or {})}
-            done = subprocess.run(
-                command, env=environment, cwd=self.folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-            )
+            done = run_interruptibly(command, self.folder, environment)
             entries = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
         tasks = [TaskResult(**entry) for entry in entries if "stats" not in entry]
         stats = next((entry["stats"] for entry in entries if "stats" in entry), {})
