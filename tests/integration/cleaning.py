@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from psycopg.sql import SQL
 
-from ansible_collections.pgops.runbook.plugins.module_utils import _cleanup
+from ansible_collections.pgops.runbook.plugins.module_utils import _cleanup, _driver
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from tests.ground.databases import Database
 
@@ -31,6 +32,12 @@ class Cleaner:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+
+    @classmethod
+    def with_driver(cls, database: Database, driver: str, patches: pytest.MonkeyPatch) -> Cleaner:
+        """Return one that uses only `driver`."""
+        patches.setattr(_driver, "load", _driver._load_psycopg2 if driver == "psycopg2" else _driver._load_psycopg3)
+        return cls(database)
 
     def open(self, *, read_only: bool = False, **options: Any) -> Any:
         """Return a session of the collection's own."""

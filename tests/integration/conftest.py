@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ground.databases import Database
+from tests.integration.cleaning import Cleaner
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -19,3 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture
+def cleaner(database: Database, driver: str, monkeypatch: pytest.MonkeyPatch) -> Cleaner:
+    """The clean-up engine on an empty database, with each driver."""
+    return Cleaner.with_driver(database, driver, monkeypatch)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL
 
-from ansible_collections.pgops.runbook.plugins.module_utils import _driver
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import (
     DatabaseError,
     DescriptionError,
@@ -16,16 +15,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import (
     RunbookError,
 )
 from tests.ground import evidence
-from tests.ground.databases import Database
 from tests.integration.cleaning import STORE, TABLES, UTC, Cleaner, numbers, rule
-
-
-@pytest.fixture
-def cleaner(database: Database, driver: str, monkeypatch: pytest.MonkeyPatch) -> Cleaner:
-    load = _driver._load_psycopg2 if driver == "psycopg2" else _driver._load_psycopg3
-    monkeypatch.setattr(_driver, "load", load)
-    return Cleaner(database)
-
 
 # Label, and the value as an expression over now(); the label says what must happen to it at an age of one hour.
 FINITE = """
