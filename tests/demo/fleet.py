@@ -17,7 +17,7 @@ from tests.ground.systems import BUILT_IN, description_of
 from tests.tools import bootstrap
 
 # Tokens, or rows of the largest table where a system has no tokens.
-ROWS: Mapping[str, int] = {"tim": 200_000, "oauth2_server": 60_000, "tmi": 40_000, "showtrack": 30_000, "azth": 40_000}
+ROWS: Mapping[str, int] = {"tim": 200_000, "oauth2_server": 30_000, "tmi": 20_000, "showtrack": 10_000, "azth": 15_000}
 
 
 @dataclass

@@ -99,7 +99,9 @@ def _installed() -> Iterator[Installation]:
     folders = [*DEBIAN.glob("*/bin"), *Path("/usr").glob("pgsql-*/bin")]
     config = shutil.which("pg_config")
     if config:
-        folders.append(Path(subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True).stdout.strip()))
+        # It may belong to a client library without a server, or be broken: what it names is looked at below.
+        said = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False).stdout.strip()
+        folders += [Path(said)] if said else []
     found = []
     for folder in folders:
         if all(os.access(folder / name, os.X_OK) for name in ("postgres", "initdb")):
