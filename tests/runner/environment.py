@@ -48,6 +48,7 @@ def tool_environment(**extra: str) -> dict[str, str]:
         "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
         "ANSIBLE_NOCOLOR": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(CACHE / "hypothesis"),
     }
     if npmrc.exists() and "NPM_CONFIG_USERCONFIG" not in os.environ:
         settings["NPM_CONFIG_USERCONFIG"] = str(npmrc)

@@ -19,7 +19,7 @@ from tests.runner.tree import CACHE, COLLECTIONS, COPY, ROOT
 BIN = ROOT / ".venv" / "bin"
 OUTPUT = ROOT / "tests" / "output" / "junit"
 PACKAGE = "ansible_collections.pgops.runbook.plugins"
-TESTS_TYPED = ("tests.ground", "tests.runner", "tests.tools")
+TESTS_TYPED = ("tests.benchmarks", "tests.ground", "tests.runner", "tests.tools")
 
 
 def lint() -> list[Step]:
