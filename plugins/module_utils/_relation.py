@@ -176,18 +176,15 @@ class Relation:
 
 
 def look_up(database: Any, names: Iterable[RelationName], *, sizes: bool = False) -> dict[RelationName, Relation]:
-    """Return what the catalogue says about each of `names`, also about those that do not exist, in one query.
+    """Return what the catalogue says about each of `names`, also about those that do not exist, in their order and in one query.
 
     `database` is an open Database; `sizes` measures bytes as well (takes a shared lock on each leaf for a moment).
     Raises DatabaseError.
     """
     wanted = list(dict.fromkeys(names))
     parameters = {"schemas": [name.schema for name in wanted], "names": [name.name for name in wanted], "sizes": sizes}
-    found = {}
-    for row in database.rows(_LOOK_UP, parameters):
-        name = RelationName(row["schema_name"], row["relation_name"])
-        found[name] = _relation(name, row)
-    return found
+    rows = {RelationName(row["schema_name"], row["relation_name"]): row for row in database.rows(_LOOK_UP, parameters)}
+    return {name: _relation(name, rows[name]) for name in wanted}
 
 
 def require(relation: Relation) -> Relation:

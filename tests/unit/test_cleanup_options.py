@@ -27,7 +27,7 @@ def faults(**parameters: Any) -> list[str]:
 def test_a_rule_is_normalised() -> None:
     options = read_options({"rules": [{**RULE, "table": "sessions"}]})
     assert options.rules[0]["table"] == "public.sessions"
-    assert options.rules[0]["name"] == "sessions"
+    assert options.rules[0]["name"] == "public.sessions"
     assert options.rules[0]["column"] == {"column": "expires_at", "time_zone": None, "unit": None}
     assert options.rules[0]["older_than_seconds"] == 3600.0
     assert (options.clock_skew, options.batch_rows, options.max_rows, options.max_runtime) == (300.0, 10000, None, None)

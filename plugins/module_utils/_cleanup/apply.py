@@ -15,9 +15,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.plan import
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf
 
 DONE, LOCKED, VETOED, MAX_RUNTIME = "done", "locked", "vetoed", "max_runtime"
-# A batch of which nothing went is tried again, since rows that were updated in that moment can be taken the next time;
-# rows that a trigger vetoes come back every time, and more of them than this many batches hold end the search behind them.
-_FUTILE_BATCHES = 3
+# Rows that were updated in the moment of a batch can be taken by the next one, so that the last rows get several chances.
+_CHANCES = 3
+# Rows that a trigger vetoes come back every time; more of them than this many batches hold end the search behind them.
 _VETOED_BATCHES = 10
 _NAME_BYTES = 63
 
@@ -62,24 +62,25 @@ def _apply_rule(database: Any, run: Progress, options: Options, late: Callable[[
     target = run.planned.target
     condition = predicate.removable(database, target, ahead=False)
     leaves = [leaf for leaf in target.relation.leaves if run.planned.removable[leaf.oid]]
-    vetoed = 0
+    vetoed, seen_all = 0, True
     # Rows that were locked the first time may be free after the rest; those that are not by then are left to the next run.
     for _pass in ("first", "last"):
         run.left = None
-        vetoed = sum(_empty(database, run, leaf, options, late) for leaf in leaves)
+        ends = [_empty(database, run, leaf, options, late) for leaf in leaves]
+        vetoed, seen_all = sum(refused for refused, _all in ends), all(end for _refused, end in ends)
         if late() and run.remaining:
             run.stopped = MAX_RUNTIME
             return
         run.left = sum(predicate.count_by_leaf(database, target.relation, condition, leaves).values())
         if not run.left:
             break
-    run.skipped_locked = max(0, (run.left or 0) - vetoed)
+    run.skipped_locked = max(0, (run.left or 0) - vetoed) if seen_all else 0
     run.stopped = DONE if not run.left else VETOED if vetoed else LOCKED
 
 
-def _empty(database: Any, run: Progress, leaf: Leaf, options: Options, late: Callable[[], bool]) -> int:
-    """Remove the rows of one leaf batch by batch; return how many of them refused to go without being locked."""
-    refused = futile = 0
+def _empty(database: Any, run: Progress, leaf: Leaf, options: Options, late: Callable[[], bool]) -> tuple[int, bool]:
+    """Remove the rows of one leaf batch by batch; return how many refused to go although free, and whether all were tried."""
+    refused, chances = 0, _CHANCES
     while not late():
         _show(database, run, options)
         # What refused comes back in every batch, so that there is room for it beside the rows that can go.
@@ -89,12 +90,13 @@ def _empty(database: Any, run: Progress, leaf: Leaf, options: Options, late: Cal
         run.removed += gone
         run.removed_by_leaf[leaf.oid] = run.removed_by_leaf.get(leaf.oid, 0) + gone
         run.batches += bool(gone)
-        futile = 0 if gone else futile + 1
-        if not refused and batch["picked"] < limit:
-            return 0
-        if futile >= _FUTILE_BATCHES or refused > _VETOED_BATCHES * options.batch_rows:
+        if batch["picked"] < limit:
+            chances = _CHANCES if gone else chances - 1
+            if not refused or not chances:
+                return refused, True
+        elif refused > _VETOED_BATCHES * options.batch_rows:
             break
-    return refused
+    return refused, False
 
 
 def _show(database: Any, run: Progress, options: Options) -> None:

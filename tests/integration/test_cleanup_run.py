@@ -1,0 +1,394 @@
+"""How rows go: batches, locks, limits, interruptions, and what is said when it goes wrong half-way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from ansible_collections.pgops.runbook.plugins.module_utils import _cleanup, _lock
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import apply, report
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import Busy, DatabaseError, InvalidValue
+from tests.integration.cleaning import STORE, TABLES, Cleaner, rule
+
+RULE = rule("t", "at")
+HUNDRED = "INSERT INTO t SELECT n, now() - interval '1 h' FROM generate_series(1, 100) AS n"
+
+
+@pytest.fixture
+def full(cleaner: Cleaner) -> Cleaner:
+    """A hundred expired rows."""
+    cleaner.sql("CREATE TABLE t (id int PRIMARY KEY, at timestamptz)")
+    cleaner.sql(HUNDRED)
+    return cleaner
+
+
+@contextmanager
+def running(cleaner: Cleaner, **parameters: Any) -> Iterator[dict[str, Any]]:
+    """Run a clean-up of `t` in a thread, slowed down by a trigger; what it gives is in the dictionary after the block."""
+    cleaner.sql("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.01); RETURN OLD; END $$")
+    cleaner.sql("CREATE TRIGGER slow BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION slow()")
+    given: dict[str, Any] = {}
+
+    def work() -> None:
+        try:
+            given["result"] = cleaner.run([RULE], **parameters)
+        except Exception as error:  # noqa: BLE001  (handed to the test)
+            given["error"] = error
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield given
+    finally:
+        thread.join(60)
+    assert not thread.is_alive()
+
+
+def sessions(cleaner: Cleaner) -> list[tuple[int, str]]:
+    return cleaner.sql(  # type: ignore[return-value]
+        "SELECT pid, application_name FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name LIKE 'pgops.runbook/pg_cleanup %'"
+    )
+
+
+def wait_for(condition: Any, seconds: float = 20.0) -> Any:
+    """Return the first true answer of `condition`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        answer = condition()
+        if answer:
+            return answer
+        time.sleep(0.02)
+    raise AssertionError("waited in vain")
+
+
+def test_each_batch_is_a_transaction_of_its_own(full: Cleaner) -> None:
+    full.sql("CREATE TABLE seen (xid bigint)")
+    full.sql(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO public.seen VALUES (txid_current()); RETURN OLD; END $$"
+    )
+    full.sql("CREATE TRIGGER note BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION note()")
+    result = full.run([RULE], batch_rows=30)
+    assert sorted(row[0] for row in full.sql("SELECT count(*) FROM seen GROUP BY xid")) == [10, 30, 30, 30]
+    assert result["rules"][0]["batches"] == 4
+
+
+def test_a_batch_as_large_as_what_is_left(full: Cleaner) -> None:
+    result = full.run([RULE], batch_rows=50)
+    assert (result["removed"], result["rules"][0]["batches"], result["stopped"]) == (100, 2, "done")
+
+
+def test_locked_rows_are_passed_over_and_reported(full: Cleaner) -> None:
+    with full.database.connect() as holder:
+        holder.execute("BEGIN")
+        holder.execute("SELECT * FROM t WHERE id <= 7 FOR UPDATE")
+        started = time.monotonic()
+        result = full.run([RULE], batch_rows=10)
+        assert time.monotonic() - started < 5
+    row = result["rules"][0]
+    assert (row["matched"], row["removed"], row["remaining"], row["skipped_locked"], row["rows_left"]) == (100, 93, 7, 7, 7)
+    assert (row["stopped"], result["stopped"], result["changed"]) == ("locked", "locked", True)
+    again = full.run([RULE])
+    assert (again["removed"], again["stopped"], full.count("t")) == (7, "done", 0)
+
+
+def test_rows_that_are_free_again_by_the_end_go_in_the_last_pass(full: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = full.database.connect()
+    holder.execute("BEGIN")
+    holder.execute("SELECT * FROM t WHERE id <= 7 FOR UPDATE")
+    count = apply.predicate.count_by_leaf
+
+    def count_and_release(*given: Any, **more: Any) -> Any:
+        found = count(*given, **more)
+        if not holder.closed and full.count("t") == 7:
+            holder.close()
+        return found
+
+    monkeypatch.setattr(apply.predicate, "count_by_leaf", count_and_release)
+    result = full.run([RULE])
+    assert (result["removed"], result["remaining"], result["stopped"]) == (100, 0, "done")
+
+
+def test_a_row_that_is_renewed_while_the_batch_runs_stays(full: Cleaner) -> None:
+    """Trap 21: the row is picked while it is old and has been extended when its turn comes."""
+    with running(full, batch_rows=100) as given:
+        wait_for(lambda: sessions(full))
+        with full.database.connect() as other:
+            other.execute("SET lock_timeout = '20s'")
+            other.execute("UPDATE t SET at = now() + interval '1 h' WHERE id = 100")
+    left = full.sql("SELECT count(*), coalesce(bool_and(at > now()), true) FROM t")
+    assert left in ([(0, True)], [(1, True)])
+    assert given["result"]["removed"] + left[0][0] == 100
+
+
+VETO = "CREATE FUNCTION veto() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF {condition} THEN RETURN NULL; END IF; RETURN OLD; END $$"
+
+
+@pytest.mark.parametrize(
+    ("condition", "kept", "batch"),
+    [("true", 100, 10), ("OLD.id <= 30", 30, 10), ("OLD.id % 2 = 0", 50, 10), ("OLD.id > 95", 5, 1000), ("OLD.id = 1", 1, 1)],
+)
+def test_a_trigger_that_vetoes_does_not_keep_the_run_going(full: Cleaner, condition: str, kept: int, batch: int) -> None:
+    full.sql(VETO.replace("{condition}", condition))
+    full.sql("CREATE TRIGGER veto BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION veto()")
+    result = full.run([RULE], batch_rows=batch)
+    row = result["rules"][0]
+    assert (row["removed"], row["remaining"], row["skipped_locked"], row["rows_left"]) == (100 - kept, kept, 0, kept)
+    assert (row["stopped"], result["stopped"]) == ("vetoed", "vetoed")
+    assert result["changed"] is (kept < 100)
+
+
+def test_more_vetoed_rows_than_there_is_room_for_end_the_search(full: Cleaner) -> None:
+    full.sql(VETO.replace("{condition}", "OLD.id <= 50"))
+    full.sql("CREATE TRIGGER veto BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION veto()")
+    result = full.run([RULE], batch_rows=2)
+    assert (result["stopped"], result["rules"][0]["skipped_locked"]) == ("vetoed", 0)
+    assert 0 < result["remaining"] == full.count("t")
+    assert result["removed"] + result["remaining"] == 100
+
+
+REFERENCED = """
+CREATE TABLE child (id int CONSTRAINT "my fk" REFERENCES t);
+INSERT INTO child VALUES (95);
+"""
+
+
+def test_a_foreign_key_is_named_and_what_went_before_is_counted(full: Cleaner) -> None:
+    full.sql(REFERENCED)
+    with pytest.raises(report.Interrupted) as caught:
+        full.run([RULE], batch_rows=10)
+    result = caught.value.as_result()
+    assert '"my fk"' in result["msg"]
+    assert '"child"' in result["msg"]
+    assert "rules[0]: public.t" in result["msg"]
+    assert result["error"]["sqlstate"] == "23503"
+    assert (result["changed"], result["removed"], result["stopped"]) == (True, 90, "error")
+    assert (result["rules"][0]["batches"], result["rules"][0]["remaining"], result["rules"][0]["rows_left"]) == (9, 10, None)
+    assert full.count("t") == 10
+
+
+def test_rules_that_were_not_reached_say_so(full: Cleaner) -> None:
+    full.sql(REFERENCED)
+    full.sql(
+        "CREATE TABLE u (at timestamptz); INSERT INTO u VALUES ('epoch'); CREATE TABLE s (at timestamptz); INSERT INTO s VALUES ('epoch')"
+    )
+    with pytest.raises(report.Interrupted) as caught:
+        full.run([rule("s", "at"), RULE, rule("u", "at")], batch_rows=1000)
+    rows = caught.value.as_result()["rules"]
+    assert [(row["name"], row["removed"], row["remaining"], row["stopped"]) for row in rows] == [
+        ("public.s", 1, 0, "done"),
+        ("public.t", 0, 100, "error"),
+        ("public.u", 0, 1, "error"),
+    ]
+    assert full.count("u") == 1
+
+
+def test_children_that_go_with_their_parent(full: Cleaner) -> None:
+    full.sql("CREATE TABLE child (id int REFERENCES t ON DELETE CASCADE); INSERT INTO child SELECT id FROM t")
+    assert full.run([RULE])["removed"] == 100
+    assert full.count("child") == 0
+
+
+def test_max_rows_stops_before_the_first_change(full: Cleaner) -> None:
+    full.sql("CREATE TABLE u (at timestamptz); INSERT INTO u VALUES ('epoch')")
+    for check in (True, False):
+        with pytest.raises(report.Refused, match=r"would remove 101 rows, more than max_rows \(100\)") as caught:
+            full.run([RULE, rule("u", "at")], max_rows=100, check=check)
+        result = caught.value.as_result()
+        assert [(row["matched"], row["removed"], row["remaining"], row["rows_left"]) for row in result["rules"]] == [
+            (100, 0, 100, 100),
+            (1, 0, 1, 1),
+        ]
+        assert (result["changed"], result["stopped"], result["error"]["object"]) == (False, "max_rows", "max_rows")
+    assert full.count("t") == 100
+    assert full.run([RULE, rule("u", "at")], max_rows=101)["removed"] == 101
+
+
+def test_max_rows_does_not_count_what_stays(cleaner: Cleaner) -> None:
+    cleaner.sql(TABLES)
+    cleaner.sql("INSERT INTO app.denied SELECT gen_random_uuid(), 'epoch', now() + interval '1 h' FROM generate_series(1, 10)")
+    result = cleaner.run([rule("app.denied", "denied_at")], token_stores=[STORE], max_rows=1)
+    assert (result["matched"], result["protected"], result["removed"]) == (10, 10, 0)
+
+
+def test_max_runtime_stops_between_two_batches(full: Cleaner) -> None:
+    full.sql("CREATE TABLE u (at timestamptz); INSERT INTO u VALUES ('epoch')")
+    full.sql("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN OLD; END $$")
+    full.sql("CREATE TRIGGER slow BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION slow()")
+    result = full.run([RULE, rule("u", "at")], batch_rows=5, max_runtime="1 s")
+    row, other = result["rules"]
+    assert (row["stopped"], other["stopped"], result["stopped"]) == ("max_runtime", "max_runtime", "max_runtime")
+    assert 0 < row["removed"] < 100
+    assert row["removed"] % 5 == 0
+    assert (row["remaining"], row["rows_left"]) == (100 - row["removed"], 100 - row["removed"])
+    assert (other["removed"], other["remaining"], other["rows_left"]) == (0, 1, 1)
+    full.sql("DROP TRIGGER slow ON t")
+    again = full.run([RULE, rule("u", "at")], max_runtime="1 min")
+    assert (again["removed"], again["stopped"]) == (row["remaining"] + 1, "done")
+
+
+def test_a_run_that_ends_in_time_is_done_although_little_is_left(full: Cleaner) -> None:
+    assert full.run([RULE], max_runtime="1 min")["stopped"] == "done"
+
+
+def test_a_dba_sees_the_table_and_the_percentage(full: Cleaner) -> None:
+    seen = set()
+    with running(full, batch_rows=10):
+        wait_for(lambda: sessions(full))
+        while True:
+            found = sessions(full)
+            if not found:
+                break
+            seen.add(found[0][1])
+    assert all(name.startswith("pgops.runbook/pg_cleanup public.t ") and name.endswith("%") for name in seen)
+    assert {int(name.split()[-1][:-1]) for name in seen} & {10, 20, 30, 40, 50, 60, 70, 80}
+
+
+def test_a_long_table_name_leaves_room_for_the_percentage(cleaner: Cleaner) -> None:
+    table = "ü" * 31
+    cleaner.sql(f'CREATE TABLE "{table}" (at timestamptz)')
+    cleaner.sql("CREATE TABLE names (name text)")
+    cleaner.sql(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO public.names VALUES (current_setting('application_name')); RETURN OLD; END $$"
+    )
+    cleaner.sql(f'CREATE TRIGGER note BEFORE DELETE ON "{table}" FOR EACH ROW EXECUTE FUNCTION note()')
+    cleaner.sql(f"INSERT INTO \"{table}\" VALUES ('epoch')")
+    cleaner.run([rule(table, "at")])
+    ((name,),) = cleaner.sql("SELECT name FROM names")
+    # The server writes what is not ASCII as question marks in some versions; the percentage is there in any case.
+    assert name.startswith("pgops.runbook/pg_cleanup public.")
+    assert name.endswith(" 0%")
+
+
+def test_the_second_run_is_told_who_is_at_work(full: Cleaner) -> None:
+    with running(full, batch_rows=10) as given:
+        ((pid, _name),) = wait_for(lambda: sessions(full))
+        with pytest.raises(Busy) as caught:
+            full.run([RULE])
+        message = caught.value.message
+        preview = full.run([RULE], check=True)
+    assert f"pid {pid}, pgops.runbook/pg_cleanup public.t " in message
+    assert f"user {full.database.cluster.superuser}, since 20" in message
+    assert repr(full.database.name) in message
+    assert given["result"]["removed"] == 100
+    assert preview["stopped"] == "check_mode"
+
+
+def test_a_run_with_nothing_to_do_is_busy_too(cleaner: Cleaner) -> None:
+    with cleaner.open() as holder:
+        _lock.take_lock(holder, _cleanup.OPERATION)
+        with pytest.raises(Busy):
+            cleaner.run([])
+    assert cleaner.run([])["stopped"] == "done"
+
+
+def test_the_lock_is_of_one_database_and_one_operation(cleaner: Cleaner) -> None:
+    with cleaner.open() as one, cleaner.open() as other, cleaner.open(login_db="postgres") as elsewhere:
+        _lock.take_lock(one, "this")
+        _lock.take_lock(other, "that")
+        _lock.take_lock(elsewhere, "this")
+        with pytest.raises(Busy, match=f"pid {one.backend_pid},"):
+            _lock.take_lock(other, "this")
+
+
+def test_a_holder_that_this_role_may_not_see_much_of(cleaner: Cleaner) -> None:
+    cleaner.sql("CREATE ROLE nosy LOGIN PASSWORD 'secret'")
+    try:
+        with cleaner.open() as holder, cleaner.open(login_user="nosy", login_password="secret") as other:
+            _lock.take_lock(holder, "this")
+            with pytest.raises(
+                Busy, match=f"pid {holder.backend_pid}, pgops.runbook/pg_cleanup, user .*, since a time that this role may not see"
+            ):
+                _lock.take_lock(other, "this")
+    finally:
+        cleaner.sql("DROP ROLE nosy")
+
+
+def test_a_lost_connection_says_how_far_it_came_and_the_next_run_finishes(full: Cleaner) -> None:
+    with running(full, batch_rows=10) as given:
+        ((pid, _name),) = wait_for(lambda: [one for one in sessions(full) if one[1].endswith((" 20%", " 30%", " 40%"))])
+        full.sql("SELECT pg_terminate_backend(%s)", [pid])
+    error = given["error"]
+    assert isinstance(error, report.Interrupted)
+    result = error.as_result()
+    assert result["changed"] is True
+    assert 20 <= result["removed"] <= 90
+    assert f"{result['removed']} of 100 rows of this rule were removed" in result["msg"]
+    assert result["rules"][0]["rows_left"] is None
+    # The batch that was at work when the session was ended is undone.
+    assert full.count("t") == 100 - result["removed"]
+    full.sql("DROP TRIGGER slow ON t")
+    assert full.run([RULE])["removed"] == 100 - result["removed"]
+    assert full.count("t") == 0
+
+
+def test_a_batch_that_takes_too_long_is_undone_and_named(full: Cleaner) -> None:
+    with running(full, batch_rows=100, login={"statement_timeout": "300 ms"}) as given:
+        pass
+    error = given["error"]
+    assert isinstance(error, report.Interrupted)
+    assert (error.sqlstate, error.as_result()["changed"], full.count("t")) == ("57014", False, 100)
+
+
+def test_a_table_that_is_locked_as_a_whole(full: Cleaner) -> None:
+    with full.database.connect() as holder:
+        holder.execute("BEGIN")
+        holder.execute("LOCK TABLE t IN SHARE MODE")
+        with pytest.raises(report.Interrupted) as caught:
+            full.run([RULE], login={"lock_timeout": "100 ms"})
+        assert (caught.value.sqlstate, caught.value.as_result()["removed"]) == ("55P03", 0)
+        holder.execute("ROLLBACK")
+        holder.execute("BEGIN")
+        holder.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(DatabaseError, match=r"^rules\[0\]: ") as planned:
+            full.run([RULE], login={"lock_timeout": "100 ms"})
+        assert planned.value.sqlstate == "55P03"
+    assert full.run([RULE])["removed"] == 100
+
+
+def test_a_table_that_is_renamed_while_running(full: Cleaner) -> None:
+    with running(full, batch_rows=10) as given:
+        wait_for(lambda: sessions(full))
+        with full.database.connect() as other:
+            other.execute("SET lock_timeout = '20s'")
+            other.execute("ALTER TABLE t RENAME TO u")
+    error = given["error"]
+    assert isinstance(error, report.Interrupted)
+    assert error.sqlstate == "42P01"
+    assert full.count("u") == 100 - error.as_result()["removed"]
+
+
+def test_rows_that_expire_while_it_runs_are_left_to_the_next_run(full: Cleaner) -> None:
+    """The cut-off is a constant: what is planned is what goes."""
+    full.sql(
+        "CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO public.t VALUES (OLD.id + 1000, clock_timestamp()); RETURN OLD; END $$"
+    )
+    full.sql("CREATE TRIGGER more BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION more()")
+    result = full.run([RULE], batch_rows=10)
+    assert (result["removed"], result["rules"][0]["rows_left"], result["stopped"]) == (100, 100, "done")
+
+
+def test_a_database_that_is_read_only_is_refused_in_check_mode_too(full: Cleaner) -> None:
+    full.sql(f'ALTER DATABASE "{full.database.name}" SET default_transaction_read_only = on')
+    with pytest.raises(InvalidValue, match="is read-only by default_transaction_read_only"):
+        full.run([RULE], check=True)
+    with pytest.raises(Exception, match="read-only"):
+        full.run([RULE])
+    assert full.count("t") == 100
+
+
+def test_a_standby_is_refused_in_check_mode_too(full: Cleaner, standby: Any) -> None:
+    full.database.cluster.wait_for(standby)
+    login = standby.login(full.database.name, tcp=False)
+    with pytest.raises(InvalidValue, match="is on a read-only standby") as caught:
+        full.run([RULE], check=True, login=login)
+    assert caught.value.sqlstate == "25006"
+    assert full.run([RULE])["removed"] == 100
