@@ -91,7 +91,8 @@ def _three_runs(cluster: Cluster) -> int:
         say(widths.format(host, *(f"{count:,}" for count in (one.rows, *counts, left))))
         gone = one.rows - left
         if not counts[0] == counts[1] == gone == one.expected.total("daily") or counts[2]:
-            faults.append(f"{host}: previewed {counts[0]}, removed {counts[1]}, missing {gone}, expected {one.expected.total('daily')}, then {counts[2]}")
+            told = f"previewed {counts[0]}, removed {counts[1]}, missing {gone}, expected {one.expected.total('daily')}, then {counts[2]}"
+            faults.append(f"{host}: {told}")
     say()
     if faults:
         say("The demo FAILED: " + "; ".join(faults))
@@ -174,7 +175,7 @@ def _write_environment(path: Path, ansible: AnsibleRunner, cluster: Cluster) -> 
     lines |= {"ANSIBLE_INVENTORY": str(FOLDER / "shell" / "inventory.yml"), "PGHOST": cluster.host, "PGPORT": str(cluster.port)}
     lines |= {"PGUSER": cluster.superuser, "PGPASSWORD": cluster.password}
     text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in lines.items())
-    path.write_text(text + f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:\"$PATH\"\n", encoding="utf-8")
+    path.write_text(text + f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n', encoding="utf-8")
 
 
 def _print_help(state: dict[str, Any]) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from psycopg import sql
+
 from tests.ground import load, schema, servers
 from tests.ground.cluster import Cluster
 from tests.ground.errors import NoServer
@@ -47,8 +49,7 @@ def start(installation: servers.Installation, folder: Path, *, detached: bool) -
     """Start a server in an emptied `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     cluster = Cluster(installation, folder, {"max_wal_size": "4GB", "shared_buffers": "256MB"}, detached=detached)
-    cluster.start()
-    return cluster
+    return cluster.__enter__()
 
 
 def fill(cluster: Cluster) -> list[Filled]:
@@ -86,7 +87,7 @@ def count_rows(cluster: Cluster, filled: list[Filled]) -> dict[str, dict[str, in
 
     def count(one: Filled) -> dict[str, int]:
         with cluster.connect(one.name) as connection:
-            select = schema.sql.SQL("SELECT count(*) FROM {}")
+            select = sql.SQL("SELECT count(*) FROM {}")
             return {table: connection.execute(select.format(schema.relation(table))).fetchone()[0] for table in one.expected.rows}  # type: ignore[index]
 
     return {one.name: count(one) for one in filled}

@@ -11,6 +11,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class Account:
         for place, _folders, files in os.walk(path):
             os.chown(place, self.uid, self.gid)
             for name in files:
-                os.chown(os.path.join(place, name), self.uid, self.gid)
+                os.chown(Path(place, name), self.uid, self.gid)
 
     def can_read(self, path: Path) -> bool:
         """Say whether this account can enter the folder or read the file at `path`."""
@@ -61,20 +62,23 @@ def server_account() -> Account:
     raise GroundError("a PostgreSQL server does not run as root, and this machine has neither a user postgres nor nobody")
 
 
-def reachable_copy(prefix: Path, key: str) -> Path:
-    """Return `prefix`, or a copy of it under the system's temporary directory where the server's account cannot reach it."""
+def reachable_copy(prefix: Path, key: str, *, around: Path | None = None, beside: Sequence[Path] = ()) -> Path:
+    """Return `prefix`, or a copy of it under the system's temporary directory where the server's account cannot reach it.
+
+    The copy keeps the places of `prefix` and of the folders `beside` it relative to `around`, for libraries found that way.
+    """
     account = server_account()
     if account.can_read(prefix / "bin" / "postgres"):
         return prefix
+    top = around or prefix.parent
     copy = owned_temporary_folder() / key
-    if copy.exists():
-        return copy
-    part = Path(tempfile.mkdtemp(dir=copy.parent))
-    shutil.copytree(prefix, part / "tree", symlinks=True)
-    os.chmod(part, 0o755)
-    rename_into_place(part / "tree", copy)
-    shutil.rmtree(part, ignore_errors=True)
-    return copy
+    if not copy.exists():
+        part = Path(tempfile.mkdtemp(dir=copy.parent))
+        for folder in (prefix, *beside):
+            shutil.copytree(folder, part / folder.relative_to(top), symlinks=True)
+        part.chmod(0o755)
+        rename_into_place(part, copy)
+    return copy / prefix.relative_to(top)
 
 
 def owned_temporary_folder() -> Path:
@@ -93,3 +97,4 @@ def rename_into_place(part: Path, target: Path) -> None:
     except OSError:
         if not target.is_dir():
             raise
+        shutil.rmtree(part)

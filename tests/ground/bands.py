@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 # Rows keep clear of every cut-off by this much, so that check mode and a run a quarter of an hour later count alike.
 SAFE_SECONDS = 900.0
@@ -50,7 +51,7 @@ def of_event(ages: Sequence[float], skew: float, *, nullable: bool, margin: floa
 
 def _past(limits: Sequence[float], skew: float, margin: float, share: float) -> list[Weighted]:
     """Return bands between the limits and one beyond the last, each lighter than the one before; together `share`."""
-    bands = [Band(-after + margin, -limit - skew - margin) for limit, after in zip(limits, limits[1:], strict=False)]
+    bands = [Band(-after + margin, -limit - skew - margin) for limit, after in pairwise(limits)]
     last = limits[-1]
     bands.append(Band(-(last + skew + 2 * margin + max(0.5 * last, 2 * DAY)), -last - skew - margin))
     bands = [band for band in bands if band.low < band.high]

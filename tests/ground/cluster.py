@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import shutil
 import signal
 import socket
@@ -88,7 +87,11 @@ class Cluster:
         self._standbys: list[Cluster] = []
 
     def __enter__(self) -> Cluster:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.remove()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -192,7 +195,7 @@ class Cluster:
         program = self.installation.program("pg_basebackup")
         replica = Cluster(self.installation, folder, {**self.settings, **(settings or {})}, auth=self.auth, tls=self.tls)
         self._standbys.append(replica)
-        where = ["-h", self.socket_dir, "-p", str(self.port), "-U", self.superuser, "-D", replica.data]
+        where: list[str | Path] = ["-h", self.socket_dir, "-p", str(self.port), "-U", self.superuser, "-D", replica.data]
         command = [program, *where, "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]
         done = process.run(command, replica.folder, {"PGPASSWORD": self.password})
         if done.returncode != 0:
@@ -217,7 +220,17 @@ class Cluster:
         secret = self.folder / "password"
         secret.write_text(PASSWORD, encoding="ascii")
         server_account().own(self.folder)
-        command = [self.installation.program("initdb"), "-D", self.data, "-U", SUPERUSER, "--pwfile", secret, "-A", self.auth]
+        command: list[str | Path] = [
+            self.installation.program("initdb"),
+            "-D",
+            self.data,
+            "-U",
+            SUPERUSER,
+            "--pwfile",
+            secret,
+            "-A",
+            self.auth,
+        ]
         done = process.run([*command, "-E", "UTF8", "--locale=C", "--no-sync"], self.folder)
         if done.returncode != 0:
             raise StartFailed(f"initdb: {done.stderr.strip() or done.stdout.strip()}")
@@ -251,14 +264,14 @@ class Cluster:
             if source is not None:
                 settings[name] = f"{name}.pem"
                 shutil.copyfile(source, self.data / settings[name])
-                os.chmod(self.data / settings[name], 0o600)
+                (self.data / settings[name]).chmod(0o600)
         return settings
 
     def _try_start(self) -> bool:
         """Start the server; False when its port was taken meanwhile."""
         self.log.parent.mkdir(exist_ok=True)
         before = self.log.stat().st_size if self.log.exists() else 0
-        command = [self.installation.program("postgres"), "-D", self.data, "-p", str(self.port)]
+        command: list[str | Path] = [self.installation.program("postgres"), "-D", self.data, "-p", str(self.port)]
         self._process = process.spawn(command, self.folder, self.log, detached=self.detached)
         status = self.data / "postmaster.pid"
         end = time.monotonic() + START_SECONDS

@@ -57,7 +57,7 @@ def release(*places: Path) -> None:
 
 
 def _hold(folder: Path) -> IO[str]:
-    file = open(folder / "owner.lock", "w", encoding="ascii")  # noqa: SIM115  (held open as long as the folder is in use)
+    file = (folder / "owner.lock").open("w", encoding="ascii")  # held open as long as the folder is in use
     os.set_inheritable(file.fileno(), False)
     fcntl.flock(file, fcntl.LOCK_EX)
     return file

@@ -126,7 +126,9 @@ class Planner:
         if revoke["how"] == "flag":
             plan.flag = (revoke["column"], revoke["revoked_when"])
         if revoke["how"] in ("timestamp", "flag") and plan.revoked_at not in self._ruled(name):
-            plan.cells = [part for cell in plan.cells for part in _split(cell, REVOKED if expires and _is_past(cell, expires) else REVOKED_ALIVE)]
+            plan.cells = [
+                part for cell in plan.cells for part in _split(cell, REVOKED if expires and _is_past(cell, expires) else REVOKED_ALIVE)
+            ]
 
     def _copies(self, store: Mapping[str, Any], other: Mapping[str, Any], share: float, *, orphans: bool) -> None:
         """Plan a table that repeats the ids, and mostly the expiry, of some tokens."""

@@ -12,8 +12,6 @@ from pathlib import Path
 from .account import server_account
 
 PR_SET_PDEATHSIG = 1
-
-
 # PostgreSQL's immediate shutdown: the data is thrown away, so speed and certainty count.
 IMMEDIATE = signal.SIGQUIT
 
@@ -38,7 +36,7 @@ def environment() -> dict[str, str]:
 
 def run(command: Sequence[str | Path], folder: Path, extra: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program as the server's account in `folder` and wait for it."""
-    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(  # type: ignore[call-overload]
         [str(part) for part in command],
         cwd=folder,
         env={**environment(), **(extra or {})},
@@ -84,7 +82,7 @@ def spawn(command: Sequence[str | Path], folder: Path, log: Path, *, detached: b
     """
     with log.open("ab") as output:
         server_account().own(log.parent)
-        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+        return subprocess.Popen(  # type: ignore[call-overload]
             [str(part) for part in command],
             cwd=folder,
             env=environment(),

@@ -143,7 +143,7 @@ class AnsibleRunner:
             done = run_interruptibly(command, self.folder, environment)
             entries = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
         tasks = [TaskResult(**entry) for entry in entries if "stats" not in entry]
-        stats = next((entry["stats"] for entry in entries if "stats" in entry), {})
+        stats: dict[str, dict[str, int]] = next((entry["stats"] for entry in entries if "stats" in entry), {})
         return PlaybookResult(done.returncode, done.stdout, done.stderr, tasks, stats)
 
     def inventory(self, hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

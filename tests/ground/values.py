@@ -103,7 +103,7 @@ class Values:
         kind, what = base_type(written), f"{table}.{column}"
         allowed = allowed_words(column, checks)
         if allowed:
-            return sql.SQL("{}::{}").format(self.pick(allowed, what), sql.SQL(written))  # type: ignore[arg-type]
+            return sql.SQL("{}::{}").format(self.pick(allowed, what), sql.SQL(written))
         if kind in TEXTS:
             return self._text(table, column, written)
         makers: dict[str, Any] = {
@@ -117,11 +117,11 @@ class Values:
             "uuid": sql.SQL("md5('u' || floor(1000000 * {}))::uuid"),
         }
         if kind in INTEGERS:
-            return sql.SQL("(floor(3 * {}))::{}").format(self.chance(what), sql.SQL(kind.replace("serial", "int")))  # type: ignore[arg-type]
+            return sql.SQL("(floor(3 * {}))::{}").format(self.chance(what), sql.SQL(kind.replace("serial", "int")))
         if kind in FRACTIONS:
-            return sql.SQL("round((90 * {})::numeric, 2)::{}").format(self.chance(what), sql.SQL(written))  # type: ignore[arg-type]
+            return sql.SQL("round((90 * {})::numeric, 2)::{}").format(self.chance(what), sql.SQL(written))
         if kind.endswith("[]"):
-            return sql.SQL("ARRAY[{}]::{}").format(sql.Literal(WORDS["scope"][0]), sql.SQL(written))  # type: ignore[arg-type]
+            return sql.SQL("ARRAY[{}]::{}").format(sql.Literal(WORDS["scope"][0]), sql.SQL(written))
         return makers[kind].format(self.chance(what)) if kind in makers else None
 
     def _text(self, table: str, column: str, written: str) -> sql.Composable:

@@ -84,7 +84,15 @@ def test_a_module_returns_its_json(ansible_runner: AnsibleRunner) -> None:
 
 
 def test_modules_see_only_the_chosen_driver(ansible_runner: AnsibleRunner, driver: str) -> None:
-    script = "import importlib\nfor name in ('psycopg2', 'psycopg'):\n    try:\n        importlib.import_module(name); print(name)\n    except ImportError: print('-')"
+    script = """
+import importlib.util
+for name in ("psycopg2", "psycopg"):
+    try:
+        importlib.import_module(name)
+        print(name)
+    except ImportError:
+        print("-")
+"""
     done = ansible_runner.play(
         [{"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.command": {"argv": [sys.executable, "-c", script]}}]}],
         {"one": {}, "two": {}},

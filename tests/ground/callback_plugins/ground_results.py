@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
@@ -35,7 +36,7 @@ class CallbackModule(CallbackBase):
         self._play = ""
 
     def _write(self, entry: dict[str, Any]) -> None:
-        with open(self._path, "a", encoding="utf-8") as file:
+        with Path(self._path).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, default=str) + "\n")
 
     def _task(self, status: str, result: Any) -> None:
