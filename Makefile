@@ -10,13 +10,13 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## run the daily runbook on five throwaway databases: preview, for real, and once more
-	@$(VENV) demo -- tests/demo/demo.py run
+	@$(VENV) runtime -- tests/demo/demo.py run
 
 demo-shell: ## leave the demo's server up and say how to connect and how to run any playbook on it
-	@$(VENV) demo -- tests/demo/demo.py shell
+	@$(VENV) runtime -- tests/demo/demo.py shell
 
 demo-stop: ## stop the server that demo-shell left up
-	@$(VENV) demo -- tests/demo/demo.py stop
+	@$(VENV) runtime -- tests/demo/demo.py stop
 
 test: ## everything below but matrix and bench; the last line counts passed and failed
 	@$(RUN) lint sanity galaxy unit integration molecule
