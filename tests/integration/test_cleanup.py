@@ -374,7 +374,9 @@ def test_row_level_security_is_an_error_and_never_a_zero(cleaner: Cleaner) -> No
 
 def test_check_mode_writes_nothing_and_its_numbers_are_the_runs(cleaner: Cleaner) -> None:
     cleaner.sql(TABLES)
-    cleaner.sql("INSERT INTO app.tokens SELECT gen_random_uuid(), now(), now() + n * interval '1 min' FROM generate_series(-500, 500) AS n")
+    cleaner.sql(
+        "INSERT INTO app.tokens SELECT md5(n::text)::uuid, now(), now() + n * interval '1 min' FROM generate_series(-500, 500) AS n"
+    )
     cleaner.sql("INSERT INTO app.denied SELECT id, now(), expires_at FROM app.tokens")
     rules = [rule("app.tokens", older_than="1 h"), rule("app.denied")]
     before = (evidence.fingerprint(cleaner.database), evidence.write_counters(cleaner.database))

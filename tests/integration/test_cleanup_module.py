@@ -25,7 +25,7 @@ RULES = [
 def app(database: Database) -> Database:
     database.query(TABLES)
     database.query(
-        "INSERT INTO app.tokens SELECT gen_random_uuid(), now(), now() + n * interval '1 day' FROM generate_series(-50, 50) AS n"
+        "INSERT INTO app.tokens SELECT md5(n::text)::uuid, now(), now() + n * interval '1 day' FROM generate_series(-50, 50) AS n"
     )
     database.query("INSERT INTO app.denied SELECT id, now(), expires_at FROM app.tokens")
     database.query(

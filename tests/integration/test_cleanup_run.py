@@ -212,7 +212,7 @@ def test_max_rows_stops_before_the_first_change(full: Cleaner) -> None:
 
 def test_max_rows_does_not_count_what_stays(cleaner: Cleaner) -> None:
     cleaner.sql(TABLES)
-    cleaner.sql("INSERT INTO app.denied SELECT gen_random_uuid(), 'epoch', now() + interval '1 h' FROM generate_series(1, 10)")
+    cleaner.sql("INSERT INTO app.denied SELECT md5(n::text)::uuid, 'epoch', now() + interval '1 h' FROM generate_series(1, 10) AS n")
     result = cleaner.run([rule("app.denied", "denied_at")], token_stores=[STORE], max_rows=1)
     assert (result["matched"], result["protected"], result["removed"]) == (10, 10, 0)
 

@@ -142,7 +142,7 @@ def _require_deletable(relation: Relation) -> None:
             raise InvalidValue(f"{leaf.name} is a foreign table: clean it up where its rows are kept", object_name=str(leaf.name))
         lacking = [privilege for privilege in _NEEDED if privilege not in leaf.privileges]
         if lacking:
-            hint = f"GRANT {', '.join(lacking)} on it (and USAGE on its schema); UPDATE is needed to lock the rows that go."
+            hint = f"Give it {', '.join(lacking)} there, and USAGE on the schema; UPDATE is needed to lock the rows that go."
             message = f"the role may not {' or '.join(lacking)} {leaf.name}"
             raise DatabaseError(message, object_name=str(leaf.name), sqlstate="42501", hint=hint)
     _require_readable(relation)
@@ -151,7 +151,7 @@ def _require_deletable(relation: Relation) -> None:
 def _require_readable(relation: Relation) -> None:
     for part in (*relation.leaves, *([relation.itself] if relation.itself else [])):
         if "SELECT" not in part.privileges:
-            hint = "GRANT SELECT on it and USAGE on its schema."
+            hint = "Give it SELECT there, and USAGE on the schema."
             raise DatabaseError(f"the role may not SELECT {part.name}", object_name=str(part.name), sqlstate="42501", hint=hint)
         if part.hides_rows:
             hint = "Use its owner (while row security is not forced) or a role with BYPASSRLS."
