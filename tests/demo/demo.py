@@ -175,7 +175,9 @@ def _write_environment(path: Path, ansible: AnsibleRunner, cluster: Cluster) -> 
     lines |= {"ANSIBLE_INVENTORY": str(FOLDER / "shell" / "inventory.yml"), "PGHOST": cluster.host, "PGPORT": str(cluster.port)}
     lines |= {"PGUSER": cluster.superuser, "PGPASSWORD": cluster.password}
     text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in lines.items())
-    path.write_text(text + f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n', encoding="utf-8")
+    # Ansible of the demo first; the server's own client programs where there are no others.
+    ours, theirs = shlex.quote(str(Path(sys.executable).parent)), shlex.quote(str(cluster.installation.bin_dir))
+    path.write_text(text + f'export PATH={ours}:"$PATH":{theirs}\n', encoding="utf-8")
 
 
 def _print_help(state: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from .account import owned_temporary_folder
 from .errors import GroundError
 from .process import run_interruptibly
 from .servers import CHECKOUT
+from .warm import Warm
 
 COLLECTION = "pgops.runbook"
 DRIVERS = ("psycopg2", "psycopg")
@@ -83,6 +85,7 @@ class AnsibleRunner:
         self.verbosity = verbosity
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "ansible.cfg").touch()
+        self._warm = Warm(self.environment(), folder)
 
     def module(
         self,
@@ -131,7 +134,7 @@ class AnsibleRunner:
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             inventory = Path(scratch) / "inventory.json"
             inventory.write_text(json.dumps(self.inventory(hosts)), encoding="utf-8")
-            command = [sys.executable, "-m", "ansible.cli.playbook", known, "-i", str(inventory), *arguments]
+            command = [known, "-i", str(inventory), *arguments]
             command += ["--check"] * check + ["--diff"] * diff + ["-" + "v" * self.verbosity] * bool(self.verbosity)
             if extra_vars:
                 variables = Path(scratch) / "extra.json"
@@ -140,11 +143,21 @@ class AnsibleRunner:
             results = Path(scratch) / "results"
             results.touch()
             environment = {**self.environment(driver), "GROUND_RESULTS": str(results), **(env or {})}
-            done = run_interruptibly(command, self.folder, environment)
+            done = self._run(command, environment, Path(scratch))
             entries = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
         tasks = [TaskResult(**entry) for entry in entries if "stats" not in entry]
         stats: dict[str, dict[str, int]] = next((entry["stats"] for entry in entries if "stats" in entry), {})
         return PlaybookResult(done.returncode, done.stdout, done.stderr, tasks, stats)
+
+    def _run(self, command: Sequence[str], environment: Mapping[str, str], scratch: Path) -> subprocess.CompletedProcess[str]:
+        """Run ansible-playbook, in the process that has it imported already where that process's own environment will do."""
+        base = self._warm.environment
+        changes = {name: environment.get(name) for name in {*base, *environment} if base.get(name) != environment.get(name)}
+        with self._warm.free() as mine:
+            # Ansible reads its own variables when it is imported, and the locale with them.
+            if mine and not any(name.startswith(("ANSIBLE_", "LC_", "LANG", "HOME", "PATH", "TZ")) for name in changes):
+                return self._warm.run(command, changes, scratch)
+        return run_interruptibly([sys.executable, "-m", "ansible.cli.playbook", *command], self.folder, environment)
 
     def inventory(self, hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Return an inventory in Ansible's YAML form: the group `databases`, every host reached locally."""

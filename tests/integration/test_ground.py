@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,21 @@ for name in ("psycopg2", "psycopg"):
     assert sorted(one.host for one in done.tasks) == ["one", "two"]
     for one in done.tasks:
         assert set(one.result["stdout"].split()) == {driver, "-"}
+
+
+def test_a_run_has_the_exit_code_and_output_of_ansible_playbook(ansible_runner: AnsibleRunner) -> None:
+    failing = [{"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.fail": {"msg": "on purpose"}}]}]
+    warm = ansible_runner.play(failing, {"here": {}})
+    cold = ansible_runner.play(failing, {"here": {}}, env={"ANSIBLE_NOCOLOR": "true"})
+    assert (warm.rc, [one.status for one in warm.tasks]) == (cold.rc, [one.status for one in cold.tasks]) == (2, ["failed"])
+    assert "PLAY RECAP" in warm.stdout
+    assert ansible_runner.playbook("no.such.playbook", {"here": {}}).rc != 0
+
+
+def test_runs_at_the_same_time_do_not_mix(ansible_runner: AnsibleRunner) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(lambda word: ansible_runner.module("ansible.builtin.ping", {"data": word})["ping"], ("one", "two")))
+    assert said == ["one", "two"]
 
 
 def test_no_server_variable_of_the_caller_reaches_ansible(ansible_runner: AnsibleRunner, monkeypatch: Any) -> None:
