@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Iterable, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import cutoff, protection
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import protection
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.cutoff import Instant, TimeColumn
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf, Relation
 
 ROW = "row_"  # the alias of the table whose rows go
@@ -26,8 +27,8 @@ class Target:
     name: str
     path: str
     relation: Relation
-    time: cutoff.TimeColumn
-    cutoff: cutoff.Instant
+    time: TimeColumn
+    cutoff: Instant
     limit: Any
     forgets: tuple[protection.Store, ...]
     serves: tuple[protection.Store, ...]
