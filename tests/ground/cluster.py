@@ -196,10 +196,14 @@ class Cluster:
         replica = Cluster(self.installation, folder, {**self.settings, **(settings or {})}, auth=self.auth, tls=self.tls)
         self._standbys.append(replica)
         where: list[str | Path] = ["-h", self.socket_dir, "-p", str(self.port), "-U", self.superuser, "-D", replica.data]
-        command = [program, *where, "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]
+        command = [program, *where, "--wal-method=stream", "--checkpoint=fast", "--no-sync"]
         done = process.run(command, replica.folder, {"PGPASSWORD": self.password})
         if done.returncode != 0:
             raise StartFailed(f"pg_basebackup: {done.stderr.strip()}\n{self.log_tail()}")
+        # Not pg_basebackup's own recovery settings: those of a newer one have connection options that this server's libpq lacks.
+        (replica.data / "standby.signal").touch()
+        place = f"host={self.socket_dir} port={self.port} user={self.superuser} password={self.password}"
+        replica.settings["primary_conninfo"] = place
         replica.start()
         return replica
 
