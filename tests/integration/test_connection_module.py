@@ -1,0 +1,70 @@
+"""The connection options through a whole module: what Ansible shows, hides and refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ansible_collections.pgops.runbook.plugins.module_utils._arguments import CONNECTION_ARGUMENTS
+from tests.ground.cluster import PASSWORD_ROLE
+from tests.ground.databases import Database
+
+Run = Callable[..., dict[str, Any]]
+WORK = {"rules": [{"table": "public.sessions", "column": "expires_at", "older_than": "1 h"}]}
+SECRET = "s3cr3t-of-the-role"
+
+
+@pytest.fixture
+def sessions(database: Database) -> Database:
+    """A database with one row to remove, and a role that must give a password."""
+    database.query("CREATE TABLE sessions AS SELECT now() - interval '1 day' AS expires_at")
+    for role, rest in ((PASSWORD_ROLE, ""), ("cleaner", f"LOGIN PASSWORD '{SECRET}' IN ROLE {PASSWORD_ROLE}")):
+        if not database.query("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]):
+            database.query(f"CREATE ROLE {role} {rest}")
+    database.query("GRANT SELECT, UPDATE, DELETE ON sessions TO cleaner")
+    return database
+
+
+def test_a_password_in_connect_params_connects_and_is_never_shown(run_module: Run, sessions: Database) -> None:
+    inside = {"user": "cleaner", "password": SECRET, "host": "127.0.0.1", "port": sessions.cluster.port, "dbname": sessions.name}
+    result = run_module("pg_cleanup", {**WORK, "connect_params": inside}, check=True)
+    assert (result["failed"], result.get("removed")) == (False, 1), result.get("msg")
+    assert SECRET not in json.dumps(result)
+    refused = run_module("pg_cleanup", {**WORK, "connect_params": {**inside, "password": f"wrong-{SECRET}"}}, check=True)
+    assert refused["layer"] == "authentication"
+    # What is no secret among them stays readable.
+    assert f'database "{sessions.name}" at 127.0.0.1:{sessions.cluster.port} as "cleaner"' in refused["msg"]
+    assert SECRET not in json.dumps(refused)
+
+
+def test_options_left_empty_and_empty_variables_leave_it_to_libpq(run_module: Run, sessions: Database) -> None:
+    empty = {name: "" for name in CONNECTION_ARGUMENTS if name != "connect_params"}
+    place = {
+        "PGHOST": "127.0.0.1",
+        "PGPORT": str(sessions.cluster.port),
+        "PGUSER": "cleaner",
+        "PGPASSWORD": SECRET,
+        "PGDATABASE": sessions.name,
+    }
+    nothing = dict.fromkeys(("PGSSLMODE", "PGSERVICE", "PGOPTIONS", "PGTARGETSESSIONATTRS", "PGCONNECT_TIMEOUT"), "")
+    result = run_module("pg_cleanup", {**WORK, **empty}, env={**place, **nothing}, check=True)
+    assert (result["failed"], result.get("removed")) == (False, 1), result.get("msg")
+    assert SECRET not in json.dumps(result)
+
+
+def test_a_missing_driver_is_named(run_module: Run, sessions: Database) -> None:
+    result = run_module("pg_cleanup", WORK, connection=sessions.login(), driver="none")
+    assert result["failed"] is True
+    assert result["error"]["type"] == "DriverMissing"
+    assert "psycopg2-binary" in result["msg"]
+    assert "psycopg[binary]" in result["msg"]
+    assert sessions.query("SELECT count(*) FROM sessions") == [(1,)]
+
+
+def test_a_wrong_option_is_named_before_anything_connects(run_module: Run) -> None:
+    result = run_module("pg_cleanup", {**WORK, "login_host": "nohost.invalid", "login_port": "5432;5433"})
+    assert result["error"] == {"type": "InvalidValue", "object": "login_port", "sqlstate": None, "hint": None}
+    assert "5432;5433" in result["msg"]
