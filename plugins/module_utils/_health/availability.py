@@ -59,6 +59,7 @@ CHECKS: List[Check] = [
         looks_at="Opens one session. A refusal is critical and names the layer that refused.",
         action="Read the server's log, and look whether the server runs.",
         needs="CONNECT on the database",
+        decides={"critical": "refused or lost"},
         run=_connect,
     ),
     Check(
@@ -68,6 +69,7 @@ CHECKS: List[Check] = [
         looks_at="SQLSTATE 57P03 on connecting, which is not a server that is down. A standby that serves sessions is ok.",
         action="Wait for the recovery to end and follow it in the server's log; do not restart the server, which starts it over.",
         needs="nothing",
+        decides={"warning": "starting up"},
         run=_recovering,
     ),
 ]

@@ -68,10 +68,9 @@ def readable(look: Look, table: str, columns: Iterable[str]) -> Relation:
     wanted = [relation.column(column) for column in columns]
     if not all(column.readable for column in wanted):
         listed = ", ".join(quoted(column.name) for column in wanted)
-        usage = f"GRANT USAGE ON SCHEMA {quoted(relation.name.schema)} TO {quoted(look.role)};"
-        select = f"GRANT SELECT ({listed}) ON {quoted(*relation.name)} TO {quoted(look.role)};"
-        message = f"the role {look.role} may not read {relation.name}"
-        raise Unseen(message, object_name=str(relation.name), hint=f"As the owner: {usage} {select}")
+        schema, table, role = quoted(relation.name.schema), quoted(*relation.name), quoted(look.role)
+        hint = f"As the owner: GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ({listed}) ON {table} TO {role};"
+        raise Unseen(f"the role {look.role} may not read {relation.name}", object_name=str(relation.name), hint=hint)
     hiding = [part for part in (relation.itself, *relation.leaves) if part and part.hides_rows]
     if hiding:
         message = f"row level security would hide rows of {hiding[0].name} from the role {look.role}"

@@ -38,8 +38,7 @@ def page() -> str:
 
 def _rows(checks: Iterable[Check]) -> str:
     return "".join(
-        f"| `{check.id}` | {check.title} | {_bound(check, check.warning)} | {_bound(check, check.critical)} | {check.needs} |\n"
-        for check in checks
+        f"| `{check.id}` | {check.title} | {_bound(check, 'warning')} | {_bound(check, 'critical')} | {check.needs} |\n" for check in checks
     )
 
 
@@ -48,9 +47,10 @@ def _details(check: Check) -> str:
     return f"### {check.id}\n\n{check.looks_at}{minimum}\n\nTo do: {check.action}\n"
 
 
-def _bound(check: Check, value: float | None) -> str:
+def _bound(check: Check, bound: str) -> str:
+    value: float | None = getattr(check, bound)
     if value is None:
-        return "-"
+        return check.decides.get(bound, "-")
     written = {"seconds": format_duration, "bytes": format_size}.get(check.unit or "", "{:g}".format)(value)
     written += " %" if check.unit == "percent" else ""
     return f"{'under' if check.worse == 'below' else 'over'} {written}"

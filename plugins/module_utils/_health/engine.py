@@ -47,8 +47,13 @@ class Request:
 
 
 def session_options(options: ConnectionOptions, check_timeout: str) -> ConnectionOptions:
-    """Return the options of a session in which no check runs or waits for long."""
-    return replace(options, lock_timeout=LOCK_TIMEOUT, statement_timeout=check_timeout)
+    """Return the options of a session in which no check runs or waits for long. Raises InvalidValue for a wrong `check_timeout`."""
+    bounded = replace(options, lock_timeout=LOCK_TIMEOUT, statement_timeout=check_timeout)
+    try:
+        bounded.milliseconds()
+    except InvalidValue as error:
+        raise InvalidValue(error.message.replace("statement_timeout", "check_timeout"), object_name="check_timeout") from None
+    return bounded
 
 
 def run(open_database: Callable[[], Database], request: Request) -> Dict[str, Any]:

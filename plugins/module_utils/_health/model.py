@@ -62,8 +62,9 @@ class Check:
     """One question to a database.
 
     `looks_at`, `action` and `needs` are sentences for people: what is read, what to do about a finding, which privilege
-    it takes. `unit` is seconds, bytes, percent, count, or None where there is nothing to compare; `worse` the direction
-    in which the value gets worse. `minimum_of` says what `minimum` counts.
+    it takes. `decides` says what is a warning or critical without a threshold. `unit` is seconds, bytes, percent, count,
+    or None where there is nothing to compare; `worse` the direction in which the value gets worse. `minimum_of` says what
+    `minimum` counts.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Check:
     critical: float | None = None
     minimum: float | None = None
     minimum_of: str = ""
+    decides: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def group(self) -> str:
@@ -121,11 +123,12 @@ def per_object(things: Iterable[Tuple[str, Thing]], read: Callable[[str, Thing],
 
 
 def _advice(error: RunbookError) -> str | None:
-    if error.hint:
-        return error.hint
-    if isinstance(error, MissingObject):
+    # What the session says of these is about options that a check does not use.
+    if error.sqlstate in _BY_SQLSTATE:
+        return _BY_SQLSTATE[error.sqlstate]
+    if error.hint is None and isinstance(error, MissingObject):
         return "Create it, or correct the system description."
-    return _BY_SQLSTATE.get(error.sqlstate or "")
+    return error.hint
 
 
 _BY_SQLSTATE = {

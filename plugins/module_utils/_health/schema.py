@@ -44,6 +44,7 @@ CHECKS: List[Check] = [
         "and retention rules work with.",
         action="Restore what is missing or run the migration that creates it; look whether this is the right database.",
         needs="nothing: the catalogue is open to every role",
+        decides={"critical": "anything missing"},
         run=_present,
     ),
 ]

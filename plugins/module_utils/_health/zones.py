@@ -17,12 +17,14 @@ HALF_HOUR = 1800
 WIDEST = 26 * 3600
 # The newest row is a little older than now; more than that, and the distance says nothing about a zone.
 IDLE = 600
+# A clock that is right to the minute is right: a row of just now belongs to the half hour that ends now.
+SLACK = 60
 
 Column = Tuple[str, Mapping[str, Any]]
 
 
 class Bucket(NamedTuple):
-    """The rows of one half hour: `number` 0 begins now, -1 ends now. `newest` is in seconds from now."""
+    """The rows of one half hour: `number` 0 begins SLACK after now, -1 ends there. `newest` is in seconds from now."""
 
     number: int
     rows: int
@@ -41,8 +43,9 @@ def offset_ahead(buckets: Sequence[Bucket], minimum: float) -> int | None:
         offset = (bucket.number + 1) * HALF_HOUR
         below = sum(other.rows for other in ahead if other.number <= bucket.number)
         full = bucket.rows >= past / 4 and below >= (bucket.number + 1) * past / 4
-        if full and below >= minimum and offset - bucket.newest <= IDLE:
-            return offset
+        if full:
+            # Below the newest dense half hour every other one is full up to its end as well, which says nothing.
+            return offset if below >= minimum and offset - bucket.newest <= IDLE else None
     return None
 
 
@@ -74,21 +77,20 @@ def _read(look: Look, limits: Limits, name: str, column: Column) -> Reading:
     sql, moments = look.sql, Moments(look)
     distance = sql.SQL("extract(epoch FROM {} - {})").format(sql.Identifier(time["column"]), moments.constant(relation, time, look.now))
     statement = sql.SQL(
-        "SELECT floor({distance} / {half_hour})::int AS number, count(*) AS rows, max({distance})::float8 AS newest"
+        "SELECT floor(({distance} - {slack}) / {half_hour})::int AS number, count(*) AS rows, max({distance})::float8 AS newest"
         " FROM {table} WHERE {column} > {since} AND {column} <= {until} GROUP BY 1"
     ).format(
         distance=distance,
+        slack=sql.Literal(SLACK),
         half_hour=sql.Literal(HALF_HOUR),
         table=relation.name.identifier(sql),
         column=sql.Identifier(time["column"]),
-        since=moments.constant(relation, time, look.ago(2 * HALF_HOUR)),
+        since=moments.constant(relation, time, look.ago(2 * HALF_HOUR - SLACK)),
         until=moments.constant(relation, time, look.ago(-WIDEST)),
     )
     buckets = [Bucket(row["number"], row["rows"], row["newest"]) for row in look.rows(statement, moments.parameters)]
-    # A clock within the skew is not ahead.
-    ahead = [bucket for bucket in buckets if bucket.number < 0 or bucket.newest > look.clock_skew]
-    offset = offset_ahead(ahead, limits.minimum or 1)
-    rows = sum(bucket.rows for bucket in ahead if bucket.number >= 0)
+    offset = offset_ahead(buckets, limits.minimum or 1)
+    rows = sum(bucket.rows for bucket in buckets if bucket.number >= 0)
     zone = time["time_zone"]
     if offset is None:
         return Reading(f"the newest rows agree with {zone}", 0.0, name)
