@@ -99,7 +99,7 @@ def pytest(folders: Iterable[str], name: str, major: int | None = None) -> Step:
 
     return Step(
         name,
-        [sys.executable, "-m", "pytest", "-q", "-n", str(workers), "--junit-xml", results, *folders],
+        [sys.executable, "-m", "pytest", "-q", "-n", str(workers), "--dist", "loadgroup", "--junit-xml", results, *folders],
         cores=max(1, workers - 1),
         folder=ROOT,
         environment={"PGOPS_TEST_MAJOR": str(major)} if major else {},

@@ -146,20 +146,21 @@ def _pip_environment() -> dict[str, str]:
 def _download_pip() -> Path:
     """Return a pip wheel from the package index, checked against the index's own hash. Raises SetupError."""
     index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/") + "/pip/"
-    request = urllib.request.Request(index, headers={"Accept": "application/vnd.pypi.simple.v1+json"})
     try:
+        # As a page of links (PEP 503): not every mirror has the JSON form.
+        request = urllib.request.Request(index, headers={"Accept": "text/html"})
         with urllib.request.urlopen(request, timeout=60) as answer:
-            files = json.load(answer)["files"]
-        wheels = [entry for entry in files if re.fullmatch(r"pip-[\d.]+-py3-none-any\.whl", entry["filename"]) and not entry.get("yanked")]
-        newest = max(wheels, key=lambda entry: tuple(map(int, entry["filename"].split("-")[1].split("."))))
-        with urllib.request.urlopen(urllib.parse.urljoin(index, newest["url"]), timeout=120) as answer:
+            page = answer.read().decode("utf-8")
+        links = re.findall(r'href="([^"#]*/(pip-([\d.]+)-py3-none-any\.whl))#sha256=([0-9a-f]{64})"', page)
+        link, filename, _version, digest = max(links, key=lambda found: tuple(map(int, found[2].split("."))))
+        with urllib.request.urlopen(urllib.parse.urljoin(index, link), timeout=120) as answer:
             content = answer.read()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         reason = f"This Python has no ensurepip (on Debian: apt-get install python3-venv), and pip cannot be fetched from {index}"
         raise SetupError(f"{reason}: {error}") from error
-    if hashlib.sha256(content).hexdigest() != newest["hashes"]["sha256"]:
-        raise SetupError(f"{newest['url']} does not have the hash that the index gives for it")
-    path = ROOT / ".cache" / str(newest["filename"])
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise SetupError(f"{filename} does not have the hash that {index} gives for it")
+    path = ROOT / ".cache" / filename
     path.write_bytes(content)
     return path
 

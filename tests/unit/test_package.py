@@ -32,6 +32,10 @@ def ansible(program: str, *arguments: str, collections: Path, folder: Path) -> s
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+# The package is built once, by the one process that runs these.
+pytestmark = pytest.mark.xdist_group("package")
+
+
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The collection, built from the checkout as it stands."""
@@ -49,7 +53,9 @@ def bare(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = top / "ansible_collections" / "pgops" / "runbook"
     place.mkdir(parents=True)
     with tarfile.open(archive) as package:
-        package.extractall(place, filter="data")
+        # The first releases of Python 3.11 do not know filters.
+        package.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+        package.extractall(place)
     for path in place.iterdir():
         if path.is_dir() and path.name not in FLOORS:
             shutil.rmtree(path)
