@@ -69,6 +69,11 @@ SELECT w.schema_name, w.relation_name, w.schema_oid IS NOT NULL AS schema_exists
                 'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
                 'base', CASE WHEN b.typnamespace = 'pg_catalog'::regnamespace THEN b.typname ELSE '' END, 'category', b.typcategory,
                 'nullable', NOT a.attnotnull,
+                'indexed', EXISTS (
+                    SELECT FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam
+                    WHERE x.indrelid = w.oid AND x.indkey[0] = a.attnum AND x.indisvalid AND x.indpred IS NULL
+                        AND m.amname IN ('btree', 'hash')
+                ),
                 'readable', has_schema_privilege(w.schema_oid, 'USAGE') AND has_column_privilege(w.oid, a.attnum, 'SELECT')
             ) ORDER BY a.attnum)
      FROM pg_attribute a
@@ -84,7 +89,7 @@ LEFT JOIN member self ON self.oid = w.oid
 class Column:
     """A column: `type` as SQL writes it, `base` the server's own type below any domains ("" for a type of somebody else's).
 
-    `category` is pg_type.typcategory.
+    `category` is pg_type.typcategory. `indexed`: an index finds the rows with one value of it, in every partition.
     `readable`: the role may SELECT it, by a grant on the table or on this column alone.
     """
 
@@ -93,6 +98,7 @@ class Column:
     base: str
     category: str
     nullable: bool
+    indexed: bool
     readable: bool
 
 

@@ -107,6 +107,7 @@ def test_rows_that_are_free_again_by_the_end_go_in_the_last_pass(full: Cleaner, 
     def count_and_release(*given: Any, **more: Any) -> Any:
         found = count(*given, **more)
         if not holder.closed and full.count("t") == 7:
+            holder.execute("ROLLBACK")
             holder.close()
         return found
 

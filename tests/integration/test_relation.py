@@ -53,6 +53,17 @@ def test_columns_with_their_types_below_domains(cleaner: Cleaner) -> None:
     assert "Its columns are: A" in (caught.value.hint or "")
 
 
+def test_columns_that_an_index_finds(cleaner: Cleaner) -> None:
+    cleaner.sql("CREATE TABLE t (a int PRIMARY KEY, b int, c int, d int, e int, f int, UNIQUE (b, c))")
+    cleaner.sql("CREATE INDEX ON t (d) WHERE d > 0; CREATE INDEX ON t USING brin (e); CREATE INDEX ON t USING hash (f)")
+    found = relation(cleaner, "t").columns or {}
+    assert [name for name, column in found.items() if column.indexed] == ["a", "b", "f"]
+    cleaner.sql("CREATE TABLE p (a int) PARTITION BY LIST (a); CREATE TABLE p1 PARTITION OF p DEFAULT; CREATE INDEX ON p1 (a)")
+    assert (relation(cleaner, "p").columns or {})["a"].indexed is False
+    cleaner.sql("CREATE INDEX ON p (a)")
+    assert (relation(cleaner, "p").columns or {})["a"].indexed is True
+
+
 def test_partitions_at_every_depth(cleaner: Cleaner) -> None:
     cleaner.sql(
         "CREATE TABLE p (a int, b int) PARTITION BY LIST (a); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1) PARTITION BY LIST (b);"

@@ -40,29 +40,31 @@ class Target:
         return bool(self.forgets or self.serves)
 
 
-def matched(database: Any, target: Target, *, indexed: bool = True) -> Any:
-    """Return the condition for the rows past the cut-off that no earlier rule of this run has removed.
+# Forms of one and the same condition, for what the server does well: counting all rows, picking a batch, removing what was picked.
+COUNT, PICK, REMOVE = "count", "pick", "remove"
 
-    With `indexed` false it says the same in a form that no index serves, for a statement that has the rows by their ctid.
-    """
+
+def matched(database: Any, target: Target, form: str = COUNT) -> Any:
+    """Return the condition for the rows past the cut-off that no earlier rule of this run has removed."""
     sql = database.sql
     row = ROW
     expired = _expired(database, target, row)
-    parts = [expired if indexed else sql.SQL("({}) IS TRUE").format(expired)]
+    # An index that the planner took for rows that it has by their ctid would be searched, and each hit in the whole array.
+    parts = [sql.SQL("({}) IS TRUE").format(expired) if form == REMOVE else expired]
     earlier = _gone(database, target.before, target.relation, row)
     if earlier is not None:
         parts.append(sql.SQL("({}) IS NOT TRUE").format(earlier))
     return sql.SQL(" AND ").join(parts)
 
 
-def removable(database: Any, target: Target, *, ahead: bool, indexed: bool = True) -> Any:
+def removable(database: Any, target: Target, form: str = COUNT, *, ahead: bool) -> Any:
     """Return the condition for the rows that go: matched and not protected.
 
     `ahead` looks ahead over the rules that are applied before: it takes the deny rows that they remove as gone. The run itself asks
     for what is there, and so leaves a token row alone whose deny row was passed over.
     """
     sql = database.sql
-    return sql.SQL(" AND ").join([matched(database, target, indexed=indexed), *_unprotected(database, target, ROW, ahead)])
+    return sql.SQL(" AND ").join([matched(database, target, form), *_unprotected(database, target, ROW, ahead, form)])
 
 
 def _expired(database: Any, target: Target, row: str) -> Any:
@@ -70,15 +72,16 @@ def _expired(database: Any, target: Target, row: str) -> Any:
     return sql.SQL("{} < {}").format(sql.Identifier(row, target.time.column.name), target.limit)
 
 
-def _unprotected(database: Any, target: Target, row: str, ahead: bool) -> list[Any]:
+def _unprotected(database: Any, target: Target, row: str, ahead: bool, form: str) -> list[Any]:
     sql = database.sql
-    parts = [protection.may_be_forgotten(database, target.forgets, row)] if target.forgets else []
+    probe = form == PICK
+    parts = [protection.may_be_forgotten(database, target.forgets, row, probe=probe)] if target.forgets else []
     for store in target.serves:
 
         def gone(deny: str, store: protection.Store = store) -> Any:
             return _gone(database, target.before, store.deny, deny)
 
-        needed = protection.is_needed(database, store, row, gone if ahead else None)
+        needed = protection.is_needed(database, store, row, gone if ahead else None, probe=probe)
         parts.append(sql.SQL("NOT {}").format(needed))
     return parts
 
@@ -90,7 +93,7 @@ def _gone(database: Any, targets: Iterable[Target], relation: Relation, row: str
     for target in targets:
         if not _reach(target, relation):
             continue
-        parts = [_expired(database, target, row), *_unprotected(database, target, row, ahead=True)]
+        parts = [_expired(database, target, row), *_unprotected(database, target, row, True, COUNT)]
         if not {leaf.oid for leaf in relation.leaves} <= {leaf.oid for leaf in target.relation.leaves}:
             oids = sql.SQL(", ").join(sql.Literal(leaf.oid) for leaf in target.relation.leaves)
             parts.append(sql.SQL("{} IN ({})").format(sql.Identifier(row, "tableoid"), oids))
@@ -109,8 +112,7 @@ def delete_statement(database: Any, target: Target, leaf: Leaf, rows: int) -> An
     The rows are locked before, so that none is waited for; the condition stands in the outer DELETE as well, because a row
     may have changed in between. Only a leaf can be named: a ctid means another row in each partition.
     """
-    # An index that the planner takes for the outer condition would be searched once more, and each hit in the whole array.
-    chosen, again = (removable(database, target, ahead=False, indexed=indexed) for indexed in (True, False))
+    chosen, again = (removable(database, target, form, ahead=False) for form in (PICK, REMOVE))
     sql = database.sql
     return sql.SQL(
         "WITH picked AS MATERIALIZED ("

@@ -72,23 +72,26 @@ def resolve(database: Any, store: Mapping[str, Any], path: str, deny: Relation, 
     )
 
 
-def may_be_forgotten(database: Any, stores: Sequence[Store], row: str) -> Any:
-    """Return the condition under which the deny row with the alias `row` may go. `stores` are all that use its table."""
+def may_be_forgotten(database: Any, stores: Sequence[Store], row: str, *, probe: bool = False) -> Any:
+    """Return the condition under which the deny row with the alias `row` may go. `stores` are all that use its table.
+
+    `probe` has the token rows looked up one by one where an index finds them: best for a few rows, a join is for many.
+    """
     sql = database.sql
     own = [sql.SQL("{} < {}").format(sql.Identifier(row, s.deny_expires.column.name), s.past_deny) for s in stores if s.deny_expires]
-    dead = [_no_live_token(database, store, row) for store in stores]
+    dead = [_no_live_token(database, store, row, probe) for store in stores]
     if own:
         return sql.SQL(" AND ").join(own + dead)
-    known = [_token_exists(database, store, row) for store in stores if store.token_expires]
+    known = [_token_exists(database, store, row, probe) for store in stores if store.token_expires]
     if not known:
         return sql.SQL("false")
     return sql.SQL(" AND ").join([sql.SQL("({})").format(sql.SQL(" OR ").join(known)), *dead])
 
 
-def is_needed(database: Any, store: Store, row: str, gone: Any = None) -> Any:
+def is_needed(database: Any, store: Store, row: str, gone: Any = None, *, probe: bool = False) -> Any:
     """Return the condition under which a deny row still needs the token row with the alias `row`.
 
-    `gone(alias)`, where given, is the condition under which this run will have removed a deny row before.
+    `gone(alias)`, where given, is the condition under which this run will have removed a deny row before; `probe` as above.
     """
     sql = database.sql
     deny = row + "_deny"
@@ -99,9 +102,7 @@ def is_needed(database: Any, store: Store, row: str, gone: Any = None) -> Any:
             parts.append(sql.SQL("({}) IS NOT TRUE").format(removed))
     else:
         parts.append(sql.SQL("({})").format(sql.SQL(" OR ").join(_falls_short(database, store, deny, row))))
-    return sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {})").format(
-        store.deny.name.identifier(sql), sql.Identifier(deny), sql.SQL(" AND ").join(parts)
-    )
+    return _exists(database, store.deny, deny, parts, probe and store.deny_id.indexed and _comparable(store))
 
 
 def _falls_short(database: Any, store: Store, deny: str, row: str) -> list[Any]:
@@ -120,32 +121,41 @@ def _falls_short(database: Any, store: Store, deny: str, row: str) -> list[Any]:
     return cases
 
 
-def _no_live_token(database: Any, store: Store, row: str) -> Any:
+def _no_live_token(database: Any, store: Store, row: str, probe: bool) -> Any:
     sql = database.sql
     if store.token_expires is None:
         return sql.SQL("true")
     token = row + "_token"
-    return sql.SQL("NOT EXISTS (SELECT FROM {} AS {} WHERE {} AND ({} < {}) IS NOT TRUE)").format(
-        store.tokens.name.identifier(sql),
-        sql.Identifier(token),
-        _same_id(database, store, row, token),
-        sql.Identifier(token, store.token_expires.column.name),
-        store.past_token,
-    )
+    live = sql.SQL("({} < {}) IS NOT TRUE").format(sql.Identifier(token, store.token_expires.column.name), store.past_token)
+    return sql.SQL("NOT {}").format(_token_exists(database, store, row, probe, live))
 
 
-def _token_exists(database: Any, store: Store, row: str) -> Any:
-    sql = database.sql
+def _token_exists(database: Any, store: Store, row: str, probe: bool, *conditions: Any) -> Any:
     token = row + "_token"
-    table = store.tokens.name.identifier(sql)
-    return sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {})").format(table, sql.Identifier(token), _same_id(database, store, row, token))
+    parts = [_same_id(database, store, row, token), *conditions]
+    return _exists(database, store.tokens, token, parts, probe and store.token_id.indexed and _comparable(store))
+
+
+def _exists(database: Any, relation: Relation, alias: str, parts: Sequence[Any], probe: bool) -> Any:
+    """Return the EXISTS over `relation`; with `probe` in a form that the server does not turn into a join.
+
+    Under a LIMIT it would take a join in the order of both indexes, and read what earlier batches removed again in each batch.
+    """
+    sql = database.sql
+    return sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {}{})").format(
+        relation.name.identifier(sql), sql.Identifier(alias), sql.SQL(" AND ").join(parts), sql.SQL(" OFFSET 0" if probe else "")
+    )
 
 
 def _same_id(database: Any, store: Store, deny: str, token: str) -> Any:
     sql = database.sql
-    family = _FAMILIES.get(store.deny_id.base)
-    form = "{} = {}" if family and family == _FAMILIES.get(store.token_id.base) else "lower({}::text) = lower({}::text)"
+    form = "{} = {}" if _comparable(store) else "lower({}::text) = lower({}::text)"
     return sql.SQL(form).format(sql.Identifier(deny, store.deny_id.name), sql.Identifier(token, store.token_id.name))
+
+
+def _comparable(store: Store) -> bool:
+    family = _FAMILIES.get(store.deny_id.base)
+    return family is not None and family == _FAMILIES.get(store.token_id.base)
 
 
 def _time(relation: Relation, written: Mapping[str, Any] | None, path: str) -> cutoff.TimeColumn | None:
