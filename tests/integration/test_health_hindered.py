@@ -15,7 +15,7 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.errors import ProgramMissing
 from tests.ground.servers import Installation
-from tests.integration.watching import ROWS, SYSTEM, TABLES, finding, look, run_script, status_of
+from tests.integration.watching import ROWS, SYSTEM, TABLES, eventually, finding, look, run_script, status_of
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_counters_lost_by_a_crash_are_unknown(installation: Installation) -> Non
         # What VACUUM or ANALYZE counted is in the catalogue and has survived.
         assert {each["table"]: each["rows"] for each in result["tables"]}["vault.flagged"] == 120
         run_script(shop, "ANALYZE")
-        assert look(shop)["findings"] == []
+        eventually(lambda: look(shop)["findings"] == [])
         run_script(shop, "ALTER SYSTEM SET track_counts = off")
         own.restart()
         assert "track_counts" in finding(look(shop), "table.dead_rows")["message"]

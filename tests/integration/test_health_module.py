@@ -64,7 +64,7 @@ def test_fail_on_says_which_status_fails(stuck: Database, run_module: Run, fail_
     if failed:
         assert result["msg"] == result["summary"]
         assert result["msg"].startswith(
-            "shop warning: 1 warning: login.stuck[vault.logins] 1 logins pending for more than 1 h, the oldest since "
+            "shop warning: 1 warning: login.stuck[vault.logins] 1 login pending for more than 1 h, the oldest since "
         )
         assert "\n" not in result["msg"]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -164,3 +165,11 @@ def drop_role(cluster: Cluster, database: Database, name: str) -> None:
     with database.connect() as connection:
         connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
         connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    """Wait until something is true: counters reach the server's statistics a moment after a commit."""
+    end = time.monotonic() + 15
+    while not true():
+        assert time.monotonic() < end, "it did not become true in 15 s"
+        time.sleep(0.1)

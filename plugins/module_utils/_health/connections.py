@@ -21,7 +21,7 @@ def _used(look: Look, limits: Limits) -> Iterable[Reading]:
 
 
 def _active(look: Look, limits: Limits) -> Iterable[Reading]:
-    return [_bounded(look, limits, ACTIVE, "client connections", float)]
+    return [_bounded(look, limits, ACTIVE, "client connections of the whole server", float)]
 
 
 def _bounded(look: Look, limits: Limits, check: Check, noun: str, amount: Callable[[int], float]) -> Reading:

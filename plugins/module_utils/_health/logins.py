@@ -12,6 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue im
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Check, Limits, Reading, per_object, skipped
 from ansible_collections.pgops.runbook.plugins.module_utils._health.times import Moments
+from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
 
 STUCK_AFTER = 3600.0
 Flow = Mapping[str, Any]
@@ -37,7 +38,7 @@ def _stuck(look: Look, limits: Limits) -> Iterable[Reading]:
         found = look.row(statement, moments.parameters)
         if not found["rows"]:
             return Reading(f"no login has been pending for more than {format_duration(age)}", 0.0, name)
-        message = f"{found['rows']} logins pending for more than {format_duration(age)}, the oldest since {found['oldest']}"
+        message = f"{counted(found['rows'], 'login')} pending for more than {format_duration(age)}, the oldest since {found['oldest']}"
         return Reading(message, float(found["rows"]), name)
 
     return _every_flow(look, read)
@@ -47,7 +48,7 @@ def _pending(look: Look, limits: Limits) -> Iterable[Reading]:
     def read(name: str, flow: Flow) -> Reading:
         relation = readable(look, flow["table"], [flow["created_at"]["column"]])
         count = look.row(look.sql.SQL("SELECT count(*) AS rows FROM {}").format(relation.name.identifier(look.sql)))["rows"]
-        return Reading(f"{count} logins pending", float(count), name)
+        return Reading(f"{counted(count, 'login')} pending", float(count), name)
 
     return _every_flow(look, read)
 

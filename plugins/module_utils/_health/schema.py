@@ -10,6 +10,7 @@ from typing import Iterable, List
 from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import READABLE_KINDS, catalogue, declared
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import CRITICAL, Check, Limits, Reading, skipped
+from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
 
 
 def _present(look: Look, limits: Limits) -> Iterable[Reading]:
@@ -32,7 +33,7 @@ def _present(look: Look, limits: Limits) -> Iterable[Reading]:
             readings += [
                 Reading(f"the column {column} does not exist", object_name=f"{name}.{column}", status=CRITICAL) for column in lacking
             ]
-    return readings or [Reading(f"{len({name.schema for name in found})} schemas and {len(needed)} tables are there")]
+    return readings or [Reading(f"{counted(len({name.schema for name in found}), 'schema')} and {counted(len(needed), 'table')} found")]
 
 
 CHECKS: List[Check] = [

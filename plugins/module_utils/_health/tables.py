@@ -10,6 +10,7 @@ from typing import Iterable, List
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import OK, Check, Limits, Reading, Unseen, judge, skipped, unknown
+from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 
 # A crash empties the counters: rows that VACUUM or ANALYZE had counted are then unknown to them, and so are dead ones.
@@ -52,11 +53,11 @@ def _dead_rows(look: Look, limits: Limits) -> Iterable[Reading]:
             lost.append(name)
             continue
         share = f" ({100 * dead / total:.0f} % of its rows)" if total and not row["lost"] else ""
-        message = f"{'at least ' if row['lost'] else ''}{dead} dead rows{share}"
+        message = f"{'at least ' if row['lost'] else ''}{counted(dead, 'dead row')}{share}"
         readings.append(Reading(message, float(dead), name))
     if lost:
         listed = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
-        message = f"the counters of {len(lost)} tables were lost, as by a crash, an upgrade or a copy of the database: {listed}"
+        message = f"the counters of {counted(len(lost), 'table')} were lost, as by a crash, an upgrade or a copy of the database: {listed}"
         readings.append(unknown(RunbookError(message, hint="As their owner: ANALYZE;")))
     return readings
 

@@ -19,6 +19,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
     skipped,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._health.times import Moments
+from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
 
 HOUR = 3600.0
 Store = Mapping[str, Any]
@@ -103,7 +104,7 @@ def _orphaned_deny(look: Look, limits: Limits) -> Iterable[Reading]:
         if not found["orphans"]:
             return Reading("every deny row has its token", 0.0, name, metrics=metrics)
         split = f"{alive} of tokens still alive, which must stay, and {found['expired']} already expired"
-        return Reading(f"{found['orphans']} deny rows without metadata: {split}", float(found["orphans"]), name, metrics=metrics)
+        return Reading(f"{counted(found['orphans'], 'deny row')} without metadata: {split}", float(found["orphans"]), name, metrics=metrics)
 
     return _every_store(look, read)
 
@@ -126,7 +127,7 @@ def _future_issued(look: Look, limits: Limits) -> Iterable[Reading]:
         found = look.row(statement, moments.parameters)
         if not found["rows"]:
             return Reading(f"no token is dated more than {look.clock_skew:g} s ahead", 0.0, name)
-        return Reading(f"{found['rows']} tokens are dated ahead, the earliest {found['earliest']}", float(found["rows"]), name)
+        return Reading(f"{counted(found['rows'], 'token')} dated ahead, the earliest {found['earliest']}", float(found["rows"]), name)
 
     return _every_store(look, read)
 
@@ -156,7 +157,7 @@ def _duplicate_ids(look: Look, limits: Limits) -> Iterable[Reading]:
         found = look.row(statement)
         if not found["ids"]:
             return Reading("every token id stands once", 0.0, name)
-        return Reading(f"{found['ids']} token ids stand more than once, in {found['rows']} rows", float(found["ids"]), name)
+        return Reading(f"{counted(found['ids'], 'token id')} more than once, in {found['rows']} rows", float(found["ids"]), name)
 
     return _every_store(look, read)
 
