@@ -17,11 +17,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "integration: needs a PostgreSQL server, which the tests start")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of this folder, so that `-m integration` selects them."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.integration)
+        if "fleet" in getattr(item, "fixturenames", ()):
+            # Five filled databases and three runs over them: made once, by one of the processes.
+            item.add_marker(pytest.mark.xdist_group("fleet"))
 
 
 @pytest.fixture
