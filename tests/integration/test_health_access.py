@@ -8,7 +8,7 @@ import pytest
 
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
-from tests.integration.watching import ROWS, SYSTEM, TABLES, create_role, drop_role, finding, look, run_script, statements_in, status_of
+from tests.integration.watching import SYSTEM, create_role, drop_role, finding, look, run_script, statements_in, status_of, stock
 
 PLAIN, MONITOR = 'plain "role" ä', "shop_monitor"
 SEES_SESSIONS = {"conn.states", "query.longest"}
@@ -19,8 +19,7 @@ READS_TABLES |= {"login.stuck", "login.pending"}
 @pytest.fixture
 def shop(database: Database) -> Iterator[Database]:
     """The small system with nothing wrong in it, and two roles: one with nothing, one with pg_monitor."""
-    run_script(database, TABLES)
-    run_script(database, ROWS)
+    stock(database)
     create_role(database.cluster, PLAIN)
     create_role(database.cluster, MONITOR, "pg_monitor")
     yield database

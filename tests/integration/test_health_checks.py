@@ -10,14 +10,13 @@ import pytest
 
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
-from tests.integration.watching import NOW, ROWS, SYSTEM, TABLES, ago, ahead, eventually, finding, look, run_script, status_of
+from tests.integration.watching import NOW, SYSTEM, ago, ahead, eventually, finding, look, run_script, status_of, stock
 
 
 @pytest.fixture
 def shop(database: Database) -> Database:
     """The small system with nothing wrong in it."""
-    run_script(database, TABLES)
-    run_script(database, ROWS)
+    stock(database)
     return database
 
 
@@ -103,7 +102,7 @@ SITUATIONS = [
         f"INSERT INTO vault.logins SELECT n, {NOW} FROM generate_series(1, 100) AS n",
         "login.pending[vault.logins]",
         "warning",
-        "101 login pending",
+        "101 logins pending",
     ),
 ]
 

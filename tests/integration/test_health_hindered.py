@@ -15,14 +15,13 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.errors import ProgramMissing
 from tests.ground.servers import Installation
-from tests.integration.watching import ROWS, SYSTEM, TABLES, eventually, finding, look, run_script, status_of
+from tests.integration.watching import SYSTEM, eventually, finding, look, run_script, status_of, stock
 
 
 @pytest.fixture
 def shop(database: Database) -> Database:
     """The small system with nothing wrong in it."""
-    run_script(database, TABLES)
-    run_script(database, ROWS)
+    stock(database)
     return database
 
 
@@ -180,8 +179,7 @@ def test_counters_lost_by_a_crash_are_unknown(installation: Installation) -> Non
     with Cluster(installation, settings={"autovacuum": "off"}) as own:
         own.create_database("shop")
         shop = Database(own, "shop")
-        run_script(shop, TABLES)
-        run_script(shop, ROWS)
+        stock(shop)
         run_script(shop, "UPDATE vault.flagged SET revoked = false; CHECKPOINT")
         own.crash()
         own.start()
@@ -203,8 +201,7 @@ def test_what_is_sent_is_what_is_counted(installation: Installation) -> None:
     with Cluster(installation, settings=settings) as own:
         own.create_database("shop")
         shop = Database(own, "shop")
-        run_script(shop, TABLES)
-        run_script(shop, ROWS)
+        stock(shop)
         without = {**SYSTEM, "token_stores": [], "login_flows": [], "retention": {}}
         for tier, most, system in (("hourly", 3, without), ("hourly", 10, SYSTEM), ("daily", 40, SYSTEM)):
             before = len(own.log.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.ground.cluster import PASSWORD_ROLE, Cluster
 from tests.ground.databases import Database
-from tests.integration.watching import NOW, ROWS, SYSTEM, TABLES, ago, create_role, drop_role, run_script
+from tests.integration.watching import NOW, SYSTEM, ago, create_role, drop_role, run_script, stock
 
 Run = Callable[..., dict[str, Any]]
 ALWAYS_RETURNED = {
@@ -31,8 +31,7 @@ ALWAYS_RETURNED = {
 @pytest.fixture
 def shop(database: Database) -> Database:
     """The small system with nothing wrong in it."""
-    run_script(database, TABLES)
-    run_script(database, ROWS)
+    stock(database)
     return database
 
 

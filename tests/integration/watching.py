@@ -107,6 +107,15 @@ def run_script(database: Database, script: str) -> None:
         connection.execute(script)  # type: ignore[call-overload]
 
 
+def stock(database: Database) -> None:
+    """Make the small system, with nothing wrong in it."""
+    run_script(database, TABLES)
+    run_script(database, ROWS)
+    late = """SELECT count(*) FROM pg_class WHERE relnamespace IN ('vault'::regnamespace, '"Web App"'::regnamespace)
+              AND relkind = 'r' AND reltuples > 0 AND pg_stat_get_last_analyze_time(oid) IS NULL"""
+    eventually(lambda: database.query(late) == [(0,)])
+
+
 def options(database: Database, check_timeout: str = "10 s", cluster: Cluster | None = None, **login: Any) -> ConnectionOptions:
     """Return the options of a session as pg_health opens it; `cluster` is another one with the same database, a standby."""
     place = cluster.login(database.name, tcp=False) if cluster else database.login(tcp=False)
@@ -117,7 +126,7 @@ def look(
     database: Database,
     tier: str | None = "daily",
     *,
-    system: Mapping[str, Any] | None = SYSTEM,
+    system: Mapping[str, Any] | str | None = "shop",
     extra: Iterable[Check] = (),
     check_timeout: str = "10 s",
     cluster: Cluster | None = None,
@@ -125,7 +134,7 @@ def look(
     **params: Any,
 ) -> dict[str, Any]:
     """Run the checks and return the result; `extra` checks run after the first one."""
-    request = _health.Request.from_params({"system": system, "tier": tier, **params})
+    request = _health.Request.from_params({"system": SYSTEM if system == "shop" else system, "tier": tier, **params})
     added = list(extra)
     checks = [*request.checks[:1], *added, *request.checks[1:]]
     request = replace(request, checks=checks, limits={**request.limits, **{check.id: _health.Limits() for check in added}})
