@@ -31,9 +31,7 @@ SYSTEM = Group(
         "access_log": Field(watching.ACCESS_LOG, "the record of who read what"),
         "contacts": Field(Listing(watching.CONTACT, named="name"), "whom to call, and when", default=[]),
         "backup": Field(protection.BACKUPS, "backups by their name", default={}),
-        "recovery": Field(
-            protection.RECOVERIES, "recovery targets by environment; of production where it names none", default={}
-        ),
+        "recovery": Field(protection.RECOVERIES, "recovery targets by environment; of production where it names none", default={}),
         "security": Field(protection.SECURITY, "roles, row-level security and who may connect", default={}),
         "migrations": Field(protection.MIGRATIONS, "how the schema is migrated"),
         "extensions": Field(Listing(TEXT, named=ITSELF), "extensions that must be installed", default=[]),

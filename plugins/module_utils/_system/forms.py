@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterator, Mapping
+from typing import Any, Callable, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults, join, one_of, shown, unknown_key
 from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import Kind, Quantity
@@ -153,23 +153,3 @@ class Named(Kind):
     def value_kind(self, name: str | None) -> Kind:
         """Return the kind of the value under `name`."""
         return self.kind
-
-
-def walk_fields(group: Group, path: str = "") -> Iterator[tuple[str, Field]]:
-    """Yield every key of a form with its path, in the order of the tables; list items are `[]`, free keys `[name]`."""
-    for key, field in group.fields.items():
-        at = f"{path}.{key}" if path else key
-        yield at, field
-        yield from _below(field.kind, at)
-
-
-def _below(kind: Kind, path: str) -> Iterator[tuple[str, Field]]:
-    if isinstance(kind, Listing):
-        yield from _below(kind.kind, path + "[]")
-    elif isinstance(kind, Named):
-        yield from _below(kind.kind, path + "[name]")
-    elif isinstance(kind, Group):
-        yield from walk_fields(kind, path)
-    elif isinstance(kind, Choices):
-        for form in kind.forms.values():
-            yield from walk_fields(form, path)

@@ -94,22 +94,25 @@ def whole(noun: str = "a whole number", least: int = 0) -> Number:
 
 
 class Quantity(Kind):
-    """A number with a unit. The words stay as written; `suffix` names the key beside it that holds the plain number."""
+    """A number with a unit. The words stay as written, a bare number gets `unit`.
 
-    def __init__(self, noun: str, suffix: str, parse: Callable[[Any], float], show: Callable[[float], str]) -> None:
-        self.noun, self.suffix, self.parse, self.show = noun, suffix, parse, show
+    `suffix` names the key beside it that holds the plain number.
+    """
+
+    def __init__(self, noun: str, suffix: str, unit: str, parse: Callable[[Any], float]) -> None:
+        self.noun, self.suffix, self.unit, self.parse = noun, suffix, unit, parse
 
     def read(self, value: Any, path: str, faults: Faults) -> str | None:
         try:
-            number = self.parse(value)
+            self.parse(value)
         except InvalidValue as error:
             faults.add(path, error.message)
             return None
-        return value.strip() if isinstance(value, str) else self.show(number)
+        return value.strip() if isinstance(value, str) else f"{value} {self.unit}"
 
 
-DURATION = Quantity("a duration such as 15 min", "_seconds", _duration.parse_duration, lambda number: f"{number:g} s")
-SIZE = Quantity("a size such as 5 GB", "_bytes", _duration.parse_size, lambda number: f"{int(number)} B")
+DURATION = Quantity("a duration such as 15 min", "_seconds", "s", _duration.parse_duration)
+SIZE = Quantity("a size such as 5 GB", "_bytes", "B", _duration.parse_size)
 
 
 class Table(Kind):

@@ -12,8 +12,13 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.faults impor
 from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import ITSELF, Field, Group, Listing, Named
 from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import BOOLEAN, COLUMN, TABLE, TEXT, Choice, Kind, Table, Text
 
+# The types of more than one word are listed, so that a word out of place is not taken for a part of one.
+_TYPE = (
+    r"(?!(?:not|null|default)\b)(?:double\s+precision|(?:character|bit)\s+varying|\w+(?:\.\w+)?|\"[^\"]+\"(?:\.\"[^\"]+\")?)"
+    r"(?:\s*\([\w, ]+\))?(?:\s+with(?:out)?\s+time\s+zone)?(?:\[\d*\])*"
+)
 _WRITTEN = re.compile(
-    r"(?P<type>[A-Za-z_][\w .\"]*?(?:\([\w, ]+\)[\w ]*?)?(?:\[\d*\])*)"
+    rf"(?P<type>{_TYPE})"
     r"(?P<nullable>\s+(?:not\s+)?null)?(?:\s+default\s+(?P<default>.+?))?(?P<late>\s+(?:not\s+)?null)?",
     re.IGNORECASE | re.DOTALL,
 )
@@ -140,10 +145,11 @@ def _check_table(table: dict[str, Any], path: str, faults: Faults) -> None:
 def _check_partitioning(table: dict[str, Any], path: str, faults: Faults) -> None:
     by = table["partition_by"]["columns"]
     _named(by, table["columns"], join(join(path, "partition_by"), "columns"), faults)
-    missing = [name for name in by or [] if name not in table["primary_key"]] if table["primary_key"] else []
+    key = table["primary_key"]
+    missing = [name for name in by or [] if name is not None and name not in key] if key else []
     if missing:
         advice = "the key of a partitioned table holds the columns that divide it"
-        faults.add(join(path, "primary_key"), f"{shown(table['primary_key'])} lacks {', '.join(missing)}: {advice}")
+        faults.add(join(path, "primary_key"), f"{shown(key)} lacks {', '.join(missing)}: {advice}")
 
 
 def _named(names: list[Any] | None, columns: dict[str, Any], path: str, faults: Faults) -> None:

@@ -30,9 +30,8 @@ SCHEDULES = ("hourly", "daily", "weekly", "monthly", "emergency")
 
 
 def _name_rule(rule: dict[str, Any], path: str, faults: Faults) -> None:
-    table = rule["table"]
-    if rule["name"] is None and table is not None:
-        rule["name"] = table[len("public.") :] if table.startswith("public.") else table
+    if rule["name"] is None:
+        rule["name"] = rule["table"]
 
 
 RULE = Group(

@@ -1,0 +1,189 @@
+"""What a description becomes: every section there, tables with schemas, times with zones, durations with their seconds."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from ansible_collections.pgops.runbook.plugins.module_utils import _health
+from ansible_collections.pgops.runbook.plugins.module_utils._system import CHECKS, load
+from tests.tools.system_form import DOCUMENT, document
+
+STORE: dict[str, Any] = {
+    "name": "access",
+    "tokens": {"table": "tokens", "id": "jti", "expires_at": "expires_at"},
+    "revoke": {"how": "denylist", "table": "denied", "id": "jti"},
+}
+
+
+def test_the_smallest_description_has_every_section() -> None:
+    assert load({"name": "x"}) == {
+        "name": "x",
+        "title": None,
+        "database": None,
+        "schemas": ["public"],
+        "time_zone": None,
+        "clock_skew": "5 min",
+        "clock_skew_seconds": 300.0,
+        "token_stores": [],
+        "login_flows": [],
+        "caches": [],
+        "retention": {"hourly": [], "daily": [], "weekly": [], "monthly": [], "emergency": []},
+        "maintenance": {"vacuum": [], "analyze": [], "reindex": [], "rewrite": [], "partitions": [], "indexes": [], "windows": []},
+        "reports": [],
+        "thresholds": {},
+        "targets": {"availability_pct": None, "p95": None, "p95_seconds": None, "cache_hit_pct": None},
+        "sessions": {
+            "query_over": None,
+            "query_over_seconds": None,
+            "idle_in_transaction_over": None,
+            "idle_in_transaction_over_seconds": None,
+            "idle_over": None,
+            "idle_over_seconds": None,
+        },
+        "access_log": None,
+        "contacts": [],
+        "backup": {},
+        "recovery": {},
+        "security": {
+            "rls": [],
+            "rls_required": [],
+            "application_roles": [],
+            "write_roles": [],
+            "hba": [],
+            "tls_required": False,
+            "audit": None,
+            "touched": [],
+            "encrypted": [],
+            "secrets": [],
+        },
+        "migrations": None,
+        "extensions": [],
+        "settings": {},
+        "pool": None,
+        "notifications": [],
+        "schema": {"tables": {}, "views": [], "functions": []},
+    }
+
+
+def test_a_rule_in_its_normal_form() -> None:
+    system = load({"name": "x", "time_zone": "UTC", "retention": {"daily": [{"table": "s", "column": "at", "older_than": "15 min"}]}})
+    assert system["retention"]["daily"] == [
+        {
+            "name": "public.s",
+            "table": "public.s",
+            "column": {"column": "at", "time_zone": "UTC", "unit": None},
+            "older_than": "15 min",
+            "older_than_seconds": 900.0,
+            "action": "delete",
+            "protects": None,
+        }
+    ]
+
+
+def test_the_tables_of_a_deny_list_are_protected_without_being_told() -> None:
+    rules = [{"table": name, "column": "expires_at", "older_than": 0} for name in ("denied", "tokens", "other")]
+    system = load({"name": "x", "token_stores": [STORE], "retention": {"daily": rules}})
+    assert [rule["protects"] for rule in system["retention"]["daily"]] == ["access", "access", None]
+    assert [rule["older_than"] for rule in system["retention"]["daily"]] == ["0 s", "0 s", "0 s"]
+
+
+def test_only_a_deny_list_is_protected() -> None:
+    store = {**STORE, "revoke": {"how": "timestamp", "column": "revoked_at"}}
+    rules = [{"table": "tokens", "column": "expires_at", "older_than": "7 days"}]
+    assert load({"name": "x", "token_stores": [store], "retention": {"daily": rules}})["retention"]["daily"][0]["protects"] is None
+
+
+def test_a_column_may_have_its_own_zone() -> None:
+    flow = {"table": "s", "id": "id", "created_at": {"column": "at", "time_zone": "Europe/Tallinn"}, "timeout": 600}
+    (read,) = load({"name": "x", "time_zone": "UTC", "login_flows": [flow]})["login_flows"]
+    assert read["created_at"] == {"column": "at", "time_zone": "Europe/Tallinn", "unit": None}
+    assert (read["timeout"], read["timeout_seconds"]) == ("600 s", 600.0)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("uuid", ("uuid", True, None)),
+        ("uuid not null", ("uuid", False, None)),
+        ("uuid NOT NULL DEFAULT gen_random_uuid()", ("uuid", False, "gen_random_uuid()")),
+        ("text default 'not null' not null", ("text", False, "'not null'")),
+        ("varchar(255) null", ("varchar(255)", True, None)),
+        ("numeric(10, 2) default 0", ("numeric(10, 2)", True, "0")),
+        ("timestamp(3) without time zone not null", ("timestamp(3) without time zone", False, None)),
+        ("timestamp with time zone default now()", ("timestamp with time zone", True, "now()")),
+        ("double precision", ("double precision", True, None)),
+        ("character varying(20)[] default '{}'", ("character varying(20)[]", True, "'{}'")),
+        ("app.mood not null", ("app.mood", False, None)),
+        ('"Mood" not null', ('"Mood"', False, None)),
+    ],
+)
+def test_a_column_in_one_line(written: str, expected: tuple[str, bool, str | None]) -> None:
+    column = load({"name": "x", "schema": {"tables": {"t": {"columns": {"c": written}}}}})["schema"]["tables"]["public.t"]["columns"]["c"]
+    assert (column["type"], column["nullable"], column["default"]) == expected
+
+
+def test_a_threshold_is_a_plain_number_of_its_check_s_unit() -> None:
+    written = {
+        "query.longest": {"warning": "5 min"},
+        "size.database": {"warning": "5 GB", "action": "Archive"},
+        "conn.active": {"critical": 80},
+    }
+    assert load({"name": "x", "thresholds": written})["thresholds"] == {
+        "query.longest": {"warning": 300.0, "critical": None, "minimum": None, "action": None},
+        "size.database": {"warning": 5 * 1024**3, "critical": None, "minimum": None, "action": "Archive"},
+        "conn.active": {"warning": None, "critical": 80, "minimum": None, "action": None},
+    }
+
+
+def test_recovery_targets_without_an_environment_are_those_of_production() -> None:
+    flat = load({"name": "x", "recovery": {"rto": "1 h", "rpo": "15 min"}})["recovery"]
+    assert flat == load({"name": "x", "recovery": {"production": {"rto": "1 h", "rpo": "15 min"}}})["recovery"]
+    assert flat["production"]["rpo_seconds"] == 900.0
+
+
+def test_yaml_s_own_readings_of_switches_and_times_are_understood() -> None:
+    # YAML 1.1 reads on as true and an unquoted 18:00 as 1080.
+    system = load(
+        {
+            "name": "x",
+            "settings": {"log_duration": True, "jit": False, "max_connections": 200},
+            "reports": [{"name": "r", "schedule": "daily", "at": 1080}],
+        }
+    )
+    assert system["settings"] == {"log_duration": "on", "jit": "off", "max_connections": "200"}
+    assert system["reports"][0]["at"] == "18:00"
+
+
+def test_names_stay_as_they_are() -> None:
+    tables = {'"My.App".User': {"columns": {"Id": "uuid"}}, '"My.App"."say ""hi"""': {"columns": {"Ï d": "uuid"}, "primary_key": ["Ï d"]}}
+    read = load({"name": "x", "schemas": ["My.App"], "schema": {"tables": tables}})["schema"]["tables"]
+    assert list(read) == list(tables)
+    assert list(read['"My.App".User']["columns"]) == ["Id"]
+
+
+def test_loading_leaves_what_was_given_alone() -> None:
+    given = {"name": "x", "time_zone": "UTC", "token_stores": [STORE], "recovery": {"rto": "1 h", "rpo": "1 h"}}
+    before = copy.deepcopy(given)
+    load(given)
+    assert given == before
+
+
+def test_the_normal_form_is_plain_json() -> None:
+    system = load({"name": "x", "time_zone": "UTC", "token_stores": [STORE]})
+    assert json.loads(json.dumps(system)) == system
+
+
+def test_every_health_check_is_known_with_its_unit() -> None:
+    assert {check.id: (check.tier, check.unit, check.worse) for check in _health.CHECKS.values() if check.unit} == {
+        check.id: (CHECKS[check.id].tier, CHECKS[check.id].unit, CHECKS[check.id].worse) for check in _health.CHECKS.values() if check.unit
+    }
+    assert {check.id for check in _health.CHECKS.values()} <= set(CHECKS)
+
+
+def test_the_document_tells_the_form_as_it_is() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert document(text) == text, "run: python -m tests.tools.system_form"
