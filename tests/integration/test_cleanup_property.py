@@ -189,7 +189,7 @@ def model(
         if not own_expiry or deny.ends is None:
             return True
         ends = (kinds["denied"][1].end(deny.ends), kinds["tokens"][1].end(token.ends))
-        return live(token) and (ends[0] < ends[1] or token.ends is None)
+        return live(token) and ends[0] < ends[1]
 
     tokens = [row for row in made["tokens"] if not covered("tokens", row) or any(needs(deny, row) for deny in same(row, denied))]
     plain = [row for row in made["plain"] if not covered("plain", row)]

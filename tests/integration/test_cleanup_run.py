@@ -154,6 +154,17 @@ def test_more_vetoed_rows_than_there_is_room_for_end_the_search(full: Cleaner) -
     assert result["removed"] + result["remaining"] == 100
 
 
+def test_a_trigger_that_writes_every_row_anew_does_not_keep_the_run_going(full: Cleaner) -> None:
+    full.sql(
+        "CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO public.t VALUES (nextval('public.s'), OLD.at); RETURN OLD; END $$; CREATE SEQUENCE s START 1000"
+    )
+    full.sql("CREATE TRIGGER again BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION again()")
+    result = full.run([RULE], batch_rows=10)
+    row = result["rules"][0]
+    assert (row["stopped"], row["remaining"], row["skipped_locked"], row["rows_left"]) == ("vetoed", 100, 0, 100)
+
+
 REFERENCED = """
 CREATE TABLE child (id int CONSTRAINT "my fk" REFERENCES t);
 INSERT INTO child VALUES (95);

@@ -18,6 +18,7 @@ DONE, LOCKED, VETOED, MAX_RUNTIME = "done", "locked", "vetoed", "max_runtime"
 # Rows that were updated in the moment of a batch can be taken by the next one, so that the last rows get several chances.
 _CHANCES = 3
 # Rows that a trigger vetoes come back every time; more of them than this many batches hold end the search behind them.
+# So do rows that a trigger writes anew: this many batches more than twice what was planned are enough.
 _VETOED_BATCHES = 10
 _NAME_BYTES = 63
 
@@ -75,12 +76,14 @@ def _apply_rule(database: Any, run: Progress, options: Options, late: Callable[[
         if not run.left:
             break
     run.skipped_locked = max(0, (run.left or 0) - vetoed) if seen_all else 0
-    run.stopped = DONE if not run.left else VETOED if vetoed else LOCKED
+    run.stopped = DONE if not run.left else VETOED if vetoed or not seen_all else LOCKED
 
 
 def _empty(database: Any, run: Progress, leaf: Leaf, options: Options, late: Callable[[], bool]) -> tuple[int, bool]:
     """Remove the rows of one leaf batch by batch; return how many refused to go although free, and whether all were tried."""
     refused, chances = 0, _CHANCES
+    bound = _VETOED_BATCHES * options.batch_rows
+    most = 2 * run.planned.removable[leaf.oid] + bound
     while not late():
         _show(database, run, options)
         # What refused comes back in every batch, so that there is room for it beside the rows that can go.
@@ -94,7 +97,7 @@ def _empty(database: Any, run: Progress, leaf: Leaf, options: Options, late: Cal
             chances = _CHANCES if gone else chances - 1
             if not refused or not chances:
                 return refused, True
-        elif refused > _VETOED_BATCHES * options.batch_rows:
+        elif refused > bound or run.removed_by_leaf[leaf.oid] > most:
             break
     return refused, False
 

@@ -109,17 +109,21 @@ def constant(database: Any, time: TimeColumn, at: Instant) -> Any:
 def end_of(database: Any, time: TimeColumn, reference: Any) -> Any:
     """Return the expression for the instant (timestamptz) from which a value of `time` is past, to compare columns of different types.
 
-    Values too far away for a timestamp are drawn nearer, so that a sentinel such as the largest integer is no error.
+    That of NULL is infinity. Values too far away for a timestamp are drawn nearer, so that a sentinel such as the largest
+    integer is no error.
     """
     sql = database.sql
+    never, zone = sql.SQL("{} IS NULL").format(reference), sql.Literal(time.time_zone or LAST_ZONE)
     if time.kind == "epoch":
         unit = UNITS[time.unit or "s"]
         near = sql.SQL("greatest(least({}, {}), {})").format(reference, sql.Literal(_FARTHEST * unit), sql.Literal(-_FARTHEST // 10 * unit))
-        return sql.SQL("to_timestamp(({} + 1) / {}::numeric)").format(near, sql.Literal(unit))
-    if time.kind == "instant":
-        return reference
-    wall = sql.SQL("(least({}, '9999-12-30'::date) + 1)::timestamp").format(reference) if time.kind == "date" else reference
-    return sql.SQL("({} AT TIME ZONE {})").format(wall, sql.Literal(time.time_zone or LAST_ZONE))
+        end = sql.SQL("to_timestamp(({} + 1) / {}::numeric)").format(near, sql.Literal(unit))
+    elif time.kind == "date":
+        never = sql.SQL("{} OR {} = 'infinity'::date").format(never, reference)
+        end = sql.SQL("(least({}, '9999-12-30'::date) + 1)::timestamp AT TIME ZONE {}").format(reference, zone)
+    else:
+        end = reference if time.kind == "instant" else sql.SQL("{} AT TIME ZONE {}").format(reference, zone)
+    return sql.SQL("CASE WHEN {} THEN 'infinity'::timestamptz ELSE {} END").format(never, end)
 
 
 def _wall(database: Any, time: TimeColumn, at: Instant) -> str:

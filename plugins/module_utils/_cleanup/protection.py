@@ -113,7 +113,7 @@ def _falls_short(database: Any, store: Store, deny: str, row: str) -> list[Any]:
     cases = [sql.SQL("{} IS NULL").format(own)]
     if token_time:
         token = sql.Identifier(row, token_time.column.name)
-        shorter = sql.SQL("({own_end} < {token_end}) IS NOT FALSE").format(
+        shorter = sql.SQL("{own_end} < {token_end}").format(
             own_end=cutoff.end_of(database, own_time, own),  # type: ignore[arg-type]
             token_end=cutoff.end_of(database, token_time, token),
         )
