@@ -48,7 +48,7 @@ def find(source: str, folders: Sequence[str]) -> Path:
         raise DescriptionError([f"no system is named: set pgops_system to {choice}"])
     if "/" not in source and not source.endswith((".yml", ".yaml", ".json")):
         near = difflib.get_close_matches(source, names, n=1)
-        raise DescriptionError([f"{source!r} is not a system{f', did you mean {near[0]}?' if near else ':'} Write {choice}"])
+        raise DescriptionError([f"{source!r} is not a system{f', did you mean {near[0]}? Write' if near else ': write'} {choice}"])
     path = Path(source).expanduser()
     # An absolute path takes the place of the folder that it is joined to.
     tried = list(dict.fromkeys(Path(folder) / path for folder in folders))
