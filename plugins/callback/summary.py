@@ -5,11 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ansible import constants as C
-from ansible.plugins.callback import CallbackBase
-
 DOCUMENTATION = r"""
 name: summary
 type: aggregate
@@ -24,6 +19,11 @@ requirements:
 author:
   - pgops.runbook contributors (@pgops)
 """
+
+from typing import Any
+
+from ansible import constants as C
+from ansible.plugins.callback import CallbackBase
 
 COLOURS = {"FAILED": C.COLOR_ERROR, "CRITICAL": C.COLOR_ERROR, "UNKNOWN": C.COLOR_UNREACHABLE, "WARNING": C.COLOR_WARN, "OK": C.COLOR_OK}
 

@@ -37,9 +37,10 @@ CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
 SECRET_PARAMETERS = ("password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret")
 
 
-def application_name(module: str, environment: Mapping[str, str] = os.environ) -> str:
+def application_name(module: str, environment: Mapping[str, str] | None = None) -> str:
     """Return the name a DBA sees for `module` at work; AWX's job number is in it where AWX runs it."""
-    job = environment.get("JOB_ID") or environment.get("AWX_JOB_ID") or ""
+    known = os.environ if environment is None else environment
+    job = known.get("JOB_ID") or known.get("AWX_JOB_ID") or ""
     return "/".join([COLLECTION, module, *([job] if job else [])])
 
 

@@ -56,5 +56,6 @@ def _parse(text: str | int | float, units: dict[str, float] | dict[str, int], de
     match = None if isinstance(text, bool) else _QUANTITY.fullmatch(str(text))
     unit = (match.group(2) or default) if match else default
     if match is None or unit not in units:
-        raise InvalidValue(f"{text!r} is not a {noun}: write a number and a unit ({', '.join(units)}), such as {example}", object_name=str(text))
+        message = f"{text!r} is not a {noun}: write a number and a unit ({', '.join(units)}), such as {example}"
+        raise InvalidValue(message, object_name=str(text))
     return float(match.group(1)) * units[unit]

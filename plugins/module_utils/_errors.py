@@ -45,7 +45,9 @@ class DescriptionError(RunbookError):
 class ConnectError(RunbookError):
     """No session could be opened. `layer` names what refused it, from name resolution up to the session itself."""
 
-    def __init__(self, message: str, *, layer: str, object_name: str | None = None, sqlstate: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, layer: str, object_name: str | None = None, sqlstate: str | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message, object_name=object_name, sqlstate=sqlstate, hint=hint)
         self.layer = layer
 

@@ -22,6 +22,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_
 from tests.ground import load, schema
 from tests.ground.systems import description_of
 
+# SQL with its parameters.
+Statements = list[tuple[Any, list[Any]]]
 REPEATS = 5
 ROWS = 200_000
 RULE = {"table": "public.session", "column": "expires_at", "older_than": "0 s"}
@@ -74,7 +76,7 @@ def check_health(login: dict[str, Any], description: dict[str, Any]) -> int:
     return len(result["tables"])
 
 
-def pasted(login: dict[str, Any], statements: list[tuple[Any, list[Any]]]) -> list[tuple[int, Any]]:
+def pasted(login: dict[str, Any], statements: Statements) -> list[tuple[int, Any]]:
     """Run statements in one session, as one pastes them; return the row count and the first value of each."""
     names = {"login_host": "host", "login_port": "port", "login_user": "user", "login_password": "password", "login_db": "dbname"}
     session = psycopg2.connect(**{names[name]: value for name, value in login.items()})
@@ -91,8 +93,8 @@ def pasted(login: dict[str, Any], statements: list[tuple[Any, list[Any]]]) -> li
 def pairs(cluster: Cluster) -> list[Pair]:
     """Fill the databases and return what is to be compared."""
     sessions = fill_sessions(cluster)
-    delete = [("DELETE FROM session WHERE expires_at < now()", [])]
-    count = [("SELECT count(*) FROM session WHERE expires_at < now()", [])]
+    delete: Statements = [("DELETE FROM session WHERE expires_at < now()", [])]
+    count: Statements = [("SELECT count(*) FROM session WHERE expires_at < now()", [])]
     tim = description_of("tim")
     rules, stores = tim["retention"]["daily"], tim["token_stores"]
     deletes = [
@@ -100,7 +102,7 @@ def pairs(cluster: Cluster) -> list[Pair]:
         for rule in rules
     ]
     tables = list(tim["schema"]["tables"])
-    looks = [(sql.SQL("SELECT count(*) FROM {}").format(parse_relation(name).identifier(sql)), []) for name in tables]
+    looks: Statements = [(sql.SQL("SELECT count(*) FROM {}").format(parse_relation(name).identifier(sql)), []) for name in tables]
     looks += [("SELECT pg_database_size(current_database())", []), ("SELECT count(*) FROM pg_stat_activity WHERE state = 'active'", [])]
     looks += [("SELECT sum(blks_hit) / nullif(sum(blks_hit + blks_read), 0) FROM pg_stat_database", [])]
     return [

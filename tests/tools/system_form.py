@@ -34,8 +34,8 @@ END = "<!-- end of keys -->"
 
 def document(text: str) -> str:
     """Return `text`, a whole document, with the part between its two marks written anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    before, rest = text.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
     return f"{before}{BEGIN}\n\n{keys()}\n{END}{after}"
 
 

@@ -100,7 +100,7 @@ def mutate(description: dict[str, Any], data: st.DataObject) -> None:
 @given(st.data())
 def test_a_changed_description_is_refused_with_paths_or_loads_for_good(data: st.DataObject) -> None:
     description = copy.deepcopy(data.draw(st.sampled_from(SYSTEMS)))
-    for _ in range(data.draw(st.integers(1, 3))):
+    for _turn in range(data.draw(st.integers(1, 3))):
         mutate(description, data)
     try:
         system = load(description)
