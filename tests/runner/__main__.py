@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import sys
 import time
@@ -19,6 +20,13 @@ def main(names: list[str]) -> int:
     if unknown or not names:
         print(f"unknown: {', '.join(unknown)}; stages are {', '.join([*stages.STAGES, 'matrix'])}", file=sys.stderr)
         return 2
+    alone = (tree.CACHE / "run.lock").open("w")
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # Both would write the one copy of the tree that the tools of the other are reading.
+        print("waiting for another run in this checkout to end", flush=True)
+        fcntl.flock(alone, fcntl.LOCK_EX)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
     total = Count()
