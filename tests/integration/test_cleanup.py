@@ -86,11 +86,12 @@ def test_a_wall_clock_that_was_set_back_is_past_when_both_passes_are_over(cleane
     from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import cutoff
     from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
     from ansible_collections.pgops.runbook.plugins.module_utils._relation import look_up
+    from ansible_collections.pgops.runbook.plugins.module_utils._time_column import time_column
 
     cleaner.sql("CREATE TABLE t (at timestamp)")
     with cleaner.open(read_only=True) as session:
         (relation,) = look_up(session, [parse_relation("t")]).values()
-        time = cutoff.time_column(relation, {"column": "at", "time_zone": zone}, "x")
+        time = time_column(relation, {"column": "at", "time_zone": zone}, "x")
         limit = cutoff.constant(session, time, cutoff.Instant(1_698_539_400_000_000))
         sql = session.sql
         assert session.value(sql.SQL("SELECT {}::timestamp < {}").format(sql.Literal(wall), limit)) is goes

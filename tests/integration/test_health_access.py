@@ -157,8 +157,8 @@ def test_tables_that_do_not_exist_are_named_and_the_checks_on_them_unknown(shop:
 @pytest.mark.parametrize(
     ("script", "system", "words"),
     [
-        ("ALTER TABLE vault.flagged ALTER issued_at TYPE text", {}, "of type text, not a time"),
-        ("SELECT 1", {"time_zone": None}, "nothing says in which zone"),
+        ("ALTER TABLE vault.flagged ALTER issued_at TYPE text", {}, "of type text, which is not a time"),
+        ("SELECT 1", {"time_zone": None}, "does not say its time zone"),
     ],
 )
 def test_a_column_that_cannot_be_compared_is_unknown(shop: Database, script: str, system: dict[str, object], words: str) -> None:

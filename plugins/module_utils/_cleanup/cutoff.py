@@ -8,17 +8,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any, Mapping
+from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
-from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
+from ansible_collections.pgops.runbook.plugins.module_utils._time_column import UNITS, TimeColumn
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # The last place on Earth where a calendar day ends; the sign of an Etc zone is the reverse of the usual one.
 LAST_ZONE = "Etc/GMT+12"
 _FARTHEST = 250_000_000_000  # seconds: the year 9892, far in the future and within the range of a timestamp
-UNITS = {"s": 1, "ms": 1000}
-_KINDS = {"timestamptz": "instant", "timestamp": "wall", "date": "date", "int8": "epoch", "int4": "epoch"}
 
 # A wall clock that is set back shows the same time twice. The earliest wall clock from the cut-off on is before every row
 # that could still lie ahead, in whichever of the two passes it was written. Clocks change on quarters of an hour.
@@ -47,45 +45,9 @@ class Instant:
         return (EPOCH + timedelta(microseconds=self.microseconds)).isoformat()
 
 
-@dataclass(frozen=True)
-class TimeColumn:
-    """A column that holds a time: what it is (`kind`: instant, wall, date or epoch) and the path of the option that names it."""
-
-    column: Column
-    kind: str
-    time_zone: str | None
-    unit: str | None
-    path: str
-
-
 def server_now(database: Any) -> Instant:
     """Return the start of the server's current transaction: the one clock that every cut-off comes from."""
     return Instant(int(database.value("SELECT round(extract(epoch FROM now())::numeric * 1000000)::bigint")))
-
-
-def time_column(relation: Relation, written: Mapping[str, Any], path: str) -> TimeColumn:
-    """Return the column of `relation` that `written` (column, time_zone, unit) names.
-
-    Raises MissingObject for a column that is not there, and InvalidValue for one that is not a time or whose time is
-    ambiguous: a `timestamp` without a zone, an integer without a unit.
-    """
-    column = relation.column(written["column"])
-    kind = _KINDS.get(column.base)
-    zone, unit = written.get("time_zone"), written.get("unit")
-    what = f"{path}: {relation.name}.{column.name}"
-    if kind is None:
-        allowed = "timestamp with time zone, timestamp, date, or an integer with a unit"
-        raise InvalidValue(f"{what} is of type {column.type}, which is not a time; allowed: {allowed}", object_name=path)
-    if kind == "wall" and not zone:
-        hint = "Say in which zone its clock is with time_zone, such as UTC; it is never guessed."
-        raise InvalidValue(f"{what} is of type {column.type}, which does not say its time zone.", object_name=path, hint=hint)
-    if kind == "epoch" and unit not in UNITS:
-        raise InvalidValue(f"{what} is of type {column.type}, and no unit is given; allowed: s or ms since 1970", object_name=path)
-    if kind == "epoch" and column.base == "int4" and unit == "ms":
-        raise InvalidValue(f"{what} is of type {column.type}, which cannot hold today in milliseconds since 1970", object_name=path)
-    if kind != "epoch" and unit:
-        raise InvalidValue(f"{what} is of type {column.type}: unit is for integers only", object_name=path)
-    return TimeColumn(column, kind, zone, unit, path)
 
 
 def constant(database: Any, time: TimeColumn, at: Instant) -> Any:

@@ -13,6 +13,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options imp
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue, MissingObject, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation, look_up, require
+from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn, time_column
 
 _NEEDED = ("SELECT", "UPDATE", "DELETE")
 
@@ -86,7 +87,7 @@ def _target(
     with _At(f"{path}.table"):
         _require_deletable(require(relation))
     with _At(f"{path}.column"):
-        time = cutoff.time_column(relation, rule["column"], f"{path}.column")
+        time = time_column(relation, rule["column"], f"{path}.column")
     resolved = [_store(database, options, store, relations, relation, as_of) for store in stores]
     forgets = tuple(store for store in resolved if store and relation.related(store.deny))
     serves = tuple(store for store in resolved if store and relation.related(store.tokens))
@@ -121,7 +122,7 @@ def _check_protects(rule: Mapping[str, Any], path: str, relation: Relation, stor
         raise InvalidValue(message, object_name=f"{path}.protects")
 
 
-def _check_unit(database: Any, relation: Relation, time: cutoff.TimeColumn, as_of: cutoff.Instant) -> None:
+def _check_unit(database: Any, relation: Relation, time: TimeColumn, as_of: cutoff.Instant) -> None:
     """Refuse milliseconds where the newest value would lie in 1970: those are seconds, and every row would look expired."""
     if time.unit != "ms":
         return

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Iterable, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import protection
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.cutoff import Instant, TimeColumn
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.cutoff import Instant
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf, Relation
+from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn
 
 ROW = "row_"  # the alias of the table whose rows go
 

@@ -18,6 +18,7 @@ from typing import Any, Mapping, Sequence
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import cutoff
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
+from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn, time_column
 
 # Types whose equality is one of the server's own, by family; ids of other types, or of two families, are compared as text.
 _FAMILIES = {"uuid": "uuid", "text": "text", "varchar": "text", "bpchar": "text", "int2": "int", "int4": "int", "int8": "int"}
@@ -33,11 +34,11 @@ class Store:
     name: str
     deny: Relation
     deny_id: Column
-    deny_expires: cutoff.TimeColumn | None
+    deny_expires: TimeColumn | None
     past_deny: Any
     tokens: Relation
     token_id: Column
-    token_expires: cutoff.TimeColumn | None
+    token_expires: TimeColumn | None
     past_token: Any
 
 
@@ -158,5 +159,5 @@ def _comparable(store: Store) -> bool:
     return family is not None and family == _FAMILIES.get(store.token_id.base)
 
 
-def _time(relation: Relation, written: Mapping[str, Any] | None, path: str) -> cutoff.TimeColumn | None:
-    return cutoff.time_column(relation, written, path) if written else None
+def _time(relation: Relation, written: Mapping[str, Any] | None, path: str) -> TimeColumn | None:
+    return time_column(relation, written, path) if written else None

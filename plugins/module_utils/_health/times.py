@@ -11,11 +11,7 @@ from typing import Any, Dict, Mapping
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation
-
-# Names of types as pg_type has them.
-_NUMBERS = ("int2", "int4", "int8", "numeric", "float4", "float8")
-_WALL_CLOCKS = ("timestamp", "date")
-_PER_SECOND = {"s": 1, "ms": 1000}
+from ansible_collections.pgops.runbook.plugins.module_utils._time_column import UNITS, TimeColumn, time_column
 
 
 class Moments:
@@ -27,20 +23,20 @@ class Moments:
 
     def constant(self, relation: Relation, time: Mapping[str, Any], moment: datetime) -> Any:
         """Return `moment` as the column's type has it. Raises InvalidValue where the column is not a time or its zone is not declared."""
-        kind = time_kind(relation, time)
+        kind = declared(relation, time).kind
         if kind == "epoch":
-            scaled = int(moment.timestamp() * _PER_SECOND[time["unit"]])
+            scaled = int(moment.timestamp() * UNITS[time["unit"]])
             return self.sql.SQL("{}::bigint").format(self._place(scaled))
-        if kind == "zoned":
+        if kind == "instant":
             return self.sql.SQL("{}::timestamptz").format(self._place(moment.isoformat()))
         return self.sql.SQL("({}::timestamptz AT TIME ZONE {})").format(self._place(moment.isoformat()), self._place(time["time_zone"]))
 
     def instant(self, relation: Relation, time: Mapping[str, Any], expression: Any) -> Any:
         """Return `expression`, a value of the column, as a timestamptz."""
-        kind = time_kind(relation, time)
+        kind = declared(relation, time).kind
         if kind == "epoch":
-            return self.sql.SQL("to_timestamp({} / {}::float8)").format(expression, self._place(_PER_SECOND[time["unit"]]))
-        if kind == "zoned":
+            return self.sql.SQL("to_timestamp({} / {}::float8)").format(expression, self._place(UNITS[time["unit"]]))
+        if kind == "instant":
             return expression
         return self.sql.SQL("({}::timestamp AT TIME ZONE {})").format(expression, self._place(time["time_zone"]))
 
@@ -50,20 +46,12 @@ class Moments:
         return self.sql.Placeholder(name)
 
 
-def time_kind(relation: Relation, time: Mapping[str, Any]) -> str:
-    """Return zoned (timestamptz), wall (a timestamp or date in its declared zone) or epoch (a number).
-
-    Raises MissingObject where there is no such column, InvalidValue where it is not a time or its zone is not declared.
-    """
+def declared(relation: Relation, time: Mapping[str, Any]) -> TimeColumn:
+    """Return the column that `time` names. Raises MissingObject, and InvalidValue where it is not a time or its zone is not declared."""
     where = f"{relation.name}.{time['column']}"
-    column = relation.column(time["column"])
-    if time.get("unit") and column.base in _NUMBERS:
-        return "epoch"
-    if column.base == "timestamptz":
-        return "zoned"
-    if column.base not in _WALL_CLOCKS:
-        raise InvalidValue(f"{where} is of type {column.type}, not a time", object_name=where)
-    if not time.get("time_zone"):
+    column = time_column(relation, time, where)
+    if column.kind == "date" and not column.time_zone:
+        # Compared with a moment in no zone, every row would quietly count as neither before nor after it.
         hint = "Give the column its time_zone in the system description."
-        raise InvalidValue(f"{where} is a {column.type}, and nothing says in which zone its clock stood", object_name=where, hint=hint)
-    return "wall"
+        raise InvalidValue(f"{where} is a date, which does not say its time zone.", object_name=where, hint=hint)
+    return column

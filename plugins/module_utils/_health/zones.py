@@ -10,7 +10,7 @@ from typing import Any, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
 from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import readable
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Check, Limits, Reading, per_object, skipped
-from ansible_collections.pgops.runbook.plugins.module_utils._health.times import Moments, time_kind
+from ansible_collections.pgops.runbook.plugins.module_utils._health.times import Moments, declared
 
 HALF_HOUR = 1800
 # From the westernmost zone to the easternmost there are 26 hours.
@@ -72,8 +72,10 @@ def _columns(system: Mapping[str, Any]) -> Iterable[Column]:
 def _read(look: Look, limits: Limits, name: str, column: Column) -> Reading:
     table, time = column
     relation = readable(look, table, [time["column"]])
-    if time_kind(relation, time) != "wall":
-        return Reading("the column knows its zone", object_name=name, status="skipped")
+    kind = declared(relation, time).kind
+    if kind != "wall":
+        reason = "a date has no hours to be ahead by" if kind == "date" else "the column knows its zone"
+        return Reading(reason, object_name=name, status="skipped")
     sql, moments = look.sql, Moments(look)
     distance = sql.SQL("extract(epoch FROM {} - {})").format(sql.Identifier(time["column"]), moments.constant(relation, time, look.now))
     statement = sql.SQL(
