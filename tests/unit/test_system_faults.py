@@ -92,6 +92,14 @@ UNITS = "ms, s, sec, second, seconds, min, minute, minutes, h, hour, hours, d, d
 DECLARED = "the tables of schema.tables: login.tokens, login.denied, login.refresh"
 
 FAULTS: dict[str, tuple[Change, str]] = {
+    "a table of migrations that is declared otherwise": (
+        to("migrations", value={"tool": "flyway", "table": "login.flyway"}),
+        f"migrations.table: 'login.flyway' is not one of {DECLARED}",
+    ),
+    "an environment that there is not": (
+        to("database", value={"name": "login", "environments": {"prod": "login_production"}}),
+        "database.environments.prod: 'prod' is not one of development, staging, production",
+    ),
     "a word that is not allowed": (
         to(*STORE, "revoke", "how", value="denlyist"),
         "token_stores[0].revoke.how: 'denlyist' is not one of denylist, timestamp, flag, delete",

@@ -145,6 +145,29 @@ def test_recovery_targets_without_an_environment_are_those_of_production() -> No
     assert flat["production"]["rpo_seconds"] == 900.0
 
 
+def test_a_database_may_differ_by_environment() -> None:
+    written = {"name": "tmi", "environments": {"production": "tmi_production", "development": {"user": "postgres"}}}
+    assert load({"name": "x", "database": written})["database"] == {
+        "name": "tmi",
+        "user": None,
+        "port": 5432,
+        "least_version": None,
+        "environments": {"production": {"name": "tmi_production", "user": None}, "development": {"name": None, "user": "postgres"}},
+    }
+
+
+def test_a_migration_tool_may_keep_its_table_in_a_schema_of_its_own() -> None:
+    migrations = {"tool": "supabase", "table": "supabase_migrations.schema_migrations"}
+    tables = {"t": {"columns": {"id": "uuid"}}}
+    system = load({"name": "x", "migrations": migrations, "schema": {"tables": tables}})
+    assert system["migrations"] == {**migrations, "folder": None, "versions": []}
+
+
+def test_a_rewrite_without_a_window_has_none() -> None:
+    (read,) = load({"name": "x", "maintenance": {"rewrite": ["t"]}})["maintenance"]["rewrite"]
+    assert read == {"table": "public.t", "schedule": "monthly", "bloat_pct": 30, "window": None}
+
+
 def test_yaml_s_own_readings_of_switches_and_times_are_understood() -> None:
     # YAML 1.1 reads on as true and an unquoted 18:00 as 1080.
     system = load(

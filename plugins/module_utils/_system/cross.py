@@ -55,6 +55,9 @@ class References:
         if part.value == "*":
             return
         schema = parse_relation(part.value).schema
+        foreign = isinstance(part.kind, Table) and part.kind.foreign
+        if foreign and schema not in self.schemas:
+            return
         if self.schemas and schema not in self.schemas:
             self.faults.add(part.path, f"{shown(part.value)} is in schema {schema}, which is not one of schemas: {', '.join(self.schemas)}")
         elif isinstance(part.kind, Table) and part.kind.declared and self.tables and part.value not in self.tables:

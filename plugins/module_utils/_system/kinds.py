@@ -118,13 +118,14 @@ SIZE = Quantity("a size such as 5 GB", "_bytes", "B", _duration.parse_size)
 class Table(Kind):
     """The name of a table, returned with its schema; `*`, where `every` allows it, is every table of the system's schemas.
 
-    `declared` means that it must be among schema.tables where there are any.
+    `declared` means that it must be among schema.tables where there are any; `foreign`, that it may be
+    in a schema that is not the system's own, where nothing is declared.
     """
 
     noun = "a table name such as schema.table"
 
-    def __init__(self, every: bool = False, declared: bool = True) -> None:
-        self.every, self.declared = every, declared
+    def __init__(self, every: bool = False, declared: bool = True, foreign: bool = False) -> None:
+        self.every, self.declared, self.foreign = every, declared, foreign
 
     def read(self, value: Any, path: str, faults: Faults) -> str | None:
         if self.every and value == "*":

@@ -20,6 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import
     WEEKDAYS,
     Choice,
     Clock,
+    Table,
     Text,
     choice,
     whole,
@@ -49,7 +50,7 @@ BACKUP = Group(
         "weekday": Field(choice(WEEKDAYS), "the day of a weekly one"),
         "at": Field(Clock(), "the time of day"),
         "every": Field(DURATION, "the time between two, where it is shorter than a day"),
-        "keep": Field(DURATION, "how long one is kept; the last verified one always is"),
+        "keep": Field(DURATION, "how long one is kept, for good where it is left out; the last verified one always is"),
         "location": Field(Choice("local", "external"), "external: away from the database server", default="local"),
         "verify": Field(BOOLEAN, "whether each is read back after it was taken", default=True),
     },
@@ -161,8 +162,8 @@ VERSION = Group(
 MIGRATIONS = Group(
     "migrations",
     {
-        "tool": Field(Choice("flyway", "golang-migrate"), "what applies them", required=True),
-        "table": Field(TABLE, "its table of applied versions", required=True),
+        "tool": Field(Choice("flyway", "golang-migrate", "supabase"), "what applies them", required=True),
+        "table": Field(Table(foreign=True), "its table of applied versions, in whichever schema", required=True),
         "folder": Field(TEXT, "where the files are in the application's repository"),
         "versions": Field(Listing(VERSION, named="version"), "the versions that must be applied", default=[]),
     },
@@ -184,6 +185,15 @@ POOL = Group(
     },
 )
 
+ENVIRONMENT_DATABASE = Group(
+    "a database of one environment",
+    {
+        "name": Field(TEXT, "its name there; the same as everywhere where it is left out"),
+        "user": Field(ROLE, "the role that the application connects as there"),
+    },
+    short="name",
+)
+
 DATABASE = Group(
     "a database",
     {
@@ -191,6 +201,7 @@ DATABASE = Group(
         "user": Field(ROLE, "the role that the application connects as"),
         "port": Field(whole("a port", 1), "the port", default=5432),
         "least_version": Field(whole("a major version", 1), "the oldest PostgreSQL that will do"),
+        "environments": Field(Named(Choice(*ENVIRONMENTS), ENVIRONMENT_DATABASE), "what differs by environment", default={}),
     },
     short="name",
 )

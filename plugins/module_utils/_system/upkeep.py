@@ -87,7 +87,7 @@ REWRITE = Group(
         "table": Field(TABLE, "the table", required=True),
         "schedule": Field(choice(SCHEDULES), "when", default="monthly"),
         "bloat_pct": Field(Number("a percentage from 0 to 100", 0, 100), "only a table with at least so much bloat", default=30),
-        "window": Field(TEXT, "the maintenance window outside which the table is not locked"),
+        "window": Field(TEXT, "the maintenance window in which the table may be locked for it; where it is left out, it never is"),
     },
     short="table",
 )
