@@ -63,7 +63,8 @@ def test_loading_again_gives_the_same(name: str) -> None:
 def test_every_table_that_is_named_is_declared(name: str) -> None:
     system = SYSTEMS[name]
     named = {one["table"] for one in mappings(system) if isinstance(one.get("table"), str) and one["table"] != "*"}
-    assert named <= set(system["schema"]["tables"])
+    # The tool's own table, in a schema of its own.
+    assert named - {"supabase_migrations.schema_migrations"} <= set(system["schema"]["tables"])
     assert {parse_relation(table).schema for table in system["schema"]["tables"]} == set(system["schemas"])
 
 
@@ -126,6 +127,21 @@ def test_tim_maintains_its_tables() -> None:
     monthly = {"custom.jwt_metadata", "custom.denylist", "tara.jwt_metadata", "tara.denylist"}
     assert {one["table"] for one in TIM["maintenance"]["reindex"]} == monthly
     assert {one["table"] for one in TIM["maintenance"]["rewrite"]} == monthly
+    assert {one["name"]: one["columns"] for one in TIM["maintenance"]["indexes"]} == {
+        "idx_custom_jwt_metadata_issued": ["issued_at"],
+        "idx_tara_jwt_metadata_issued": ["issued_at"],
+    }
+
+
+@each
+def test_nothing_is_locked_to_be_rewritten_where_no_window_is_stated(name: str) -> None:
+    assert [one["window"] for one in SYSTEMS[name]["maintenance"]["rewrite"]] == [None] * {"tim": 4, "oauth2_server": 1}.get(name, 0)
+
+
+def test_tim_s_tables_may_have_more_columns() -> None:
+    tables = TIM["schema"]["tables"]
+    assert {name for name, table in tables.items() if table["partial"]} == set(tables)
+    assert set(tables["tara.oauth_state"]["columns"]) == {"state", "created_at"}
 
 
 def test_tim_s_alarms() -> None:
@@ -170,6 +186,13 @@ def test_the_oauth2_server_s_numbers() -> None:
     assert (OAUTH2["migrations"]["tool"], OAUTH2["migrations"]["table"]) == ("flyway", "public.flyway_schema_history")
 
 
+def test_the_oauth2_server_may_have_an_audit_log() -> None:
+    table = OAUTH2["schema"]["tables"]["public.audit_log"]
+    assert (table["optional"], table["partial"], table["primary_key"]) == (True, True, None)
+    assert list(table["columns"]) == ["table_name", "operation", "user_name", "timestamp", "data"]
+    assert all(column["nullable"] for column in table["columns"].values())
+
+
 def test_tmi_s_recovery_targets_by_environment() -> None:
     assert {name: (one["rto_seconds"], one["rpo_seconds"]) for name, one in TMI["recovery"].items()} == {
         "development": (4 * HOUR, 24 * HOUR),
@@ -182,10 +205,48 @@ def test_tmi_s_numbers() -> None:
     assert values(TMI, "stat.slow") == (0.1, None)
     assert values(TMI, "query.longest") == (5 * MINUTE, None)
     assert (TMI["pool"]["most"], TMI["pool"]["most_idle"], TMI["pool"]["lifetime_seconds"]) == (25, 5, 5 * MINUTE)
-    compressed = TMI["backup"]["compressed"]
-    assert (compressed["at"], compressed["keep_seconds"], compressed["format"]) == ("02:00", 7 * DAY, "custom")
-    assert (TMI["database"]["least_version"], TMI["caches"][0]["least_version"]) == (12, 6)
     assert len(TMI["migrations"]["versions"]) == 8
+    assert TMI["settings"] == {"archive_mode": "on"}
+
+
+def test_tmi_keeps_every_backup_for_7_days() -> None:
+    assert {name: (one["kind"], one["schedule"], one["at"], one["keep_seconds"]) for name, one in TMI["backup"].items()} == {
+        "full": ("full", "on_demand", None, 7 * DAY),
+        "compressed": ("full", "daily", "02:00", 7 * DAY),
+        "schema_only": ("schema_only", "on_demand", None, 7 * DAY),
+        "physical": ("physical", "daily", None, 7 * DAY),
+        "wal": ("wal", "continuous", None, 7 * DAY),
+    }
+    assert (TMI["backup"]["compressed"]["format"], TMI["backup"]["physical"]["format"]) == ("custom", "tar")
+
+
+def test_tmi_s_servers_in_production() -> None:
+    database, (cache,) = TMI["database"], TMI["caches"]
+    assert (database["name"], database["least_version"]) == ("tmi", 12)
+    assert {name: (one["name"], one["user"]) for name, one in database["environments"].items()} == {
+        "development": ("tmi", "postgres"),
+        "production": ("tmi_production", "tmi_app"),
+    }
+    assert (cache["least_version"], cache["host"], cache["port"], cache["database"]) == (6, None, 6379, 0)
+    assert (cache["password_required"], cache["keys"]) == (True, [])
+
+
+def test_tmi_removes_nothing_by_itself() -> None:
+    assert [rules for rules in TMI["retention"].values() if rules] == []
+
+
+def test_tmi_s_tables_have_what_the_guide_names_and_more() -> None:
+    tables = {name: table for name, table in TMI["schema"]["tables"].items() if name != "public.schema_migrations"}
+    assert {name: set(table["columns"]) - {"id", "created_at", "modified_at"} for name, table in tables.items()} == {
+        "public.users": {"email", "last_login"},
+        "public.user_providers": {"user_id", "provider", "provider_user_id"},
+        "public.refresh_tokens": {"user_id", "token", "expires_at"},
+        "public.threat_models": {"owner_email"},
+        "public.threat_model_access": {"threat_model_id", "user_email", "role"},
+        "public.threats": {"threat_model_id", "severity", "likelihood", "risk_level"},
+        "public.diagrams": {"threat_model_id", "type"},
+    }
+    assert all(table["partial"] and {"id", "created_at", "modified_at"} <= set(table["columns"]) for table in tables.values())
 
 
 def test_tmi_s_indexes_and_unique_columns() -> None:
@@ -201,7 +262,7 @@ def test_tmi_s_indexes_and_unique_columns() -> None:
         "idx_user_providers_provider_lookup",
         "idx_threats_threat_model_id_created_at",
         "idx_diagrams_threat_model_id_type",
-    } <= indexes
+    } == indexes
     assert TMI["schema"]["tables"]["public.user_providers"]["unique"] == [["user_id", "provider"]]
     assert TMI["schema"]["tables"]["public.threat_model_access"]["unique"] == [["threat_model_id", "user_email"]]
 
@@ -220,6 +281,28 @@ def test_showtrack_s_promises() -> None:
     assert (SHOWTRACK["recovery"]["production"]["rto_seconds"], SHOWTRACK["recovery"]["production"]["rpo_seconds"]) == (HOUR, 15 * MINUTE)
     targets = SHOWTRACK["targets"]
     assert (targets["availability_pct"], targets["p95_seconds"], targets["cache_hit_pct"]) == (99.9, 0.2, 95)
+
+
+def test_showtrack_declares_only_what_its_runbook_names() -> None:
+    tables = SHOWTRACK["schema"]["tables"]
+    assert {name: set(table["columns"]) for name, table in tables.items()} == {
+        "public.animals": {"id", "user_id", "species", "created_at"},
+        "public.journal_entries": {"id"},
+        "public.user_profiles": {"id"},
+        "public.feed_brands": {"id"},
+        "public.spar_runs": {"id"},
+        "public.data_access_audit": {"user_id", "resource_type", "access_type", "timestamp"},
+    }
+    assert all(table["partial"] and table["row_level_security"] for table in tables.values())
+    assert {one["table"] for one in SHOWTRACK["security"]["rls"]} == set(tables)
+    assert [one["policies"] for one in SHOWTRACK["security"]["rls"]] == [[]] * 6
+    assert SHOWTRACK["security"]["rls_required"] == ["public"]
+
+
+def test_showtrack_s_migrations() -> None:
+    migrations = SHOWTRACK["migrations"]
+    assert (migrations["tool"], migrations["table"]) == ("supabase", "supabase_migrations.schema_migrations")
+    assert migrations["folder"] == "supabase/migrations"
 
 
 def test_showtrack_s_backups() -> None:
@@ -277,8 +360,24 @@ def test_azth_ends_sessions_and_their_codes() -> None:
     (store,) = AZTH["token_stores"]
     assert store["revoke"] == {"how": "delete"}
     assert store["tokens"]["tenant_through"] == {"column": "user_id", "table": "public.users", "id": "id", "tenant": "tenant_id"}
-    assert [(one["table"], one["mark"]["column"]) for one in store["dependents"]] == [("public.otp_codes", "used_at")]
+    assert [(one["table"], one["mark"]["column"], one["when"]) for one in store["dependents"]] == [
+        ("public.otp_codes", "used_at", ["subject", "tenant", "all"])
+    ]
+
+
+def test_azth_removes_only_what_has_ended() -> None:
     assert ages(AZTH, "daily") == {"public.sessions": 0.0, "public.otp_codes": 0.0, "public.user_roles": 0.0}
+    assert [schedule for schedule, rules in AZTH["retention"].items() if rules] == ["daily"]
+
+
+def test_azth_s_backups() -> None:
+    assert {name: (one["kind"], one["schedule"], one["keep_seconds"]) for name, one in AZTH["backup"].items()} == {
+        "full": ("full", "daily", 30 * DAY),
+        "schema_only": ("schema_only", "daily", 30 * DAY),
+        "physical": ("physical", "weekly", None),
+        "wal": ("wal", "continuous", None),
+    }
+    assert (AZTH["settings"]["archive_mode"], AZTH["settings"]["wal_level"]) == ("on", "replica")
 
 
 def test_azth_s_audit_trail_is_divided_by_month() -> None:
