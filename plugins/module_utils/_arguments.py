@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Mapping
+import re
+from typing import Any, Iterator, Mapping
 
 COLLECTION = "pgops.runbook"
 
@@ -33,8 +34,18 @@ CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "statement_timeout": {"type": "str", "default": "15 min"},
 }
 
-# The keys of connect_params that hold a secret.
-SECRET_PARAMETERS = ("password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret")
+# The keys of connect_params whose values may be shown. All others hold a secret, may hold one, or are a mistyped `password`.
+READABLE_PARAMETERS = frozenset({
+    "application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname", "fallback_application_name",
+    "gssdelegation", "gssencmode", "gsslib", "host", "hostaddr", "keepalives", "keepalives_count", "keepalives_idle",
+    "keepalives_interval", "krbsrvname", "load_balance_hosts", "max_protocol_version", "min_protocol_version", "passfile", "port",
+    "replication", "require_auth", "requirepeer", "service", "servicefile", "ssl_max_protocol_version", "ssl_min_protocol_version",
+    "sslcert", "sslcertmode", "sslcompression", "sslcrl", "sslcrldir", "sslmode", "sslnegotiation", "sslrootcert", "sslsni",
+    "target_session_attrs", "tcp_user_timeout", "user",
+})  # fmt: skip
+
+_CONNECTION_STRING = re.compile(r"://|\bpassword\s*=", re.IGNORECASE)
+_PASSWORDS = (re.compile(r"://[^:/@\s]*:([^/@\s]+)@"), re.compile(r"\bpassword\s*=\s*(?:'((?:\\.|[^'\\])+)'|([^\s&']+))", re.IGNORECASE))
 
 
 def application_name(module: str, environment: Mapping[str, str] | None = None) -> str:
@@ -44,18 +55,39 @@ def application_name(module: str, environment: Mapping[str, str] | None = None) 
     return "/".join([COLLECTION, module, *([job] if job else [])])
 
 
+def is_connection_string(text: Any) -> bool:
+    """Return whether `text` looks like one of libpq's connection strings, which may hold a password."""
+    return isinstance(text, str) and bool(_CONNECTION_STRING.search(text))
+
+
 def secret_values(parameters: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> set[str]:
-    """Return the secrets among a module's `parameters`, and libpq's password in `environment`."""
+    """Return the secrets among a module's `parameters`, and libpq's password in `environment`.
+
+    They are the password, what is in `connect_params` under any key that is not known to be harmless, and every value that
+    looks like a connection string, together with the password inside it.
+    """
     inside = parameters.get("connect_params") or {}
-    found = [parameters.get("login_password"), (environment or {}).get("PGPASSWORD"), *(inside.get(key) for key in SECRET_PARAMETERS)]
+    found = [parameters.get("login_password"), (environment or {}).get("PGPASSWORD")]
+    found += [value for key, value in inside.items() if key not in READABLE_PARAMETERS]
+    for text in (*parameters.values(), *inside.values()):
+        if is_connection_string(text):
+            found += [text, *_passwords(text)]
     return {str(value) for value in found if value not in (None, "")}
 
 
 def keep_readable(hidden: set[str], parameters: Mapping[str, Any]) -> None:
-    """Take what is no secret out of the values that Ansible hides in a module's results (`module.no_log_values`).
+    """Make the values that Ansible hides in a module's results (`module.no_log_values`) those that are secret.
 
     `connect_params` may hold a password, so Ansible must not log it, and takes every value in it for a secret: without this
-    call a host name or a port number given there would be starred out wherever it stands in the result.
+    call a host name or a port number given there would be starred out wherever it stands in the result. And a connection
+    string, given where it is refused, would be shown with its password among the arguments.
     """
-    inside = parameters.get("connect_params") or {}
-    hidden.difference_update({str(value) for value in inside.values()} - secret_values(parameters))
+    inside, secret = parameters.get("connect_params") or {}, secret_values(parameters)
+    hidden.difference_update({str(value) for key, value in inside.items() if key in READABLE_PARAMETERS} - secret)
+    hidden.update(secret)
+
+
+def _passwords(text: str) -> Iterator[str]:
+    for pattern in _PASSWORDS:
+        for groups in pattern.finditer(text):
+            yield from (group for group in groups.groups() if group)

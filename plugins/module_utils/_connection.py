@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _connect_failure, _driver
-from ansible_collections.pgops.runbook.plugins.module_utils._arguments import SSL_MODES, TARGET_SESSION_ATTRIBUTES, secret_values
+from ansible_collections.pgops.runbook.plugins.module_utils._arguments import (
+    SSL_MODES,
+    TARGET_SESSION_ATTRIBUTES,
+    is_connection_string,
+    secret_values,
+)
 from ansible_collections.pgops.runbook.plugins.module_utils._connect_failure import Place
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import parse_duration
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, DatabaseError, InvalidValue
@@ -23,7 +27,6 @@ DEFAULT_CONNECT_TIMEOUT = "10"  # seconds; behind the option, the service file a
 IDLE_IN_TRANSACTION_TIMEOUT = "15min"  # a run that hangs between two statements may not hold its locks for longer
 CLIENT_CHECK_INTERVAL = "2s"  # how soon a server notices that the process whose statement it runs is gone
 LONGEST_TIMEOUT = 2147483647  # milliseconds, the limit of the server's settings
-_CONNECTION_STRING = re.compile(r"://|\bpassword\s*=")
 
 # A session that cannot have these is still correct; without any of the others it is not.
 OPTIONAL_SETTINGS = frozenset({"application_name", "client_connection_check_interval", "idle_in_transaction_session_timeout", "jit"})
@@ -85,7 +88,7 @@ class ConnectionOptions:
             "client_encoding": "utf8",
         }
         for option, name in (("login_db", "dbname"), ("login_host", "host")):
-            if _CONNECTION_STRING.search(found[name] or ""):
+            if is_connection_string(found[name]):
                 # Not shown: it may hold a password.
                 raise InvalidValue(f"{option} holds a connection string: give its parts by login_* and connect_params", object_name=option)
         return {name: str(value) for name, value in found.items() if value is not None}
@@ -96,7 +99,7 @@ class ConnectionOptions:
 
     def secrets(self) -> set[str]:
         """Return the values that may never be shown."""
-        return secret_values({"login_password": self.login_password, "connect_params": self.connect_params}, os.environ)
+        return secret_values(vars(self), os.environ)
 
 
 class Database:

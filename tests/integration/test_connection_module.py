@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import CONNECTION_ARGUMENTS
 from tests.ground.cluster import PASSWORD_ROLE
 from tests.ground.databases import Database
+from tests.ground.runner import AnsibleRunner
 
 Run = Callable[..., dict[str, Any]]
 WORK = {"rules": [{"table": "public.sessions", "column": "expires_at", "older_than": "1 h"}]}
@@ -68,3 +70,29 @@ def test_a_wrong_option_is_named_before_anything_connects(run_module: Run) -> No
     result = run_module("pg_cleanup", {**WORK, "login_host": "nohost.invalid", "login_port": "5432;5433"})
     assert result["error"] == {"type": "InvalidValue", "object": "login_port", "sqlstate": None, "hint": None}
     assert "5432;5433" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"login_db": f"postgresql://cleaner:{SECRET}@127.0.0.1/sessions"},
+        {"login_host": f"host=127.0.0.1 password = '{SECRET}'"},
+        {"login_port": f"postgresql://cleaner:{SECRET}@127.0.0.1:1"},
+        {"login_user": f"postgresql://cleaner:{SECRET}@127.0.0.1", "login_host": "127.0.0.1", "login_port": "1"},
+        {"connect_params": {"dbname": f"postgresql://cleaner:{SECRET}@127.0.0.1/sessions"}},
+        {"connect_params": {"pasword": SECRET, "host": "127.0.0.1", "port": 1}},
+        {"connect_params": {"options": f"-c app.key={SECRET}", "host": "127.0.0.1", "port": 1}},
+    ],
+    ids=["login_db", "login_host", "login_port", "login_user", "dbname", "pasword", "options"],
+)
+def test_a_secret_in_the_wrong_place_is_in_no_part_of_the_output(options: dict[str, Any], tmp_path: Path) -> None:
+    task = {"pgops.runbook.pg_cleanup": {**WORK, **options}}
+    done = AnsibleRunner(tmp_path, verbosity=3).play([{"hosts": "all", "gather_facts": False, "tasks": [task]}], {"localhost": {}})
+    (result,) = done.tasks
+    assert result.status == "failed"
+    # What was given is shown at this verbosity, and the part of it that is no secret can be read.
+    given = result.result["invocation"]["module_args"]
+    assert given["rules"][0]["table"] == "public.sessions"
+    if "host" in options.get("connect_params", {}):
+        assert (given["connect_params"]["host"], given["connect_params"]["port"]) == ("127.0.0.1", 1)
+    assert SECRET not in json.dumps(result.result) + done.stdout + done.stderr

@@ -125,11 +125,30 @@ def test_no_secret_in_the_representation() -> None:
     assert options.secrets() >= {"s3cr3t", "0ther", "th1rd"}
 
 
-def test_only_secrets_of_connect_params_stay_hidden_in_results() -> None:
-    params = {"login_password": "s3cr3t", "connect_params": {"password": "0ther", "sslmode": "disable", "options": "s3cr3t", "port": 5}}
-    hidden = {"s3cr3t", "0ther", "disable", "5"}
+def test_only_what_is_known_to_be_harmless_in_connect_params_is_shown_in_results() -> None:
+    inside = {"password": "0ther", "sslmode": "disable", "host": "s3cr3t", "port": 5, "pasword": "typo", "options": "-c key=x"}
+    params = {"login_password": "s3cr3t", "connect_params": inside}
+    hidden = {str(value) for value in inside.values()}
     _arguments.keep_readable(hidden, params)
-    assert hidden == {"s3cr3t", "0ther"}
+    assert hidden == {"s3cr3t", "0ther", "typo", "-c key=x"}
+    assert _arguments.secret_values(params) == hidden
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("postgresql://pgops:s3cr3t@db1/tim", "s3cr3t"),
+        ("postgres://pgops:s3c%40r3t@db1,db2/tim?sslmode=require", "s3c%40r3t"),
+        ("postgresql://db1/tim?user=pgops&password=s3cr3t&port=1", "s3cr3t"),
+        ("host=db1 PASSWORD = s3cr3t dbname=tim", "s3cr3t"),
+        (r"password='it\'s' host=db1", r"it\'s"),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_connection_string_is_hidden_wherever_it_stands(text: str, secret: str, inside: bool) -> None:
+    hidden = {text} if inside else set()
+    _arguments.keep_readable(hidden, {"connect_params": {"host": text}} if inside else {"session_role": text})
+    assert hidden == {text, secret}
 
 
 def test_the_session_is_named_after_module_and_job() -> None:
