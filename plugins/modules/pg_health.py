@@ -16,6 +16,9 @@ description:
     what to do about each.
   - What the role may not see, and what fails or takes too long, is V(unknown) with the grant that would change it, never V(ok). No check
     takes another with it.
+  - What has nothing to judge is V(skipped) and says why, which is not V(ok). C(token.zone_ahead) skips a column without a row of the
+    last ten minutes, and is V(unknown) where the newest row suggests a zone that is behind the declared one, or a service idle for just
+    so long.
   - A connection that is refused is a finding as well, the critical C(avail.connect) with the layer that refused it.
 options:
   system:

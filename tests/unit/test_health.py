@@ -15,7 +15,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health import repor
 from ansible_collections.pgops.runbook.plugins.module_utils._health.limits import merge
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import STATUSES, Reading, judge
 from ansible_collections.pgops.runbook.plugins.module_utils._health.registry import select
-from ansible_collections.pgops.runbook.plugins.module_utils._health.zones import SLACK, Bucket, offset_ahead
+from ansible_collections.pgops.runbook.plugins.module_utils._health.zones import ENOUGH, SLACK, Bucket, offset_ahead, offset_behind
 from tests.tools.checks_page import PAGE, page
 
 CHECKS = _health.CHECKS
@@ -158,6 +158,22 @@ def test_every_zone_ahead_is_found(half_hours: int, rate: int, since_last: int) 
 def test_a_few_stray_rows_are_no_zone(rate: int, stray: list[float]) -> None:
     past = [Bucket(-2, rate, -1801.0), Bucket(-1, rate, -1.0)]
     assert offset_ahead(past + [Bucket(int((moment - SLACK) // 1800), 1, moment) for moment in stray], 3) is None
+
+
+def test_rows_ahead_of_nothing_are_no_zone() -> None:
+    # Three tokens dated ahead in a store that is idle, near a whole number of half hours by chance.
+    assert offset_ahead([Bucket(2, 3, 5390.0)], 3) is None
+
+
+@settings(deadline=None)
+@given(half_hours=st.integers(1, 52), rows=st.integers(ENOUGH, 5000), share=st.floats(0, 0.99))
+def test_a_clock_that_may_be_behind_is_told_from_one_that_is_just_idle(half_hours: int, rows: int, share: float) -> None:
+    usual = min(600, 3 * 3600 / rows)
+    assert offset_behind(half_hours * 1800 + share * usual, rows) == half_hours * 1800
+    assert offset_behind(half_hours * 1800 + usual + 1, rows) is None
+    assert offset_behind(half_hours * 1800, ENOUGH - 1) is None
+    assert offset_behind(share * 600, rows) is None
+    assert offset_behind(27 * 3600, rows) is None
 
 
 # --- the result ---------------------------------------------------------------------------------------------------------

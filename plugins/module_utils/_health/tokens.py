@@ -61,9 +61,12 @@ def _count_last_hour(look: Look, table: str, time: Mapping[str, Any]) -> int:
 
 def _rate(name: str, limits: Limits, revoked: int, issued: int) -> Reading:
     metrics = {f"token.revoked_last_hour[{name}]": float(revoked), f"token.issued_last_hour[{name}]": float(issued)}
+    if not revoked and not issued:
+        # Also what a store looks like whose times are written in another zone than the declared one.
+        return Reading("nothing issued and nothing revoked in the last hour", None, name, status=SKIPPED, metrics=metrics)
     counted = f"{revoked} revoked and {issued} issued in the last hour"
     if not revoked:
-        return Reading(counted, 0.0 if issued else None, name, metrics=metrics)
+        return Reading(counted, 0.0, name, metrics=metrics)
     if not issued:
         # A share of nothing is no number, and certainly not 0 %.
         return Reading(f"{counted}: tokens are revoked while none are issued", None, name, status=WARNING, metrics=metrics)
@@ -171,7 +174,7 @@ CHECKS: List[Check] = [
         tier="hourly",
         looks_at="For every store, the tokens revoked in the last hour as a share of those issued in it. Revocations while nothing is "
         "issued are a "
-        "warning: their share is no number. Stores that do not record the time of a revocation are skipped.",
+        "warning: their share is no number. An hour without either is skipped, as are stores that do not record the time of a revocation.",
         action="Find out who revokes and why: a high rate may be an incident under way, or its answer.",
         needs=READS,
         run=_revocation_rate,
