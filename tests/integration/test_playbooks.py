@@ -96,6 +96,7 @@ def test_summary_says_what_was_removed_and_what_is_wrong(three_runs: dict[str, A
     assert any(f"removed: {total:,} rows" in line for line in lines)
     assert any("login.stuck" in line and "tara.oauth_state" in line for line in lines)
     assert any(line.strip().startswith("do: ") for line in lines)
+    assert "          removed: nothing, the system has no rules for this schedule" in lines, "ShowTrack has none for the day"
     assert "check mode: nothing was changed" in three_runs["check"].find(action="debug")[0].result["summary_lines"][0]
 
 
