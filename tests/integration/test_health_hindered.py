@@ -196,6 +196,25 @@ def test_counters_lost_by_a_crash_are_unknown(installation: Installation) -> Non
         assert "track_counts" in finding(look(shop), "table.dead_rows")["message"]
 
 
+def test_lost_counters_hide_no_table_that_is_known(installation: Installation) -> None:
+    many = "".join(f"CREATE TABLE vault.lost{n} AS SELECT g FROM generate_series(1, 100) AS g; ANALYZE vault.lost{n};" for n in range(60))
+    with Cluster(installation, settings={"autovacuum": "off"}) as own:
+        own.create_database("shop")
+        shop = Database(own, "shop")
+        run_script(shop, f"CREATE SCHEMA vault; {many} CHECKPOINT")
+        own.crash()
+        own.start()
+        run_script(shop, "CREATE TABLE vault.big AS SELECT g FROM generate_series(1, 3000) AS g; ANALYZE vault.big")
+        run_script(shop, "DELETE FROM vault.big WHERE g < 2900")
+        limits = {"table.dead_rows": {"critical": 1000}}
+        system = {"name": "shop", "schemas": ["vault"]}
+        only: dict[str, Any] = {"system": system, "checks": ["table.dead_rows"], "thresholds": limits}
+        eventually(lambda: look(shop, **only)["metrics"].get("table.dead_rows[vault.big]") == 2899)
+        result = look(shop, **only)
+        assert finding(result, "table.dead_rows[vault.big]")["severity"] == "critical"
+        assert "60 tables were lost" in finding(result, "table.dead_rows")["message"]
+
+
 def test_what_is_sent_is_what_is_counted(installation: Installation) -> None:
     settings = {"log_statement": "all", "log_line_prefix": "%a|"}
     with Cluster(installation, settings=settings) as own:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable, List
+from typing import Any, Iterable, List, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
@@ -15,17 +15,22 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import Relati
 
 # A crash empties the counters: rows that VACUUM or ANALYZE had counted are then unknown to them, and so are dead ones.
 _DEAD_ROWS = """
-SELECT n.nspname, c.relname, pg_stat_get_dead_tuples(c.oid) AS dead, pg_stat_get_live_tuples(c.oid) AS live,
-       count(*) OVER () AS tables, current_setting('track_counts') = 'on' AS counting, lost.counters AS lost
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-CROSS JOIN LATERAL (SELECT c.reltuples > 0 AND coalesce(
-    pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid),
-    pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) IS NULL
-    AND pg_stat_get_live_tuples(c.oid) < c.reltuples / 2) AS lost (counters)
-WHERE c.relkind IN ('r', 'm')
-  AND CASE WHEN %(all)s THEN n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ELSE n.nspname = ANY (%(schemas)s::text[]) END
-ORDER BY lost.counters DESC, dead DESC, 1, 2
-LIMIT 50
+WITH counter AS (
+    SELECT n.nspname, c.relname, pg_stat_get_dead_tuples(c.oid) AS dead, pg_stat_get_live_tuples(c.oid) AS live,
+           c.reltuples > 0 AND coalesce(
+               pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid),
+               pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) IS NULL
+           AND pg_stat_get_live_tuples(c.oid) < c.reltuples / 2 AS lost
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'm')
+      AND CASE WHEN %(all)s THEN n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ELSE n.nspname = ANY (%(schemas)s::text[]) END
+)
+SELECT current_setting('track_counts') = 'on' AS counting,
+       (SELECT count(*) FROM counter WHERE lost) AS lost,
+       (SELECT coalesce(json_agg(row_to_json(l)), '[]') FROM
+            (SELECT nspname, relname FROM counter WHERE lost ORDER BY dead DESC, 1, 2 LIMIT 6) l) AS lost_tables,
+       (SELECT coalesce(json_agg(row_to_json(h)), '[]') FROM
+            (SELECT * FROM counter ORDER BY dead DESC, 1, 2 LIMIT 50) h) AS highest
 """
 
 _CACHE = """
@@ -39,27 +44,31 @@ def _dead_rows(look: Look, limits: Limits) -> Iterable[Reading]:
     if look.database.in_recovery:
         return skipped("a standby does not count dead rows: ask the primary")
     schemas = list(look.system.get("schemas") or ())
-    rows = look.rows(_DEAD_ROWS, {"schemas": schemas, "all": not schemas})
-    if not rows:
+    facts = look.row(_DEAD_ROWS, {"schemas": schemas, "all": not schemas})
+    if not facts["highest"]:
         return skipped("there is no table in the system's schemas")
-    if not rows[0]["counting"]:
+    if not facts["counting"]:
         hint = "As a superuser: ALTER SYSTEM SET track_counts = on; then reload. Autovacuum does not work without it either."
         raise Unseen("the server does not count rows (track_counts is off)", hint=hint)
     readings = []
-    lost = []
-    for row in rows:
-        name, dead, total = str(RelationName(row["nspname"], row["relname"])), row["dead"], row["dead"] + row["live"]
+    for row in facts["highest"]:
+        dead, total = row["dead"], row["dead"] + row["live"]
         if row["lost"] and judge(DEAD_ROWS, limits, dead)[0] == OK:
-            lost.append(name)
             continue
         share = f" ({100 * dead / total:.0f} % of its rows)" if total and not row["lost"] else ""
         message = f"{'at least ' if row['lost'] else ''}{counted(dead, 'dead row')}{share}"
-        readings.append(Reading(message, float(dead), name))
-    if lost:
-        listed = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
-        message = f"the counters of {counted(len(lost), 'table')} were lost, as by a crash, an upgrade or a copy of the database: {listed}"
+        readings.append(Reading(message, float(dead), _name(row)))
+    if facts["lost"]:
+        names = [_name(row) for row in facts["lost_tables"]]
+        listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        were = f"{counted(facts['lost'], 'table')} were lost"
+        message = f"the counters of {were}, as by a crash, an upgrade or a copy of the database: {listed}"
         readings.append(unknown(RunbookError(message, hint="As their owner: ANALYZE;")))
     return readings
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return str(RelationName(row["nspname"], row["relname"]))
 
 
 def _cache_hits(look: Look, limits: Limits) -> Iterable[Reading]:
@@ -77,8 +86,8 @@ DEAD_ROWS = Check(
     title="Dead rows",
     tier="daily",
     looks_at="The counter of dead rows of every table and partition in the system's schemas, the 50 highest; all schemas where no "
-    "system is given. It has "
-    "thresholds where the system gives them. Counters lost by a crash are unknown; a standby has none and is skipped.",
+    "system is given. It has thresholds where the system gives them. Tables whose counters were lost by a crash are counted in one "
+    "finding that is unknown; a standby counts nothing and is skipped.",
     action="Run VACUUM on the table; look for old transactions that keep it from removing rows, and at its autovacuum settings.",
     needs="nothing",
     run=_dead_rows,
