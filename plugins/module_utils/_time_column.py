@@ -12,6 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Inval
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
 
 UNITS = {"s": 1, "ms": 1000}  # how many of them make a second
+FARTHEST = 250_000_000_000  # seconds: the year 9892, far in the future and within the range of a timestamp
 _KINDS = {"timestamptz": "instant", "timestamp": "wall", "date": "date", "int8": "epoch", "int4": "epoch"}
 
 
@@ -49,3 +50,12 @@ def time_column(relation: Relation, written: Mapping[str, Any], path: str) -> Ti
     if kind != "epoch" and unit:
         raise InvalidValue(f"{what} is of type {column.type}: unit is for integers only", object_name=path)
     return TimeColumn(column, kind, zone, unit, path)
+
+
+def within_range(sql: Any, value: Any, unit: str) -> Any:
+    """Return the expression `value`, an integer of seconds or milliseconds since 1970, drawn so near that a timestamp can hold it.
+
+    A sentinel such as the largest integer is then far away instead of an error. `sql` is the driver's sql module.
+    """
+    farthest = FARTHEST * UNITS[unit]
+    return sql.SQL("greatest(least({}, {}), {})").format(value, sql.Literal(farthest), sql.Literal(-farthest // 10))

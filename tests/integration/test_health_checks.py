@@ -128,6 +128,73 @@ def test_an_hour_in_which_nothing_happened_is_skipped(shop: Database) -> None:
     assert "nothing issued and nothing revoked in the last hour" in check["message"]
 
 
+def test_a_unique_index_says_nothing_about_children(shop: Database) -> None:
+    run_script(
+        shop,
+        "CREATE TABLE vault.heirs () INHERITS (vault.tokens);"
+        f"INSERT INTO vault.heirs SELECT md5('x')::uuid, {NOW}, NULL FROM generate_series(1, 3)",
+    )
+    assert "1 token id more than once, in 3 rows" in finding(look(shop), "token.duplicate_ids[wall]")["message"]
+
+
+@pytest.mark.parametrize(("index", "proof"), [("ON vault.tokens", True), ("ON ONLY vault.tokens", False), ("ON vault.tokens_part", False)])
+def test_a_unique_index_on_the_partitioned_parent_is_proof(shop: Database, index: str, proof: bool) -> None:
+    run_script(
+        shop,
+        "DROP TABLE vault.tokens; CREATE TABLE vault.tokens (id uuid, issued_at timestamp, expires_at timestamp) PARTITION BY HASH (id);"
+        "CREATE TABLE vault.tokens_part PARTITION OF vault.tokens FOR VALUES WITH (MODULUS 1, REMAINDER 0);"
+        f"CREATE UNIQUE INDEX {index} (id)",
+    )
+    result = look(shop, checks=["token.duplicate_ids"])
+    message = next(check["message"] for check in result["checks"] if check["id"] == "token.duplicate_ids")
+    assert ("wall: the unique index" in message) is proof
+
+
+@pytest.mark.parametrize(("deny", "token"), [("text", "uuid"), ("uuid", "varchar(60)"), ("uuid", "char(40)")])
+def test_ids_are_compared_as_what_they_mean(shop: Database, deny: str, token: str) -> None:
+    run_script(
+        shop,
+        f"ALTER TABLE vault.denied ALTER id TYPE {deny} USING upper(id::text)::{deny};"
+        f"ALTER TABLE vault.tokens ALTER id TYPE {token} USING id::text::{token};",
+    )
+    assert status_of(look(shop), "token.orphaned_deny") == "ok"
+    run_script(shop, f"INSERT INTO vault.denied SELECT md5('a')::uuid::text::{deny}, {NOW}, {ahead('1 h')}")
+    assert "1 deny row without metadata" in finding(look(shop), "token.orphaned_deny[wall]")["message"]
+
+
+def test_ids_that_cannot_be_compared_are_unknown_with_their_types(shop: Database) -> None:
+    run_script(shop, "ALTER TABLE vault.denied ALTER id TYPE bigint USING 1")
+    found = finding(look(shop), "token.orphaned_deny[wall]")
+    assert found["severity"] == "unknown"
+    assert "vault.denied.id is of type bigint and vault.tokens.id of type uuid" in found["message"]
+    assert "operator" not in found["message"]
+
+
+def test_an_integer_too_large_for_a_time_is_no_error(shop: Database) -> None:
+    run_script(shop, 'INSERT INTO "Web App"."Tok%ens.v2" SELECT \'far\', 9223372036854775807, 1')
+    assert "1 token dated ahead" in finding(look(shop), "token.future_issued[epoch]")["message"]
+    flow = {"table": "vault.logins", "id": "state", "created_at": {"column": "created_at", "unit": "ms"}, "timeout": "15 min"}
+    run_script(shop, "ALTER TABLE vault.logins ALTER created_at TYPE bigint USING -9223372036854775808")
+    system = {**SYSTEM, "login_flows": [flow], "retention": {}, "schema": {}}
+    found = finding(look(shop, system=system), "login.stuck[vault.logins]")
+    assert found["severity"] == "warning"
+
+
+def test_a_date_is_over_when_its_day_has_ended(shop: Database) -> None:
+    run_script(shop, "ALTER TABLE vault.logins ALTER created_at TYPE date")
+    run_script(shop, f"UPDATE vault.logins SET created_at = ({NOW})::date")
+    assert status_of(look(shop), "login.stuck") == "ok"
+    run_script(shop, f"UPDATE vault.logins SET created_at = ({NOW} - interval '25 h')::date")
+    assert status_of(look(shop), "login.stuck") == "warning"
+
+
+def test_a_date_says_nothing_about_the_last_hour(shop: Database) -> None:
+    run_script(shop, "ALTER TABLE vault.denied ALTER denied_at TYPE date")
+    result = look(shop, system={**SYSTEM, "token_stores": SYSTEM["token_stores"][:1]})
+    check = next(check for check in result["checks"] if check["id"] == "token.revocation_rate")
+    assert (check["status"], "is a date" in check["message"]) == ("skipped", True)
+
+
 def test_just_within_is_no_finding(shop: Database) -> None:
     run_script(
         shop,
@@ -377,7 +444,8 @@ def test_rows_ahead_on_an_idle_store_name_no_zone(shop: Database) -> None:
     run_script(
         shop,
         "TRUNCATE vault.tokens, vault.denied;"
-        "INSERT INTO vault.tokens SELECT md5(n::text)::uuid, now() AT TIME ZONE 'UTC' + interval '89 min', NULL FROM generate_series(1, 3) n",
+        "INSERT INTO vault.tokens SELECT md5(n::text)::uuid, now() AT TIME ZONE 'UTC' + interval '89 min', NULL"
+        " FROM generate_series(1, 3) AS n",
     )
     result = look(shop, system=UTC_SHOP)
     found = finding(result, AHEAD)

@@ -58,7 +58,8 @@ CHECKS: List[Check] = [
         id="login.stuck",
         title="Logins that never ended",
         tier="hourly",
-        looks_at="Rows of every login flow that are older than one hour, or than the flow's own timeout where that is longer.",
+        looks_at="Rows of every login flow that are older than one hour, or than the flow's own timeout where that is longer. A date is "
+        "as old as the end of its day.",
         action="Look whether the login service answers and whether the retention of pending logins runs.",
         needs="SELECT on the column that says when a login began",
         run=_stuck,

@@ -11,7 +11,7 @@ from typing import Any, Dict, Mapping
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation
-from ansible_collections.pgops.runbook.plugins.module_utils._time_column import UNITS, TimeColumn, time_column
+from ansible_collections.pgops.runbook.plugins.module_utils._time_column import UNITS, TimeColumn, time_column, within_range
 
 
 class Moments:
@@ -22,20 +22,25 @@ class Moments:
         self.parameters: Dict[str, Any] = {}
 
     def constant(self, relation: Relation, time: Mapping[str, Any], moment: datetime) -> Any:
-        """Return `moment` as the column's type has it. Raises InvalidValue where the column is not a time or its zone is not declared."""
+        """Return `moment` as the column's type has it; a date lies before it once its day has ended.
+
+        Raises InvalidValue where the column is not a time or its zone is not declared.
+        """
         kind = declared(relation, time).kind
         if kind == "epoch":
             scaled = int(moment.timestamp() * UNITS[time["unit"]])
             return self.sql.SQL("{}::bigint").format(self._place(scaled))
         if kind == "instant":
             return self.sql.SQL("{}::timestamptz").format(self._place(moment.isoformat()))
-        return self.sql.SQL("({}::timestamptz AT TIME ZONE {})").format(self._place(moment.isoformat()), self._place(time["time_zone"]))
+        wall = self.sql.SQL("({}::timestamptz AT TIME ZONE {})").format(self._place(moment.isoformat()), self._place(time["time_zone"]))
+        return self.sql.SQL("{}::date").format(wall) if kind == "date" else wall
 
     def instant(self, relation: Relation, time: Mapping[str, Any], expression: Any) -> Any:
         """Return `expression`, a value of the column, as a timestamptz."""
         kind = declared(relation, time).kind
         if kind == "epoch":
-            return self.sql.SQL("to_timestamp({} / {}::float8)").format(expression, self._place(UNITS[time["unit"]]))
+            near = within_range(self.sql, expression, time["unit"])
+            return self.sql.SQL("to_timestamp({} / {}::float8)").format(near, self._place(UNITS[time["unit"]]))
         if kind == "instant":
             return expression
         return self.sql.SQL("({}::timestamp AT TIME ZONE {})").format(expression, self._place(time["time_zone"]))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterable, List, Mapping
 
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import readable
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import (
@@ -18,10 +19,13 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
     per_object,
     skipped,
 )
-from ansible_collections.pgops.runbook.plugins.module_utils._health.times import Moments
+from ansible_collections.pgops.runbook.plugins.module_utils._health.times import Moments, declared
 from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
+from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column
 
 HOUR = 3600.0
+NO_OPERATOR = "42883"
+TEXTS = ("text", "varchar", "bpchar")
 Store = Mapping[str, Any]
 
 
@@ -38,6 +42,9 @@ def _revocation_rate(look: Look, limits: Limits) -> Iterable[Reading]:
             return Reading("the store does not record when a token was revoked", object_name=name, status=SKIPPED)
         if not tokens.get("issued_at"):
             return Reading("the store does not record when a token was issued", object_name=name, status=SKIPPED)
+        for table, time in ((revoke.get("table") or tokens["table"], revoked_at), (tokens["table"], tokens["issued_at"])):
+            if declared(readable(look, table, [time["column"]]), time).kind == "date":
+                return Reading(f"{table}.{time['column']} is a date, which does not tell the hour", object_name=name, status=SKIPPED)
         revoked = _count_last_hour(look, revoke.get("table") or tokens["table"], revoked_at)
         issued = _count_last_hour(look, tokens["table"], tokens["issued_at"])
         return _rate(name, limits, revoked, issued)
@@ -85,6 +92,7 @@ def _orphaned_deny(look: Look, limits: Limits) -> Iterable[Reading]:
         expires_at = revoke.get("expires_at")
         deny = readable(look, revoke["table"], [revoke["id"], *([expires_at["column"]] if expires_at else [])])
         relation = readable(look, tokens["table"], [tokens["id"]])
+        sides = ((deny, revoke), (relation, tokens))
         sql, moments = look.sql, Moments(look)
         # Without an expiry of its own nobody knows when such a token ends, so that it counts as alive.
         over = sql.SQL("false")
@@ -93,15 +101,22 @@ def _orphaned_deny(look: Look, limits: Limits) -> Iterable[Reading]:
             over = sql.SQL("coalesce(d.{} < {}, false)").format(sql.Identifier(expires_at["column"]), ended)
         statement = sql.SQL(
             "SELECT count(*) AS orphans, count(*) FILTER (WHERE {over}) AS expired FROM {deny} d"
-            " WHERE d.{deny_id} IS NOT NULL AND NOT EXISTS (SELECT FROM {tokens} t WHERE t.{id} = d.{deny_id})"
+            " WHERE d.{deny_id} IS NOT NULL AND NOT EXISTS (SELECT FROM {tokens} t WHERE {same})"
         ).format(
             over=over,
             deny=deny.name.identifier(sql),
             deny_id=sql.Identifier(revoke["id"]),
             tokens=relation.name.identifier(sql),
-            id=sql.Identifier(tokens["id"]),
+            same=_same_id(sql, relation.column(tokens["id"]), deny.column(revoke["id"])),
         )
-        found = look.row(statement, moments.parameters)
+        try:
+            found = look.row(statement, moments.parameters)
+        except DatabaseError as error:
+            if error.sqlstate != NO_OPERATOR:
+                raise
+            types = [f"{table.name}.{part['id']} is of type {table.column(part['id']).type}" for table, part in sides]
+            message = f"{types[0]} and {types[1].replace(' is of', ' of', 1)}: the server cannot compare them"
+            raise InvalidValue(message, object_name=str(deny.name), hint="Give both columns one type.") from None
         alive = found["orphans"] - found["expired"]
         metrics = {f"token.orphaned_deny_alive[{name}]": float(alive), f"token.orphaned_deny_expired[{name}]": float(found["expired"])}
         if not found["orphans"]:
@@ -110,6 +125,13 @@ def _orphaned_deny(look: Look, limits: Limits) -> Iterable[Reading]:
         return Reading(f"{counted(found['orphans'], 'deny row')} without metadata: {split}", float(found["orphans"]), name, metrics=metrics)
 
     return _every_store(look, read)
+
+
+def _same_id(sql: Any, token: Column, deny: Column) -> Any:
+    """Return the condition that the token `t` has the id of the deny row `d`. A uuid that is kept as text is compared as text."""
+    mixed = {"uuid" if column.base == "uuid" else "text" if column.base in TEXTS else "" for column in (token, deny)} == {"uuid", "text"}
+    form = "lower(t.{}::text) = lower(d.{}::text)" if mixed else "t.{} = d.{}"
+    return sql.SQL(form).format(sql.Identifier(token.name), sql.Identifier(deny.name))
 
 
 def _future_issued(look: Look, limits: Limits) -> Iterable[Reading]:
@@ -149,7 +171,9 @@ def _duplicate_ids(look: Look, limits: Limits) -> Iterable[Reading]:
     def read(name: str, store: Store) -> Reading:
         tokens = store["tokens"]
         relation = readable(look, tokens["table"], [tokens["id"]])
-        proof = look.rows(_PROVEN, {"relation": relation.oid, "column": tokens["id"]})
+        # An index on a table says nothing about its inheritance children; one on a partitioned table holds in all its partitions.
+        one_index = relation.kind == "p" or (relation.kind == "r" and not relation.descendants)
+        proof = look.rows(_PROVEN, {"relation": relation.oid, "column": tokens["id"]}) if one_index else []
         if proof:
             return Reading(f"the unique index {proof[0]['index']} allows none", 0.0, name)
         sql = look.sql
@@ -189,7 +213,8 @@ CHECKS: List[Check] = [
         title="Deny rows without metadata",
         tier="daily",
         looks_at="Deny rows whose token has no row, split into those past their expiry and the clock skew, and those of tokens that "
-        "may still be alive.",
+        "may still be alive. Ids that are uuid in one table and text in the other are compared as text, without regard to case; types "
+        "that the server cannot compare are unknown.",
         action="Do not delete the rows of tokens still alive: those would be accepted again. The expired ones go with the retention. "
         "Find out what "
         "removed the metadata, or wrote deny rows without it.",
@@ -213,7 +238,8 @@ CHECKS: List[Check] = [
         id="token.duplicate_ids",
         title="Token ids that stand more than once",
         tier="daily",
-        looks_at="Ids with several rows in one store. A valid unique index on the id, of a type without collation, is proof enough.",
+        looks_at="Ids with several rows in one store. A valid unique index on the id, of a type without collation, is proof enough "
+        "unless the table has inheritance children.",
         action="Find out what issues the same id twice; a revocation must cover the row that lives longest.",
         needs=READS,
         run=_duplicate_ids,
