@@ -123,7 +123,7 @@ attributes:
     details:
       - Counts by the very predicate that the run deletes by, in one read-only transaction, and takes no lock. The numbers are
         those of a run at that instant.
-      - What cannot be foreseen is what other sessions do. Foreign keys that cascade and triggers are not followed either.
+      - What cannot be foreseen is what other sessions and triggers do.
   diff_mode:
     support: none
     details:
@@ -134,6 +134,16 @@ notes:
     A deny row whose C(expires_at) is V(NULL) is permanent.
   - A token row stays while a deny row that has no expiry of its own, or one that ends before the live token does, refers to
     it by id. Both hold for partitions and parents of the tables too.
+  - Foreign keys that refer to the table of a rule are followed before the first change, in check mode too, also through
+    further tables by C(ON DELETE CASCADE). The run fails if they would remove deny rows of any store in O(token_stores), or
+    set their id or expiry (C(SET NULL), C(SET DEFAULT)), whether or not there are such rows at the time; if they would do
+    so to token rows that a deny row still needs; and if rows that would go are still referred to by a foreign key with
+    C(NO ACTION) or C(RESTRICT). Referring rows that an earlier rule of the run removes do not count.
+  - Not counted are references from tables that the role may not read, and from those that a cascade empties as well.
+    There the server may still refuse a batch. Of several ways by which cascades reach one table, the shortest is followed.
+  - Rows that go by a cascade are not in the numbers of the result. RV(rules[].references) lists the foreign keys. One
+    that is not indexed has the server read its whole table for each row that goes.
+  - A rule on a table with a rewrite rule on C(DELETE) is refused. Triggers fire; RV(rules[].triggers) lists them.
   - One run at a time on a database. A second one fails at once and names the first. The lock goes with the session.
   - Rows that others hold locked are passed over and tried again after the rest of the table. Those that are still locked
     then are counted in RV(rules[].skipped_locked) and left to the next run.
@@ -256,6 +266,28 @@ rules:
       description: Why the rule ended, in the words of RV(stopped).
       type: str
       sample: done
+    references:
+      description: The foreign keys that refer to the table.
+      type: list
+      elements: dict
+      contains:
+        constraint:
+          description: The foreign key's name.
+          type: str
+        table:
+          description: The table that has it.
+          type: str
+        on_delete:
+          description: What it does when rows go, C(no action), C(restrict), C(cascade), C(set null) or C(set default).
+          type: str
+          sample: no action
+        indexed:
+          description: Whether an index finds the rows that refer to one that goes. Without it, the server reads the whole table each time.
+          type: bool
+    triggers:
+      description: The names of the enabled triggers that fire when rows of the table go.
+      type: list
+      elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule

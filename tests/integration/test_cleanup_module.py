@@ -99,15 +99,26 @@ def test_a_token_store_that_is_misspelt_is_named(run_module: Run, app: Database)
 
 
 def test_a_failure_half_way_says_what_has_changed(run_module: Run, app: Database) -> None:
-    app.query("ALTER TABLE app.tokens ADD PRIMARY KEY (id)")
-    app.query("CREATE TABLE app.holds (id uuid CONSTRAINT held REFERENCES app.tokens)")
-    app.query("INSERT INTO app.holds SELECT id FROM app.tokens ORDER BY expires_at LIMIT 1")
+    app.query("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$")
+    app.query("CREATE TRIGGER kept BEFORE DELETE ON app.tokens FOR EACH ROW EXECUTE FUNCTION refuse()")
     rules = [RULES[2], RULES[1]]
     result = run_module("pg_cleanup", {"rules": rules, "token_stores": [STORE]}, connection=app.login())
     assert (result["failed"], result["changed"], result["removed"], result["stopped"]) == (True, True, 16, "error")
-    assert '"held"' in result["msg"]
-    assert '"holds"' in result["msg"]
+    assert "rules[1]: app.tokens: not this one" in result["msg"]
     assert result["error"]["type"] == "Interrupted"
+
+
+def test_a_foreign_key_that_holds_rows_fails_before_anything_has_changed(run_module: Run, app: Database) -> None:
+    app.query("ALTER TABLE app.tokens ADD PRIMARY KEY (id)")
+    app.query("CREATE TABLE app.holds (id uuid CONSTRAINT held REFERENCES app.tokens)")
+    app.query("INSERT INTO app.holds SELECT id FROM app.tokens ORDER BY expires_at LIMIT 1")
+    arguments = {"rules": [RULES[2], RULES[1]], "token_stores": [STORE]}
+    planned = run_module("pg_cleanup", arguments, connection=app.login(), check=True)
+    result = run_module("pg_cleanup", arguments, connection=app.login())
+    for one in (planned, result):
+        assert (one["failed"], one["changed"], one["error"]["sqlstate"]) == (True, False, "23503")
+        assert '"held" of app.holds' in one["msg"]
+    assert app.query("SELECT count(*) FROM logins") == [(30,)]
 
 
 def test_max_rows_fails_with_the_counts(run_module: Run, app: Database) -> None:

@@ -165,20 +165,21 @@ def test_a_trigger_that_writes_every_row_anew_does_not_keep_the_run_going(full: 
     assert (row["stopped"], row["remaining"], row["skipped_locked"], row["rows_left"]) == ("vetoed", 100, 0, 100)
 
 
-REFERENCED = """
-CREATE TABLE child (id int CONSTRAINT "my fk" REFERENCES t);
-INSERT INTO child VALUES (95);
+REFUSING = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF OLD.id = 95 THEN RAISE 'row % is needed', OLD.id USING ERRCODE = '23503'; END IF;
+    RETURN OLD;
+END $$;
+CREATE TRIGGER "my trigger" BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION refuse();
 """
 
 
-def test_a_foreign_key_is_named_and_what_went_before_is_counted(full: Cleaner) -> None:
-    full.sql(REFERENCED)
+def test_a_refusal_half_way_is_named_and_what_went_before_is_counted(full: Cleaner) -> None:
+    full.sql(REFUSING)
     with pytest.raises(report.Interrupted) as caught:
         full.run([RULE], batch_rows=10)
     result = caught.value.as_result()
-    assert '"my fk"' in result["msg"]
-    assert '"child"' in result["msg"]
-    assert "rules[0]: public.t" in result["msg"]
+    assert "rules[0]: public.t: row 95 is needed" in result["msg"]
     assert result["error"]["sqlstate"] == "23503"
     assert (result["changed"], result["removed"], result["stopped"]) == (True, 90, "error")
     assert (result["rules"][0]["batches"], result["rules"][0]["remaining"], result["rules"][0]["rows_left"]) == (9, 10, None)
@@ -186,7 +187,7 @@ def test_a_foreign_key_is_named_and_what_went_before_is_counted(full: Cleaner) -
 
 
 def test_rules_that_were_not_reached_say_so(full: Cleaner) -> None:
-    full.sql(REFERENCED)
+    full.sql(REFUSING)
     full.sql(
         "CREATE TABLE u (at timestamptz); INSERT INTO u VALUES ('epoch'); CREATE TABLE s (at timestamptz); INSERT INTO s VALUES ('epoch')"
     )

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import cutoff, predicate, protection
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import cutoff, predicate, preflight, protection, references
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue, MissingObject, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
@@ -20,12 +20,17 @@ _NEEDED = ("SELECT", "UPDATE", "DELETE")
 
 @dataclass(frozen=True)
 class PlannedRule:
-    """One rule with its numbers. `removable` and `rows_before` are rows by leaf oid."""
+    """One rule with its numbers. `removable` and `rows_before` are rows by leaf oid.
+
+    `foreign_keys` refer to its table, `triggers` fire when rows go.
+    """
 
     target: predicate.Target
     matched: int
     removable: Mapping[int, int]
     rows_before: Mapping[int, int]
+    foreign_keys: tuple[references.ForeignKey, ...] = ()
+    triggers: tuple[str, ...] = ()
 
     @property
     def to_remove(self) -> int:
@@ -59,12 +64,15 @@ def make_plan(database: Any, options: Options) -> Plan:
     _require_writable(database)
     with database.transaction(read_only=True, snapshot=True):
         as_of = cutoff.server_now(database)
-        stores = [store for store in enumerate(options.token_stores) if protection.has_deny_list(store[1])]
         wanted = [parse_relation(rule["table"]) for rule in options.rules] + protection.names_of(options.token_stores)
-        relations = look_up(database, wanted)
-        targets = [_target(database, options, index, as_of, stores, relations) for index in range(len(options.rules))]
+        survey = _Survey(database, options, as_of, look_up(database, wanted))
+        targets = _in_order([survey.target(index) for index in range(len(options.rules))])
+        facts = references.look_up_references(database, [target.relation for target in targets])
         totals: dict[int, dict[int, int]] = {}
-        return Plan(as_of, tuple(_count(database, target, totals) for target in _in_order(targets)))
+        for target in targets:
+            preflight.require_plain_delete(target, facts)
+            preflight.require_deny_rows_untouched(target, facts.ways(target.relation), survey.deny_lists())
+        return Plan(as_of, tuple(_planned(survey, target, facts, totals) for target in targets))
 
 
 def _require_writable(database: Any) -> None:
@@ -79,41 +87,65 @@ def _require_writable(database: Any) -> None:
         raise InvalidValue(f"database {name!r} is read-only by default_transaction_read_only", object_name=name, sqlstate="25006")
 
 
-def _target(
-    database: Any, options: Options, index: int, as_of: cutoff.Instant, stores: Sequence[Any], relations: Mapping[RelationName, Relation]
-) -> predicate.Target:
-    rule, path = options.rules[index], f"rules[{index}]"
-    relation = relations[parse_relation(rule["table"])]
-    with _At(f"{path}.table"):
-        _require_deletable(require(relation))
-    with _At(f"{path}.column"):
-        time = time_column(relation, rule["column"], f"{path}.column")
-    resolved = [_store(database, options, store, relations, relation, as_of) for store in stores]
-    forgets = tuple(store for store in resolved if store and relation.related(store.deny))
-    serves = tuple(store for store in resolved if store and relation.related(store.tokens))
-    _check_protects(rule, path, relation, forgets + serves)
-    for column in [store.deny_id.name for store in forgets] + [store.token_id.name for store in serves]:
-        relation.column(column)
-    at = as_of.before(rule["older_than_seconds"] + (options.clock_skew if forgets else 0.0))
-    limit = cutoff.constant(database, time, at)
-    _check_unit(database, relation, time, as_of)
-    return predicate.Target(index, rule["name"], path, relation, time, at, limit, forgets, serves)
+class _Survey:
+    """What was looked up, and the rules and stores made of it."""
 
+    def __init__(self, database: Any, options: Options, as_of: cutoff.Instant, relations: Mapping[RelationName, Relation]) -> None:
+        self.database, self.options, self.as_of, self.relations = database, options, as_of, relations
+        self._stores: dict[int, protection.Store] = {}
 
-def _store(
-    database: Any, options: Options, store: Any, relations: Mapping[RelationName, Relation], relation: Relation, as_of: cutoff.Instant
-) -> protection.Store | None:
-    """Return the store if `relation` holds its deny rows or token rows, else None: others need not even exist."""
-    index, written = store
-    path = f"token_stores[{index}]"
-    deny, tokens = (relations[parse_relation(written[part]["table"])] for part in ("revoke", "tokens"))
-    if not (relation.related(deny) or relation.related(tokens)):
-        return None
-    for part, other in (("revoke", deny), ("tokens", tokens)):
-        with _At(f"{path}.{part}.table"):
-            _require_readable(require(other))
-    with _At(path):
-        return protection.resolve(database, written, path, deny, tokens, as_of.before(options.clock_skew))
+    def target(self, index: int) -> predicate.Target:
+        """Return a rule with everything that its predicate needs."""
+        rule, path = self.options.rules[index], f"rules[{index}]"
+        relation = self.relations[parse_relation(rule["table"])]
+        with _At(f"{path}.table"):
+            _require_deletable(require(relation))
+        with _At(f"{path}.column"):
+            time = time_column(relation, rule["column"], f"{path}.column")
+        resolved = self.stores(lambda deny, tokens: relation.related(deny) or relation.related(tokens))
+        forgets = tuple(store for store in resolved if relation.related(store.deny))
+        serves = tuple(store for store in resolved if relation.related(store.tokens))
+        _check_protects(rule, path, relation, forgets + serves)
+        for column in [store.deny_id.name for store in forgets] + [store.token_id.name for store in serves]:
+            relation.column(column)
+        at = self.as_of.before(rule["older_than_seconds"] + (self.options.clock_skew if forgets else 0.0))
+        limit = cutoff.constant(self.database, time, at)
+        _check_unit(self.database, relation, time, self.as_of)
+        return predicate.Target(index, rule["name"], path, relation, time, at, limit, forgets, serves)
+
+    def stores(self, concerned: Callable[[Relation, Relation], bool]) -> list[protection.Store]:
+        """Return the stores about whose deny and token tables `concerned` is true: others need not even exist."""
+        return [self._store(index) for index, deny, tokens in self._tables() if concerned(deny, tokens)]
+
+    def deny_lists(self) -> list[preflight.DenyList]:
+        """Return the deny tables of all stores, as far as they exist."""
+        lists = []
+        for index, deny, _tokens in self._tables():
+            store = self.options.token_stores[index]
+            expires = store["revoke"].get("expires_at")
+            columns = frozenset([store["revoke"]["id"], *([expires["column"]] if expires else [])])
+            if deny.exists:
+                lists.append(preflight.DenyList(store["name"], deny, columns))
+        return lists
+
+    def _tables(self) -> list[tuple[int, Relation, Relation]]:
+        return [
+            (index, self.relations[parse_relation(store["revoke"]["table"])], self.relations[parse_relation(store["tokens"]["table"])])
+            for index, store in enumerate(self.options.token_stores)
+            if protection.has_deny_list(store)
+        ]
+
+    def _store(self, index: int) -> protection.Store:
+        if index not in self._stores:
+            written, path = self.options.token_stores[index], f"token_stores[{index}]"
+            deny, tokens = (self.relations[parse_relation(written[part]["table"])] for part in ("revoke", "tokens"))
+            for part, relation in (("revoke", deny), ("tokens", tokens)):
+                with _At(f"{path}.{part}.table"):
+                    _require_readable(require(relation))
+            with _At(path):
+                past = self.as_of.before(self.options.clock_skew)
+                self._stores[index] = protection.resolve(self.database, written, path, deny, tokens, past)
+        return self._stores[index]
 
 
 def _check_protects(rule: Mapping[str, Any], path: str, relation: Relation, stores: Sequence[protection.Store]) -> None:
@@ -166,6 +198,20 @@ def _in_order(targets: Sequence[predicate.Target]) -> list[predicate.Target]:
     for target in sorted(targets, key=lambda target: not target.forgets):
         ordered.append(replace(target, before=tuple(ordered)))
     return ordered
+
+
+def _planned(survey: _Survey, target: predicate.Target, facts: references.Facts, totals: dict[int, dict[int, int]]) -> PlannedRule:
+    ways = facts.ways(target.relation)
+    keys = {way.last.oid: way.last for way in ways if len(way.keys) == 1}
+    rule = replace(
+        _count(survey.database, target, totals), foreign_keys=tuple(keys.values()), triggers=tuple(facts.delete_triggers(target.relation))
+    )
+    if rule.to_remove:
+        taken = {way.target for way in ways if not way.last.holds}
+        stores = survey.stores(lambda _deny, tokens: bool(taken & {tokens.oid, *tokens.descendants, *tokens.ancestors}))
+        preflight.require_tokens_not_needed(survey.database, target, ways, stores, rule.to_remove)
+        preflight.require_not_referred_to(survey.database, target, ways, rule.to_remove)
+    return rule
 
 
 def _count(database: Any, target: predicate.Target, totals: dict[int, dict[int, int]]) -> PlannedRule:

@@ -52,7 +52,7 @@ def matched(database: Any, target: Target, form: str = COUNT) -> Any:
     expired = _expired(database, target, row)
     # An index that the planner took for rows that it has by their ctid would be searched, and each hit in the whole array.
     parts = [sql.SQL("({}) IS TRUE").format(expired) if form == REMOVE else expired]
-    earlier = _gone(database, target.before, target.relation, row)
+    earlier = gone(database, target.before, target.relation, row)
     if earlier is not None:
         parts.append(sql.SQL("({}) IS NOT TRUE").format(earlier))
     return sql.SQL(" AND ").join(parts)
@@ -79,15 +79,15 @@ def _unprotected(database: Any, target: Target, row: str, ahead: bool, form: str
     parts = [protection.may_be_forgotten(database, target.forgets, row, probe=probe)] if target.forgets else []
     for store in target.serves:
 
-        def gone(deny: str, store: protection.Store = store) -> Any:
-            return _gone(database, target.before, store.deny, deny)
+        def removed(deny: str, store: protection.Store = store) -> Any:
+            return gone(database, target.before, store.deny, deny)
 
-        needed = protection.is_needed(database, store, row, gone if ahead else None, probe=probe)
+        needed = protection.is_needed(database, store, row, removed if ahead else None, probe=probe)
         parts.append(sql.SQL("NOT {}").format(needed))
     return parts
 
 
-def _gone(database: Any, targets: Iterable[Target], relation: Relation, row: str) -> Any:
+def gone(database: Any, targets: Iterable[Target], relation: Relation, row: str) -> Any:
     """Return the condition under which one of `targets` removes the row of `relation` with the alias `row`; None if none can."""
     sql = database.sql
     cases = []

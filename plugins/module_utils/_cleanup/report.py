@@ -102,6 +102,8 @@ def _rule(rule: PlannedRule, *, removed: int, remaining: int, stopped: str, rows
         "skipped_locked": 0,
         "seconds": 0.0,
         "stopped": stopped,
+        "references": [key.as_result() for key in rule.foreign_keys],
+        "triggers": list(rule.triggers),
     }
 
 

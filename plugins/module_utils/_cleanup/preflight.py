@@ -1,0 +1,125 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Refuses before the first change what the server would do, or refuse, behind the back of the plan."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Collection, NamedTuple, Sequence
+
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import predicate, protection, references
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation, look_up
+
+
+class DenyList(NamedTuple):
+    """A deny table of a store, and those of its columns that say what is denied and for how long."""
+
+    store: str
+    relation: Relation
+    columns: frozenset[str]
+
+
+def require_plain_delete(target: predicate.Target, facts: references.Facts) -> None:
+    """Raise InvalidValue where a rewrite rule would make something else of the DELETE."""
+    names = facts.rewrite_rules(target.relation)
+    if names:
+        listed = ", ".join(f'"{name}"' for name in names)
+        message = (
+            f"{target.path}.table: {target.relation.name} has a rewrite rule on DELETE, {listed}, which removals in batches cannot obey"
+        )
+        raise InvalidValue(message, object_name=str(target.relation.name), hint="Make it a trigger, or disable it.")
+
+
+def require_deny_rows_untouched(target: predicate.Target, ways: Sequence[references.Way], deny_lists: Sequence[DenyList]) -> None:
+    """Raise InvalidValue where a foreign key would remove rows of one of `deny_lists`, or change what they say.
+
+    The server asks no predicate of ours for such rows: a deny row of a living token would be lost.
+    """
+    for way in ways:
+        for deny in deny_lists:
+            if _changes(way, deny.relation, deny.columns):
+                message = (
+                    f"{target.path}.table: the removal of rows of {target.relation.name} would reach deny rows of store {deny.store!r} by"
+                    f" the foreign key {way}, whether their tokens are alive or not"
+                )
+                hint = "Make it a foreign key without an action, and remove the deny rows by a rule of their own."
+                raise InvalidValue(message, object_name=str(target.relation.name), hint=hint)
+
+
+def require_tokens_not_needed(
+    database: Any, target: predicate.Target, ways: Sequence[references.Way], stores: Sequence[protection.Store], rows: int
+) -> None:
+    """Raise InvalidValue where a cascade would remove token rows that a deny row still needs, or change what they say."""
+    for store in stores:
+        for way in ways:
+            columns = {store.token_id.name, *([store.token_expires.column.name] if store.token_expires else [])}
+            if not _changes(way, store.tokens, columns):
+                continue
+
+            def needed(alias: str, store: protection.Store = store) -> Any:
+                return protection.is_needed(database, store, alias, lambda deny: predicate.gone(database, target.before, store.deny, deny))
+
+            lost = _count(database, target, way, needed)
+            if lost:
+                message = (
+                    f"{target.path}.table: by the foreign key {way}, {lost} of the {_rows(rows)} of {target.relation.name} that would go"
+                    f" would take token rows along that deny rows of store {store.name!r} still need"
+                )
+                hint = "They can go when those tokens have expired."
+                raise InvalidValue(message, object_name=str(target.relation.name), hint=hint)
+
+
+def require_not_referred_to(database: Any, target: predicate.Target, ways: Sequence[references.Way], rows: int) -> None:
+    """Raise InvalidValue where rows that would go are still referred to by a foreign key without an action.
+
+    Referring rows that an earlier rule removes do not count. Left to the server are those that the role may not read, and
+    those in a table that a cascade empties in the same statement.
+    """
+    cascaded = {way.target for way in ways if way.last.action == "c"}
+    holding = {way.last.oid: way for way in ways if way.last.holds and way.target not in cascaded}
+    if not holding:
+        return
+    tables = look_up(database, [key.table for way in holding.values() for key in way.keys])
+    for way in holding.values():
+        if not all(_readable(tables[key.table]) for key in way.keys):
+            continue
+        held = _count(database, target, way, _stays(database, target, tables[way.last.table]))
+        if held:
+            message = f"{target.path}.table: {held} of the {_rows(rows)} of {target.relation.name} that would go are still referred to by"
+            hint = "Remove the rows that refer to them first, by a rule that is written before this one."
+            raise InvalidValue(f"{message} the foreign key {way}", object_name=str(target.relation.name), sqlstate="23503", hint=hint)
+
+
+def _changes(way: references.Way, relation: Relation, columns: Collection[str]) -> bool:
+    """True if `way` removes rows of `relation`, or sets one of `columns`."""
+    if way.last.holds or way.target not in {relation.oid, *relation.descendants, *relation.ancestors}:
+        return False
+    return way.last.action == "c" or any(own in columns for own, _other in way.last.columns)
+
+
+def _readable(relation: Relation) -> bool:
+    parts = (*relation.leaves, *([relation.itself] if relation.itself else []))
+    return all("SELECT" in part.privileges and not part.hides_rows for part in parts)
+
+
+def _stays(database: Any, target: predicate.Target, referring: Relation) -> Callable[[str], Any]:
+    """Return the condition for the referring rows that are still there when the rule is applied."""
+    itself = (target,) if target.relation.related(referring) else ()
+
+    def condition(alias: str) -> Any:
+        gone = predicate.gone(database, (*target.before, *itself), referring, alias)
+        return None if gone is None else database.sql.SQL("({}) IS NOT TRUE").format(gone)
+
+    return condition
+
+
+def _count(database: Any, target: predicate.Target, way: references.Way, condition: Callable[[str], Any]) -> int:
+    sql = database.sql
+    goes = predicate.removable(database, target, ahead=True)
+    hit = references.reached(database, way, predicate.ROW, condition)
+    return sum(predicate.count_by_leaf(database, target.relation, sql.SQL("{} AND {}").format(goes, hit)).values())
+
+
+def _rows(number: int) -> str:
+    return f"{number} row" if number == 1 else f"{number} rows"

@@ -1,0 +1,195 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the server does of its own accord when rows go: foreign keys, rewrite rules and triggers, as the catalogue has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Iterable, Mapping, Sequence
+
+from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
+from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation
+
+# pg_constraint.confdeltype in the words of SQL.
+ACTIONS = {"a": "no action", "r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
+_HOLDS, _REMOVES = "ar", "c"
+
+# All foreign keys that refer to the tables, and to those that a cascade reaches from there. Partitions have keys of their own, which
+# are traced to the one that was written. A partition belongs to what is reached, a child by inheritance does not: the server's own
+# statements say ONLY. A key that is not enforced (PostgreSQL 18) does nothing; the column is read through jsonb for older servers.
+_LOOK_UP = """
+WITH RECURSIVE
+part(parent, oid) AS (
+    SELECT i.inhparent, i.inhrelid FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent WHERE c.relkind = 'p'
+),
+foreign_key AS (
+    SELECT k.oid, k.conparentid, k.conrelid, k.confrelid, k.confdeltype FROM pg_constraint k
+    WHERE k.contype = 'f' AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)
+),
+step(source, target) AS (
+    SELECT p.parent, p.oid FROM part p
+    UNION ALL
+    SELECT k.confrelid, k.conrelid FROM foreign_key k WHERE k.confdeltype = 'c'
+),
+reached(oid) AS (
+    SELECT t::oid FROM unnest(%(tables)s::bigint[]) AS t
+    UNION
+    SELECT s.target FROM reached r JOIN step s ON s.source = r.oid
+),
+lineage(oid, top, parent) AS (
+    SELECT k.oid, k.oid, k.conparentid FROM foreign_key k JOIN reached r ON r.oid = k.confrelid
+    UNION ALL
+    SELECT l.oid, c.oid, c.conparentid FROM lineage l JOIN pg_constraint c ON c.oid = l.parent
+)
+SELECT (
+    SELECT jsonb_agg(jsonb_build_object(
+        'source', k.confrelid, 'target', k.conrelid, 'action', k.confdeltype, 'top', t.oid, 'constraint', t.conname,
+        'schema', n.nspname, 'table', c.relname, 'partitioned', c.relkind = 'p',
+        'columns', (
+            SELECT jsonb_agg(jsonb_build_array(a.attname, b.attname) ORDER BY u.place)
+            FROM unnest(t.conkey, t.confkey) WITH ORDINALITY AS u(own, other, place)
+            JOIN pg_attribute a ON a.attrelid = t.conrelid AND a.attnum = u.own
+            JOIN pg_attribute b ON b.attrelid = t.confrelid AND b.attnum = u.other
+        ),
+        'indexed', EXISTS (
+            SELECT FROM pg_index x WHERE x.indrelid = t.conrelid AND x.indkey[0] = ANY (t.conkey) AND x.indisvalid AND x.indpred IS NULL
+        )) ORDER BY t.conname, t.oid, k.conrelid)
+    FROM foreign_key k JOIN lineage l ON l.oid = k.oid AND l.parent = 0 JOIN pg_constraint t ON t.oid = l.top
+    JOIN pg_class c ON c.oid = t.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+) AS foreign_keys,
+(SELECT jsonb_agg(jsonb_build_array(p.parent, p.oid)) FROM part p JOIN reached r ON r.oid = p.parent) AS parts,
+(
+    SELECT jsonb_agg(jsonb_build_array(w.ev_class, w.rulename) ORDER BY w.rulename) FROM pg_rewrite w
+    WHERE w.ev_class = ANY (%(tables)s::bigint[]) AND w.ev_type = '4' AND w.ev_enabled IN ('O', 'A')
+) AS rewrites,
+(
+    SELECT jsonb_agg(jsonb_build_array(g.tgrelid, g.tgname) ORDER BY g.tgname) FROM pg_trigger g
+    WHERE g.tgrelid = ANY (%(tables)s::bigint[]) AND g.tgtype & 8 = 8 AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
+) AS triggers
+"""
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A foreign key as it was written: the `table` that has it, the pairs of its `columns` (its own, the one referred to)."""
+
+    oid: int
+    constraint: str
+    table: RelationName
+    partitioned: bool
+    action: str
+    columns: tuple[tuple[str, str], ...]
+    indexed: bool
+
+    @property
+    def holds(self) -> bool:
+        """True if rows that are referred to cannot go."""
+        return self.action in _HOLDS
+
+    def __str__(self) -> str:
+        """Return it with what it does, as a message says it."""
+        slow = ", not indexed" if self.holds and not self.indexed else ""
+        return f'"{self.constraint}" of {self.table} (ON DELETE {ACTIONS[self.action].upper()}{slow})'
+
+    def as_result(self) -> dict[str, Any]:
+        """Return it as results list it."""
+        return {"constraint": self.constraint, "table": str(self.table), "on_delete": ACTIONS[self.action], "indexed": self.indexed}
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the removal of a row reaches the table with the oid `target`: by `keys`, of which all but the last cascade."""
+
+    keys: tuple[ForeignKey, ...]
+    target: int
+
+    @property
+    def last(self) -> ForeignKey:
+        """Return the key that refers from the table that is reached."""
+        return self.keys[-1]
+
+    def __str__(self) -> str:
+        """Return the keys in the order in which they act."""
+        return ", then ".join(str(key) for key in self.keys)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was looked up for many tables at once: `keys` and `parts` by the oid that is referred to or divided."""
+
+    keys: Mapping[int, Sequence[tuple[int, ForeignKey]]]
+    parts: Mapping[int, Sequence[int]]
+    rewrites: Sequence[tuple[int, str]]
+    triggers: Sequence[tuple[int, str]]
+
+    def ways(self, relation: Relation) -> list[Way]:
+        """Return how the removal of rows of `relation` reaches other tables: one way for each table and each foreign key."""
+        found: dict[tuple[int, int], Way] = {}
+        visited: set[int] = set()
+        waiting: list[tuple[int, tuple[ForeignKey, ...]]] = [(oid, ()) for oid in tables_of(relation)]
+        while waiting:
+            oid, keys = waiting.pop(0)
+            if oid in visited:
+                continue
+            visited.add(oid)
+            waiting += [(part, keys) for part in self.parts.get(oid, ())]
+            for target, key in self.keys.get(oid, ()):
+                way = found.setdefault((key.oid, target), Way((*keys, key), target))
+                if key.action == _REMOVES:
+                    waiting.append((target, way.keys))
+        return list(found.values())
+
+    def rewrite_rules(self, relation: Relation) -> list[str]:
+        """Return the names of the rewrite rules that change a DELETE on a table of `relation`."""
+        return _names(self.rewrites, {leaf.oid for leaf in relation.leaves})
+
+    def delete_triggers(self, relation: Relation) -> list[str]:
+        """Return the names of the triggers that fire when rows of `relation` go."""
+        return _names(self.triggers, {*tables_of(relation), *relation.ancestors})
+
+
+def tables_of(relation: Relation) -> list[int]:
+    """Return the oids of the relation and of everything below it."""
+    return sorted({oid for oid in (relation.oid, *relation.descendants) if oid is not None})
+
+
+def look_up_references(database: Any, relations: Iterable[Relation]) -> Facts:
+    """Return what the catalogue says about removals from `relations`, in one query. Raises DatabaseError."""
+    wanted = {oid for relation in relations for oid in (*tables_of(relation), *relation.ancestors)}
+    row = database.row(_LOOK_UP, {"tables": sorted(wanted)})
+    keys: dict[int, list[tuple[int, ForeignKey]]] = {}
+    for one in row["foreign_keys"] or ():
+        keys.setdefault(int(one["source"]), []).append((int(one["target"]), _foreign_key(one)))
+    parts: dict[int, list[int]] = {}
+    for parent, oid in row["parts"] or ():
+        parts.setdefault(int(parent), []).append(int(oid))
+    rewrites, triggers = ([(int(oid), name) for oid, name in row[what] or ()] for what in ("rewrites", "triggers"))
+    return Facts(keys, parts, rewrites, triggers)
+
+
+def reached(database: Any, way: Way, row: str, condition: Any) -> Any:
+    """Return the condition under which rows that fulfil `condition(alias)` are reached by `way` from the row with the alias `row`."""
+    return _reached(database, way.keys, row, row, condition)
+
+
+def _reached(database: Any, keys: Sequence[ForeignKey], row: str, source: str, condition: Any) -> Any:
+    sql = database.sql
+    key, alias = keys[0], f"{row}ref{len(keys)}"
+    parts = [sql.SQL("{} = {}").format(sql.Identifier(alias, own), sql.Identifier(source, other)) for own, other in key.columns]
+    further = _reached(database, keys[1:], row, alias, condition) if keys[1:] else condition(alias)
+    if further is not None:
+        parts.append(further)
+    # The server's own check looks at the table alone, but at every partition.
+    form = "EXISTS (SELECT FROM {} AS {} WHERE {})" if key.partitioned else "EXISTS (SELECT FROM ONLY {} AS {} WHERE {})"
+    return sql.SQL(form).format(key.table.identifier(sql), sql.Identifier(alias), sql.SQL(" AND ").join(parts))
+
+
+def _foreign_key(row: Mapping[str, Any]) -> ForeignKey:
+    columns = tuple((own, other) for own, other in row["columns"])
+    table = RelationName(row["schema"], row["table"])
+    return ForeignKey(int(row["top"]), row["constraint"], table, row["partitioned"], row["action"], columns, row["indexed"])
+
+
+def _names(pairs: Iterable[tuple[int, str]], oids: set[int]) -> list[str]:
+    return sorted({name for oid, name in pairs if oid in oids})
