@@ -71,7 +71,10 @@ options:
       - Further connection parameters of libpq by their own names, such as C(service), C(passfile), C(sslcrl), C(gssencmode)
         or C(keepalives_idle).
       - They win over the other options. None and an empty string count as not given.
-      - The whole option is kept out of the log of the target, and the passwords in it out of the result.
+      - The whole option is kept out of the log of the target. In the result only the values of parameters that hold no secret
+        are shown. The value of C(password), of C(options) and of a name that libpq does not have is starred out.
+      - C(keepalives=1), C(keepalives_idle=30), C(keepalives_interval=10), C(keepalives_count=3) and, with libpq 12 or newer,
+        C(tcp_user_timeout=60000) are the defaults here, unless a service is named; then the service file says them.
       - C(client_encoding) is always UTF-8, whatever is given.
     type: dict
   session_role:
@@ -102,6 +105,8 @@ options:
     description:
       - How long one statement may run before the server cancels it, such as V(15 min); a bare number is seconds. There is no
         running without a limit.
+      - A server that has not answered 30 seconds after that is given up by the module, which closes the connection and fails.
+        Whether that statement took effect is then not known.
     type: str
     default: 15 min
 requirements:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils import _connect_failure, _driver
+from ansible_collections.pgops.runbook.plugins.module_utils import _connect_failure, _connect_limits, _driver
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import (
     SSL_MODES,
     TARGET_SESSION_ATTRIBUTES,
@@ -20,7 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._arguments import (
     secret_values,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._connect_failure import Place
-from ansible_collections.pgops.runbook.plugins.module_utils._duration import parse_duration
+from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_duration, parse_duration
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, DatabaseError, InvalidValue
 
 DEFAULT_CONNECT_TIMEOUT = "10"  # seconds; behind the option, the service file and PGCONNECT_TIMEOUT
@@ -109,9 +109,10 @@ class Database:
     which the session can be used again. `settings_refused` says which optional settings the server would not take.
     """
 
-    def __init__(self, driver: _driver.Driver, connection: Any) -> None:
+    def __init__(self, driver: _driver.Driver, connection: Any, statement_seconds: float) -> None:
         self._driver = driver
         self._connection = connection
+        self._statement_seconds = statement_seconds
         self._in_transaction = False
         self.sql = driver.sql
         self.driver_name = driver.name
@@ -198,10 +199,22 @@ class Database:
         self.round_trips += 1
         try:
             with self._connection.cursor() as cursor:
-                cursor.execute(text, self._adapted(parameters))
+                self._driver.execute(cursor, text, self._adapted(parameters), self._statement_seconds + _connect_limits.ANSWER_SLACK)
                 yield cursor
+        except _connect_limits.Unanswered:
+            self.close()
+            raise self._unanswered() from None
         except self._driver.Error as error:
             raise _connect_failure.database_error(error) from None
+
+    def _unanswered(self) -> DatabaseError:
+        limit, slack = format_duration(self._statement_seconds), format_duration(_connect_limits.ANSWER_SLACK)
+        return DatabaseError(
+            f"the server did not answer within {limit} (statement_timeout) and {slack} more;"
+            " whether the statement took effect is not known",
+            object_name=self.name or None,
+            hint=f"Look at process {self.backend_pid or '(unknown)'} of the server: is it stopped, does its disk or a standby hang?",
+        )
 
     def _rendered(self, statement: Any, escaped: bool) -> str:
         """Return the text of `statement`, in which a `%` of an identifier is not a placeholder's."""
@@ -229,14 +242,14 @@ def connect(options: ConnectionOptions, *, application_name: str, read_only: boo
     server that takes no writes is an error of layer `session`, before anything has run.
     """
     driver = _driver.load()
-    parameters = options.parameters()
+    parameters = _connect_limits.with_keepalives(options.parameters(), driver.libpq_version, os.environ)
     with _environment():
         try:
             connection = driver.open(parameters)
         except driver.Error as error:
             again = _connect_failure.Opened(driver.open, driver.Error)
             raise _connect_failure.diagnose(error, parameters, options.secrets(), again) from None
-    database = Database(driver, connection)
+    database = Database(driver, connection, options.milliseconds()["statement_timeout"] / 1000)
     try:
         _prepare(database, options, Place.of(parameters), application_name, read_only, search_path)
     except BaseException:

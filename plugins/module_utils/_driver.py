@@ -9,9 +9,11 @@ import json
 import math
 import os
 import sys
+import time
 from abc import ABC, abstractmethod
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
+from ansible_collections.pgops.runbook.plugins.module_utils._connect_limits import driven, polled
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DriverMissing
 
 # psycopg 3 has cursors that bind on the client side, as psycopg2 does, since this version.
@@ -37,14 +39,19 @@ class Driver(ABC):
 
     name = ""
 
-    def __init__(self, module: Any, sql: Any) -> None:
+    def __init__(self, module: Any, sql: Any, libpq_version: int) -> None:
         self.module = module
         self.sql = sql
+        self.libpq_version = libpq_version
         self.Error = module.Error
 
     @abstractmethod
     def open(self, parameters: dict[str, str]) -> Any:
         """Return a connection in autocommit made with libpq's `parameters`; the driver's own errors pass through."""
+
+    @abstractmethod
+    def execute(self, cursor: Any, text: str, parameters: Any, seconds: float) -> None:
+        """Run a statement. Raises Unanswered if the server is silent for `seconds`; the connection is of no more use then."""
 
     @abstractmethod
     def texts(self, cursor: Any) -> list[Sequence[str | None]]:
@@ -73,7 +80,8 @@ class _Psycopg2(Driver):
     def __init__(self, module: Any) -> None:
         from psycopg2 import extensions, sql
 
-        super().__init__(module, sql)
+        super().__init__(module, sql, module.__libpq_version__)
+        self._extensions = extensions
         # One caster for every type that psycopg2 knows: types that it does not know are text already.
         self._as_text = extensions.new_type(tuple(extensions.string_types), "PGOPS_TEXT", lambda text, cursor: text)
         self._register = extensions.register_type
@@ -84,6 +92,15 @@ class _Psycopg2(Driver):
         self._register(self._as_text, connection)
         return connection
 
+    def execute(self, cursor: Any, text: str, parameters: Any, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        # It belongs to the whole process, and a connection that is made under it has no connect_timeout: so only for this statement.
+        self._extensions.set_wait_callback(lambda connection: polled(connection, self._extensions, deadline))
+        try:
+            cursor.execute(text, parameters)
+        finally:
+            self._extensions.set_wait_callback(None)
+
     def texts(self, cursor: Any) -> list[Sequence[str | None]]:
         found: list[Sequence[str | None]] = cursor.fetchall()
         return found
@@ -93,9 +110,19 @@ class _Psycopg3(Driver):
     name = "psycopg"
 
     def __init__(self, module: Any) -> None:
-        from psycopg import sql
+        from psycopg import pq, sql, waiting
 
-        super().__init__(module, sql)
+        super().__init__(module, sql, pq.version())
+
+        class Connection(module.Connection):  # type: ignore[misc]
+            """psycopg 3's own, but for waiting no longer than until `deadline`."""
+
+            deadline = math.inf
+
+            def wait(self, gen: Any, *_interval: Any, **_options: Any) -> Any:
+                return driven(gen, self.pgconn.socket, waiting.Ready, self.deadline)
+
+        self._connection = Connection
 
     def open(self, parameters: dict[str, str]) -> Any:
         if (parameters.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS")) == "prefer-standby":
@@ -108,7 +135,12 @@ class _Psycopg3(Driver):
 
     def _connected(self, parameters: dict[str, str]) -> Any:
         # Without prepared statements, which a pooler may give to another client.
-        return self.module.connect(conninfo(parameters), autocommit=True, prepare_threshold=None, cursor_factory=self.module.ClientCursor)
+        options = {"autocommit": True, "prepare_threshold": None, "cursor_factory": self.module.ClientCursor}
+        return self._connection.connect(conninfo(parameters), **options)
+
+    def execute(self, cursor: Any, text: str, parameters: Any, seconds: float) -> None:
+        cursor.connection.deadline = time.monotonic() + seconds
+        cursor.execute(text, parameters)
 
     def texts(self, cursor: Any) -> list[Sequence[str | None]]:
         result, columns = cursor.pgresult, range(cursor.pgresult.nfields)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils import _connection
+from ansible_collections.pgops.runbook.plugins.module_utils import _connect_limits, _connection
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
@@ -348,6 +350,69 @@ def test_the_application_name_is_cut_between_letters(opened: Connect) -> None:
         assert setting(session, "application_name").encode().startswith(b"pgops.runbook/pg_cleanup ")
         session.set_application_name("custom.denylist 3/7")
         assert setting(session, "application_name") == "custom.denylist 3/7"
+
+
+# --- a server that says nothing any more ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1", "BEGIN"])
+def test_a_server_process_that_is_stopped_does_not_hold_a_run_for_ever(
+    opened: Connect, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    monkeypatch.setattr(_connect_limits, "ANSWER_SLACK", 2.0)
+    with opened(statement_timeout="1 s") as session:
+        os.kill(session.backend_pid, signal.SIGSTOP)
+        started = time.monotonic()
+        try:
+            with pytest.raises(DatabaseError, match=r"did not answer within 1 s \(statement_timeout\) and 2 s more") as caught:
+                session.execute(statement)
+        finally:
+            os.kill(session.backend_pid, signal.SIGCONT)
+        assert 3 <= time.monotonic() - started < 10
+        assert f"process {session.backend_pid} " in str(caught.value.hint)
+        assert session.closed
+
+
+def test_a_transaction_whose_server_process_is_stopped_ends_too(opened: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_connect_limits, "ANSWER_SLACK", 1.0)
+    with opened(statement_timeout="1 s") as session:
+        try:
+            with pytest.raises(DatabaseError, match="whether the statement took effect is not known"), session.transaction():
+                os.kill(session.backend_pid, signal.SIGSTOP)
+        finally:
+            os.kill(session.backend_pid, signal.SIGCONT)
+        assert session.closed
+
+
+def test_the_limit_is_each_statements_own_and_leaves_other_connections_alone(opened: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_connect_limits, "ANSWER_SLACK", 1.0)
+    with opened(statement_timeout="1 s") as session:
+        for _turn in range(3):
+            session.value("SELECT pg_sleep(0.9)")
+        # More than a socket holds, both ways.
+        assert session.value("SELECT repeat(%s, 2)", ["x" * 5_000_000]) == "x" * 10_000_000
+        with opened(statement_timeout="1 min") as other:
+            assert other.value("SELECT pg_sleep(2.5)") == ""
+
+
+def test_a_dead_network_is_noticed(opened: Connect, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with opened() as session:
+        assert _kept_alive(session) == (1, 30, 10, 3, 60000)
+    with opened(connect_params={"keepalives_idle": "7", "tcp_user_timeout": "5000"}) as session:
+        assert _kept_alive(session) == (1, 7, 10, 3, 5000)
+    services = tmp_path / "services.conf"
+    services.write_text(f"[here]\nhost=127.0.0.1\nport={database.cluster.port}\nkeepalives_idle=8\n", encoding="ascii")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    rest = {"login_user": database.login()["login_user"], "login_db": database.name}
+    with opened(login={**rest, "connect_params": {"service": "here"}}) as session:
+        assert _kept_alive(session)[:2] == (1, 8)
+
+
+def _kept_alive(session: _connection.Database) -> tuple[int, ...]:
+    names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+    with socket.socket(fileno=os.dup(session._connection.fileno())) as channel:
+        on = channel.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        return (on, *(channel.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names))
 
 
 # --- a process that is gone -------------------------------------------------------------------------------------------
