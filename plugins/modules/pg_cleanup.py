@@ -60,7 +60,8 @@ options:
       unit:
         description:
           - What an integer column counts since 1970. It is required for one.
-          - V(ms) is refused if the newest value shows that the column holds seconds, because every row would look expired.
+          - V(ms) is refused if any value is one of seconds since 1970 in this century, because every such row would look
+            expired. So it is for the expiry columns of the stores that a rule is about.
         type: str
         choices: [s, ms]
       older_than:
@@ -90,6 +91,8 @@ options:
     description:
       - The token stores of the system, in the form of C(token_stores) in a system description.
       - They say which tables hold deny rows, which hold the tokens, and when both expire.
+      - Those of a store that no rule is about need not exist. A deny list or token list that is a view, a materialized view
+        or a foreign table is refused in any store, because the rows behind it could not be protected.
     type: list
     elements: dict
     default: []

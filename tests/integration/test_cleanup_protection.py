@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL
 
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, MissingObject
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue, MissingObject
 from tests.integration.cleaning import STORE, TABLES, WITHOUT_OWN_EXPIRY, Cleaner, numbers, rule
 
 DENIED_LONG_AGO = rule("app.denied", "denied_at")
@@ -331,3 +331,61 @@ def test_a_store_that_revokes_in_the_tokens_own_row_protects_nothing(app: Cleane
     store = {"name": "app", "tokens": {"table": "app.tokens", "id": "id"}, "revoke": {"how": "timestamp", "column": "issued_at"}}
     fill(app, ("t", "-1 h", "none"))
     assert app.run([rule("app.tokens")], token_stores=[store])["removed"] == 1
+
+
+NOT_TABLES = {
+    "a deny view": ("ALTER TABLE app.denied RENAME TO base; CREATE VIEW app.denied AS SELECT * FROM app.base", "revoke", "denied", "view"),
+    "a token view": (
+        "ALTER TABLE app.tokens RENAME TO base; CREATE VIEW app.tokens AS SELECT * FROM app.base WHERE expires_at < now()",
+        "tokens",
+        "tokens",
+        "view",
+    ),
+    "a materialized view": (
+        "ALTER TABLE app.denied RENAME TO base; CREATE MATERIALIZED VIEW app.denied AS SELECT * FROM app.base",
+        "revoke",
+        "denied",
+        "materialized view",
+    ),
+    "a foreign table": (
+        "ALTER TABLE app.denied RENAME TO base; CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w;"
+        "CREATE FOREIGN TABLE app.denied (id uuid, denied_at timestamptz, expires_at timestamptz) SERVER s",
+        "revoke",
+        "denied",
+        "foreign table",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", list(NOT_TABLES))
+@pytest.mark.parametrize("about", ["app.base", "s"])
+def test_a_store_whose_lists_are_no_tables_is_refused_whatever_the_rule_is_on(app: Cleaner, what: str, about: str) -> None:
+    """The rows lie in a table that the store does not name, so that a rule on that table would not be protected."""
+    prepare, part, name, kind = NOT_TABLES[what]
+    fill(app, ("alive", "1 h", "1 h"))
+    app.sql(SQL(prepare))
+    app.sql("CREATE TABLE s (at timestamptz); INSERT INTO s VALUES ('epoch'); ALTER TABLE app.base ADD at timestamptz DEFAULT 'epoch'")
+    for check in (True, False):
+        with pytest.raises(InvalidValue, match=rf"token_stores\[0\].{part}.table: app.{name} is a {kind}"):
+            app.run([rule(about, "at")], token_stores=[STORE], check=check)
+    assert (app.count("app.base"), app.count("s")) == (1, 1)
+
+
+EPOCH = {"column": "expires_at", "unit": "ms"}
+
+
+@pytest.mark.parametrize("sentinel", [None, 9223372036854775807, 0, 253402300799000])
+@pytest.mark.parametrize("where", ["rule", "revoke", "tokens"])
+def test_seconds_that_are_declared_as_milliseconds_are_refused(app: Cleaner, where: str, sentinel: int | None) -> None:
+    """Every row would look expired, also where one value is a sentinel, and also where only the store says so."""
+    fill(app, ("alive", "20 days", "20 days"))
+    table = SQL("tokens" if where == "tokens" else "denied")
+    app.sql(SQL("ALTER TABLE app.{} ALTER expires_at TYPE bigint USING extract(epoch FROM expires_at)::bigint").format(table))
+    if sentinel is not None:
+        app.sql(SQL("INSERT INTO app.{} VALUES (gen_random_uuid(), now(), %s)").format(table), [sentinel])
+    part = "tokens" if where == "tokens" else "revoke"
+    store = {**STORE, part: {**STORE[part], "expires_at": EPOCH}}  # type: ignore[dict-item]
+    written = rule("app.denied", EPOCH) if where == "rule" else DENIED_LONG_AGO
+    path = r"rules\[0\].column" if where == "rule" else rf"token_stores\[0\].{part}.expires_at"
+    with pytest.raises(InvalidValue, match=rf"^{path}: .* seconds since 1970"):
+        app.run([written], token_stores=[store])

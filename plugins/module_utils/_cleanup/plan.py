@@ -15,6 +15,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import Relati
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation, look_up, require
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn, time_column
 
+_SECONDS = (978_307_200, 4_102_444_800)  # the years 2001 to 2099 in seconds since 1970
 _NEEDED = ("SELECT", "UPDATE", "DELETE")
 
 
@@ -66,6 +67,7 @@ def make_plan(database: Any, options: Options) -> Plan:
         as_of = cutoff.server_now(database)
         wanted = [parse_relation(rule["table"]) for rule in options.rules] + protection.names_of(options.token_stores)
         survey = _Survey(database, options, as_of, look_up(database, wanted))
+        survey.require_tables()
         targets = _in_order([survey.target(index) for index in range(len(options.rules))])
         facts = references.look_up_references(database, [target.relation for target in targets])
         totals: dict[int, dict[int, int]] = {}
@@ -93,6 +95,17 @@ class _Survey:
     def __init__(self, database: Any, options: Options, as_of: cutoff.Instant, relations: Mapping[RelationName, Relation]) -> None:
         self.database, self.options, self.as_of, self.relations = database, options, as_of, relations
         self._stores: dict[int, protection.Store] = {}
+        self._units: set[tuple[int | None, str]] = set()
+
+    def require_tables(self) -> None:
+        """Refuse a deny list or token list that is no table: its rows lie where a rule could reach them without any protection."""
+        for index, *lists in self._tables():
+            for part, relation in zip(("revoke", "tokens"), lists):
+                if relation.exists and not relation.is_table:
+                    path = f"token_stores[{index}].{part}.table"
+                    hint = "Name the table that holds the rows."
+                    message = f"{path}: {relation.name} is a {relation.kind_name}, and only tables can be protected"
+                    raise InvalidValue(message, object_name=str(relation.name), hint=hint)
 
     def target(self, index: int) -> predicate.Target:
         """Return a rule with everything that its predicate needs."""
@@ -102,6 +115,7 @@ class _Survey:
             _require_deletable(require(relation))
         with _At(f"{path}.column"):
             time = time_column(relation, rule["column"], f"{path}.column")
+            self._check_unit(relation, time)
         resolved = self.stores(lambda deny, tokens: relation.related(deny) or relation.related(tokens))
         forgets = tuple(store for store in resolved if relation.related(store.deny))
         serves = tuple(store for store in resolved if relation.related(store.tokens))
@@ -110,7 +124,6 @@ class _Survey:
             relation.column(column)
         at = self.as_of.before(rule["older_than_seconds"] + (self.options.clock_skew if forgets else 0.0))
         limit = cutoff.constant(self.database, time, at)
-        _check_unit(self.database, relation, time, self.as_of)
         return predicate.Target(index, rule["name"], path, relation, time, at, limit, forgets, serves)
 
     def stores(self, concerned: Callable[[Relation, Relation], bool]) -> list[protection.Store]:
@@ -144,26 +157,38 @@ class _Survey:
                     _require_readable(require(relation))
             with _At(path):
                 past = self.as_of.before(self.options.clock_skew)
-                self._stores[index] = protection.resolve(self.database, written, path, deny, tokens, past)
+                store = protection.resolve(self.database, written, path, deny, tokens, past)
+                self._check_unit(deny, store.deny_expires)
+                self._check_unit(tokens, store.token_expires)
+            self._stores[index] = store
         return self._stores[index]
+
+    def _check_unit(self, relation: Relation, time: TimeColumn | None) -> None:
+        """Refuse milliseconds where any value is one of seconds, of this century: every such row would look expired.
+
+        The newest value tells nothing, because it may be a sentinel. As milliseconds, those values would lie in January and
+        February 1970. The reverse mistake only makes rows look as if they never expired.
+        """
+        if time is None or time.unit != "ms" or (relation.oid, time.column.name) in self._units:
+            return
+        self._units.add((relation.oid, time.column.name))
+        sql = self.database.sql
+        look = sql.SQL("SELECT {column} FROM {table} WHERE {column} BETWEEN {first} AND {last} LIMIT 1").format(
+            column=sql.Identifier(time.column.name),
+            table=relation.name.identifier(sql),
+            first=sql.Literal(_SECONDS[0]),
+            last=sql.Literal(_SECONDS[1]),
+        )
+        found = self.database.value(look)
+        if found is not None:
+            message = f"{time.path}: {relation.name}.{time.column.name} holds {found}, which are seconds since 1970, not milliseconds"
+            raise InvalidValue(message, object_name=time.path)
 
 
 def _check_protects(rule: Mapping[str, Any], path: str, relation: Relation, stores: Sequence[protection.Store]) -> None:
     if rule["protects"] is not None and rule["protects"] not in [store.name for store in stores]:
         message = f"{path}.protects: store {rule['protects']!r} keeps neither the rows of a deny list nor their tokens in {relation.name}"
         raise InvalidValue(message, object_name=f"{path}.protects")
-
-
-def _check_unit(database: Any, relation: Relation, time: TimeColumn, as_of: cutoff.Instant) -> None:
-    """Refuse milliseconds where the newest value would lie in 1970: those are seconds, and every row would look expired."""
-    if time.unit != "ms":
-        return
-    sql = database.sql
-    newest = database.value(sql.SQL("SELECT max({}) FROM {}").format(sql.Identifier(time.column.name), relation.name.identifier(sql)))
-    if newest is not None and 0 < newest < as_of.microseconds // 1000 // 100:
-        what = f"{relation.name}.{time.column.name}"
-        message = f"{time.path}: the newest value of {what} is {newest}, which are seconds since 1970, not milliseconds"
-        raise InvalidValue(message, object_name=time.path)
 
 
 def _require_deletable(relation: Relation) -> None:
