@@ -15,6 +15,10 @@ try:
 except ImportError:  # Python 3.8
     HAS_ZONEINFO = False
 
+# Any word with a number behind it is a zone to the server, of POSIX's form, which counts hours west of Greenwich: UTC-5 is five
+# hours ahead of UTC, and hardly what was meant. The few names of the zone database that have this form mean what they say.
+_POSIX = re.compile(r"(<[^>]*>|[^\d,+-]+)[+-]?\d.*", re.DOTALL)
+_NAMED_LIKE_POSIX = re.compile(r"Etc/GMT([+-]?0|[+-][1-9]|[+-]1[0-2]|-1[34])|GMT[+-]?0|EST5EDT|CST6CDT|MST7MDT|PST8PDT")
 _WRITTEN = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+)*")
 
 
@@ -24,6 +28,11 @@ def zone_fault(name: str) -> str | None:
     Where the interpreter has a zone database the name must be in it; elsewhere it must only look like one, and
     the server has the last word when the zone is used.
     """
+    if _POSIX.fullmatch(name) and not _NAMED_LIKE_POSIX.fullmatch(name):
+        return (
+            f"{name!r} is not a time zone: the server would take its number with the opposite sign; write a name such as "
+            "America/New_York, or Etc/GMT+5 for five hours behind UTC"
+        )
     if not _WRITTEN.fullmatch(name):
         return f"{name!r} is not a time zone: write a name such as UTC or Europe/Tallinn"
     # An interpreter without a zone database does not even know UTC, and so cannot say which names are wrong.
