@@ -8,6 +8,13 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 
+def with_hint(message: str, hint: str | None) -> str:
+    """Return `message` and what to do next as sentences; a message may end without a full stop."""
+    if not hint:
+        return message
+    return f"{message}{'' if message.endswith(('.', '?', '!', ':')) else '.'} {hint}"
+
+
 class RunbookError(Exception):
     """A failure that a person can act on.
 
@@ -25,7 +32,7 @@ class RunbookError(Exception):
     def as_result(self) -> dict[str, Any]:
         """Return the keys of a failed module result: `msg` (with the hint), `error` with the parts."""
         parts = {"type": type(self).__name__, "object": self.object_name, "sqlstate": self.sqlstate, "hint": self.hint}
-        return {"msg": f"{self.message} {self.hint}" if self.hint else self.message, "error": parts}
+        return {"msg": with_hint(self.message, self.hint), "error": parts}
 
 
 class DescriptionError(RunbookError):
