@@ -50,8 +50,9 @@ member AS (
     SELECT DISTINCT c.oid, c.relkind, n.nspname, c.relname, c.relrowsecurity AND row_security_active(c.oid) AS hides_rows,
         ARRAY(SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p
               WHERE has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, p)) AS privileges,
-        CASE WHEN pg_stat_get_live_tuples(c.oid) > 0 THEN pg_stat_get_live_tuples(c.oid)
-             WHEN c.reltuples > 0 THEN c.reltuples::bigint
+        CASE WHEN c.reltuples > 0 THEN c.reltuples::bigint
+             -- The counters begin anew after a crash, and know only what came since.
+             WHEN pg_stat_get_live_tuples(c.oid) > 0 THEN pg_stat_get_live_tuples(c.oid)
              WHEN c.reltuples = 0 AND c.relpages > 0 THEN 0
              WHEN %(sizes)s THEN CASE WHEN pg_relation_size(c.oid) = 0 THEN 0 END
         END AS rows_estimate,
@@ -68,7 +69,7 @@ SELECT w.schema_name, w.relation_name, w.schema_oid IS NOT NULL AS schema_exists
     (SELECT jsonb_agg(jsonb_build_object(
                 'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
                 'base', CASE WHEN b.typnamespace = 'pg_catalog'::regnamespace THEN b.typname ELSE '' END, 'category', b.typcategory,
-                'nullable', NOT a.attnotnull,
+                'nullable', NOT a.attnotnull, 'collation', a.attcollation::bigint,
                 'indexed', EXISTS (
                     SELECT FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam
                     WHERE x.indrelid = w.oid AND x.indkey[0] = a.attnum AND x.indisvalid AND x.indpred IS NULL
@@ -89,7 +90,7 @@ LEFT JOIN member self ON self.oid = w.oid
 class Column:
     """A column: `type` as SQL writes it, `base` the server's own type below any domains ("" for a type of somebody else's).
 
-    `category` is pg_type.typcategory. `indexed`: an index finds the rows with one value of it, in every partition.
+    `category` is pg_type.typcategory, `collation` the oid of the column's collation (0: none). `indexed`: an index finds the rows with one value of it, in every partition.
     `readable`: the role may SELECT it, by a grant on the table or on this column alone.
     """
 
@@ -98,6 +99,7 @@ class Column:
     base: str
     category: str
     nullable: bool
+    collation: int
     indexed: bool
     readable: bool
 
