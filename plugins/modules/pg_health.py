@@ -31,12 +31,13 @@ options:
     description:
       - The schedule whose checks run. A schedule includes the more frequent ones.
       - V(hourly) if neither this nor O(checks) is given; every schedule if only O(checks) is.
+      - An empty string counts as not given.
     type: str
-    choices: [hourly, daily, weekly, monthly]
+    choices: ["", hourly, daily, weekly, monthly]
   checks:
     description:
       - Run only these checks, each named by its id such as V(login.stuck) or its group such as V(token). Empty means all of the tier.
-      - C(avail.connect) always runs.
+      - C(avail.connect) always runs. What O(system) has thresholds for and no check of this version looks at is V(skipped) and says so.
     type: list
     elements: str
     default: []
@@ -56,6 +57,7 @@ options:
   check_timeout:
     description:
       - How long one statement of a check may run, such as V(10 s). A check that needs longer is V(unknown).
+      - An empty string counts as not given.
       - Used in place of O(statement_timeout). O(lock_timeout) is not used either; a check waits 100 ms for a lock, because whoever
         queues behind it would wait as well.
     type: str
@@ -64,8 +66,9 @@ options:
     description:
       - The status from which the task fails. V(warning) fails on critical too, V(unknown) on all three, V(never) on none.
       - A failed task returns the whole result, and C(msg) is its summary.
+      - An empty string counts as not given.
     type: str
-    choices: [critical, warning, unknown, never]
+    choices: ["", critical, warning, unknown, never]
     default: critical
 extends_documentation_fragment:
   - pgops.runbook.postgresql
@@ -135,9 +138,14 @@ checks:
     action: {description: What to do about a finding., type: str}
     needs: {description: The privilege that it needs., type: str}
     objects: {description: How many stores or tables were looked at; 1 for the whole database., type: int}
+    findings_total:
+      description: How many of them are critical, wrong or could not be seen; RV(findings) has at most 20 of them.
+      type: int
     timing_ms: {description: How long it took., type: float}
 findings:
-  description: What is critical, wrong or could not be seen, worst first; at most 20 of one check.
+  description:
+    - What is critical, wrong or could not be seen, worst first; at most 20 of one check.
+    - RV(checks[].findings_total) counts all of them.
   type: list
   elements: dict
   returned: always, also if the connection was refused
@@ -203,12 +211,12 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Runbo
 ARGUMENTS = {
     **CONNECTION_ARGUMENTS,
     "system": {"type": "dict"},
-    "tier": {"type": "str", "choices": list(_health.TIERS)},
+    "tier": {"type": "str", "choices": ["", *_health.TIERS]},
     "checks": {"type": "list", "elements": "str", "default": []},
     "thresholds": {"type": "dict", "default": {}},
     "exact_counts": {"type": "bool", "default": False},
-    "check_timeout": {"type": "str", "default": "10 s"},
-    "fail_on": {"type": "str", "choices": list(_health.FAIL_ON), "default": "critical"},
+    "check_timeout": {"type": "str", "default": _health.CHECK_TIMEOUT},
+    "fail_on": {"type": "str", "choices": ["", *_health.FAIL_ON], "default": _health.FAIL_ON_DEFAULT},
 }
 
 

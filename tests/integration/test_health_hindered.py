@@ -121,7 +121,9 @@ def test_a_connection_that_breaks_is_critical(shop: Database) -> None:
         return look.rows("SELECT pg_terminate_backend(pg_backend_pid())")  # type: ignore[no-any-return]
 
     result = look(shop, "hourly", extra=[check_that(end)])
-    assert finding(result, "avail.connect")["severity"] == "critical"
+    found = finding(result, "avail.connect")
+    assert (found["severity"], found["layer"]) == ("critical", "session")
+    assert "lost while the checks ran: FATAL: terminating connection due to administrator command" in found["message"]
     assert result["status"] == "critical"
     assert {check["status"] for check in result["checks"] if check["id"].startswith("token")} == {"unknown"}
 

@@ -108,6 +108,23 @@ def test_without_a_system_the_server_is_looked_at(database: Database, run_module
     assert {check["id"] for check in result["checks"] if check["status"] == "ok"} >= {"conn.used_pct", "query.longest", "size.database"}
 
 
+def test_what_is_empty_counts_as_not_given(shop: Database, run_module: Run) -> None:
+    empty = {"system": SYSTEM, "check_timeout": "", "tier": "", "fail_on": "", "checks": ""}
+    result = run_module("pg_health", empty, connection=shop.login())
+    assert (result["failed"], result["status"]) == (False, "ok")
+    assert {check["tier"] for check in result["checks"]} == {"hourly"}
+    run_script(shop, "DROP TABLE vault.denied")
+    assert run_module("pg_health", empty, connection=shop.login())["failed"] is True
+
+
+def test_what_is_declared_and_not_looked_at_is_in_the_result(shop: Database, run_module: Run) -> None:
+    thresholds = {"lock.blocked": {"critical": 0}, "backup.age": {"warning": "1 day"}}
+    result = run_module("pg_health", {"system": {**SYSTEM, "thresholds": thresholds}}, connection=shop.login())
+    assert re.fullmatch(r"shop ok: \d+ ok, 1 skipped", result["summary"])
+    check = result["checks"][-1]
+    assert (check["id"], check["status"]) == ("lock.blocked", "skipped")
+
+
 # --- refused ------------------------------------------------------------------------------------------------------------
 
 
@@ -192,7 +209,7 @@ def test_a_flood_is_bounded(shop: Database, run_module: Run) -> None:
     result = run_module("pg_health", {"system": {**SYSTEM, "schema": {"tables": tables}}}, connection=shop.login())
     assert len(result["findings"]) == 20
     check = next(check for check in result["checks"] if check["id"] == "schema.present")
-    assert check["objects"] == 50
+    assert (check["objects"], check["findings_total"]) == (50, 50)
     assert "47 more" in check["message"]
     assert len(result["msg"]) < 500
 

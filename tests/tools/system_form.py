@@ -15,6 +15,7 @@ from tests.ground.runner import collections_path  # noqa: E402  (after the path 
 
 sys.path[:0] = [str(collections_path())]
 
+from ansible_collections.pgops.runbook.plugins.module_utils._health.registry import CHECKS as REGISTRY  # noqa: E402
 from ansible_collections.pgops.runbook.plugins.module_utils._system.checks import CHECKS  # noqa: E402
 from ansible_collections.pgops.runbook.plugins.module_utils._system.form import SYSTEM  # noqa: E402
 from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import (  # noqa: E402
@@ -79,10 +80,12 @@ def _group(group: Group, path: str, note: str, told: set[Kind]) -> list[str]:
 
 def checks() -> str:
     """Return the table of the checks that a threshold may be for."""
-    lines = ["### Checks", "", "The ids that `thresholds` may name. A check without a unit takes only an `action`.", ""]
-    lines += ["| id | first run by | unit | worse when |", "|---|---|---|---|"]
+    lines = ["### Checks", "", "The ids that `thresholds` may name. A check without a unit takes only an `action`."]
+    lines += ["One that is not looked at yet may be declared all the same: `pg_health` then lists it as skipped.", ""]
+    lines += ["| id | looked at | first run by | unit | worse when |", "|---|---|---|---|---|"]
     for name, fact in CHECKS.items():
-        lines.append(f"| `{name}` | {fact.tier} | {fact.unit or ''} | {fact.worse if fact.unit else ''} |")
+        looked_at = "yes" if name in REGISTRY else "not yet"
+        lines.append(f"| `{name}` | {looked_at} | {fact.tier} | {fact.unit or ''} | {fact.worse if fact.unit else ''} |")
     return "\n".join([*lines, ""])
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _health, _system
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._health import report
 from ansible_collections.pgops.runbook.plugins.module_utils._health.limits import merge
@@ -75,6 +76,62 @@ def test_checks_are_chosen_by_name_and_tier(names: list[str], tier: str | None, 
     assert chosen[0] == "avail.connect"
 
 
+DECLARED = {
+    "name": "tim",
+    "schemas": ["public"],
+    "thresholds": {
+        "lock.blocked": {"critical": 0, "action": "Call Ann."},
+        "backup.age": {"warning": "1 day"},
+        "index.unused": {"warning": 1},
+        "login.stuck": {"warning": 1},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({}, ["lock.blocked"]),
+        ({"tier": "daily"}, ["lock.blocked", "backup.age"]),
+        ({"tier": "monthly"}, ["lock.blocked", "backup.age", "index.unused"]),
+        ({"checks": ["backup.age"]}, ["backup.age"]),
+        ({"checks": ["index"]}, ["index.unused"]),
+        ({"checks": ["token"]}, []),
+    ],
+)
+def test_what_is_declared_and_not_looked_at_is_said(params: dict[str, Any], expected: list[str]) -> None:
+    request = _health.Request.from_params({"system": DECLARED, **params})
+    assert [check.id for check in request.checks if check.id not in CHECKS] == expected
+    # Whether or not there is a connection.
+    result = refused("port", system=DECLARED, **params)
+    said = {check["id"]: check for check in result["checks"] if check["id"] in expected}
+    assert list(said) == expected
+    for check in said.values():
+        assert check["status"] == "skipped"
+        assert check["message"] == "declared in the system, and no check of this version looks at it"
+    if expected:
+        assert f", {len(expected)} skipped" in result["summary"]
+    if "lock.blocked" in said:
+        limits = said["lock.blocked"]["thresholds"]
+        assert (limits["critical"], limits["sources"], said["lock.blocked"]["action"]) == (0, {"critical": "system"}, "Call Ann.")
+
+
+def test_what_is_neither_declared_nor_looked_at_is_not_known() -> None:
+    with pytest.raises(InvalidValue, match=r"'stat.slow' is not known"):
+        _health.Request.from_params({"system": DECLARED, "checks": ["stat.slow"]})
+
+
+@pytest.mark.parametrize("params", [{"tier": ""}, {"checks": [""]}, {"checks": ["", " "], "tier": ""}])
+def test_what_is_empty_is_not_given(params: dict[str, Any]) -> None:
+    assert _health.Request.from_params(params).checks == _health.Request.from_params({}).checks
+
+
+def test_an_empty_timeout_and_an_empty_status_are_the_defaults() -> None:
+    options = ConnectionOptions.from_params({"login_db": "tim"})
+    assert _health.session_options(options, "") == _health.session_options(options, "10 s")
+    assert [status for status in STATUSES if _health.fails(status, "")] == ["critical"]
+
+
 # --- thresholds ---------------------------------------------------------------------------------------------------------
 
 
@@ -109,6 +166,16 @@ def test_a_threshold_knows_its_source() -> None:
 def test_what_is_no_number_is_refused(value: Any) -> None:
     with pytest.raises(InvalidValue, match=r"thresholds\[login.stuck\].warning"):
         merge(CHECKS["login.stuck"], None, {"warning": value})
+
+
+@pytest.mark.parametrize("check", ["login.stuck", "conn.used_pct", "query.longest", "size.database"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", float("nan"), float("inf"), "1e999", "9" * 400])
+def test_what_is_not_finite_is_refused(check: str, value: Any) -> None:
+    # Nothing lies beyond them: the check would be ok for ever.
+    with pytest.raises(InvalidValue, match=rf"thresholds\[{check}\].critical"):
+        merge(CHECKS[check], None, {"critical": value})
+    with pytest.raises(InvalidValue, match=r"thresholds\[cache.hit_pct\].minimum"):
+        merge(CHECKS["cache.hit_pct"], None, {"minimum": value})
 
 
 @pytest.mark.parametrize(
@@ -242,6 +309,15 @@ def test_findings_of_one_check_are_bounded_and_the_worst_are_kept() -> None:
     assert result["findings"][0]["object"] == "t99"
     assert result["checks"][0]["value"] == 200
     assert result["checks"][0]["objects"] == 100
+    assert result["checks"][0]["findings_total"] == 100
+    assert result["summary"].endswith("and 97 more")
+    mixed = [
+        Reading("many", 101.0, "a"),
+        Reading("few", 1.0, "b"),
+        Reading("no", status="unknown", object_name="c"),
+        Reading("-", status="skipped"),
+    ]
+    assert result_of(*[("login.pending", reading) for reading in mixed])["checks"][0]["findings_total"] == 2
     lowest = result_of(("cache.hit_pct", Reading("a", 70.0, "a")), ("cache.hit_pct", Reading("b", 10.0, "b")))
     assert lowest["checks"][0]["value"] == 10
 
@@ -249,13 +325,13 @@ def test_findings_of_one_check_are_bounded_and_the_worst_are_kept() -> None:
 # --- refused ------------------------------------------------------------------------------------------------------------
 
 
-def refused(layer: str) -> dict[str, Any]:
+def refused(layer: str, **params: Any) -> dict[str, Any]:
     """Return the result of a run whose connection is refused."""
 
     def open_database() -> Any:
-        raise ConnectError("no way in", layer=layer)
+        raise ConnectError(f"no way in to db1:5432 (layer: {layer}).", layer=layer)
 
-    return _health.run(open_database, _health.Request.from_params({"tier": "hourly"}))
+    return _health.run(open_database, _health.Request.from_params(params or {"tier": "hourly"}))
 
 
 def test_a_server_that_starts_up_is_a_warning() -> None:
@@ -263,6 +339,7 @@ def test_a_server_that_starts_up_is_a_warning() -> None:
     assert result["status"] == "warning"
     assert [found["key"] for found in result["findings"]] == ["avail.recovering"]
     assert result["findings"][0]["layer"] == "starting_up"
+    assert "no way in to db1:5432 (layer: starting_up)." in result["findings"][0]["message"]
 
 
 @pytest.mark.parametrize(
@@ -287,6 +364,7 @@ def test_every_other_refusal_is_critical(layer: str) -> None:
     (found,) = result["findings"]
     assert (found["key"], found["layer"]) == ("avail.connect", layer)
     assert found["action"]
+    assert found["message"] == f"no way in to db1:5432 (layer: {layer})."
     assert set(result["unknown"]) == {check["id"] for check in result["checks"]} - {"avail.connect"}
 
 

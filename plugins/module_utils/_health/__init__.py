@@ -5,8 +5,16 @@
 
 from __future__ import annotations
 
-from ansible_collections.pgops.runbook.plugins.module_utils._health.engine import FAIL_ON, Request, fails, run, session_options
+from ansible_collections.pgops.runbook.plugins.module_utils._health.engine import (
+    CHECK_TIMEOUT,
+    FAIL_ON,
+    FAIL_ON_DEFAULT,
+    Request,
+    fails,
+    run,
+    session_options,
+)
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Limits
 from ansible_collections.pgops.runbook.plugins.module_utils._health.registry import CHECKS, TIERS
 
-__all__ = ["CHECKS", "FAIL_ON", "TIERS", "Limits", "Request", "fails", "run", "session_options"]
+__all__ = ["CHECKS", "CHECK_TIMEOUT", "FAIL_ON", "FAIL_ON_DEFAULT", "TIERS", "Limits", "Request", "fails", "run", "session_options"]

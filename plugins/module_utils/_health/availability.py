@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Iterable, List
 
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import CRITICAL, SKIPPED, WARNING, Check, Limits, Reading
 
@@ -29,7 +29,8 @@ _BY_LAYER = {
 def refused(error: ConnectError) -> dict[str, Reading]:
     """Return what a refused connection means, by the id of the check that says it."""
     if error.layer == "starting_up":
-        waiting = Reading("the server is starting up or recovering and takes no connections yet", status=WARNING, error=error)
+        message = f"the server is starting up or recovering and takes no connections yet: {error.message}"
+        waiting = Reading(message, status=WARNING, error=error)
         return {
             "avail.connect": Reading("the server answers, but is not ready: see avail.recovering", status=SKIPPED),
             "avail.recovering": waiting,
@@ -37,9 +38,11 @@ def refused(error: ConnectError) -> dict[str, Reading]:
     return {"avail.connect": Reading(error.message, status=CRITICAL, action=error.hint or _BY_LAYER.get(error.layer), error=error)}
 
 
-def lost() -> Reading:
-    """Return what it means that the connection ended while the checks ran."""
-    return Reading("the connection was lost while the checks ran", status=CRITICAL)
+def lost(what: str, reason: RunbookError | None) -> Reading:
+    """Return what it means that a connection that was there ended; `reason` is the error by which it showed."""
+    said = f"{what}: {reason.message}" if reason else what
+    error = ConnectError(said, layer="session", sqlstate=reason.sqlstate if reason else None)
+    return Reading(said, status=CRITICAL, error=error)
 
 
 def _connect(look: Look, limits: Limits) -> Iterable[Reading]:

@@ -17,8 +17,9 @@ _HEAD = """\
 Written from the registry by `python3 -m tests.tools.checks_page`; a test compares.
 
 A check is `ok`, `warning`, `critical`, `unknown` (it could not see; the finding says which grant would change that) or `skipped` (it has
-nothing to say here, and says why). A run of one tier includes the tiers before it. A value *beyond* a threshold is a finding,
-a value equal to it is not.
+nothing to say here, and says why). An id that the system description has thresholds for and that no check of this version looks at is
+skipped too, and the summary counts what was skipped. A run of one tier includes the tiers before it. A value *beyond* a threshold is a
+finding, a value equal to it is not.
 Thresholds come from this page, over it from `thresholds` of the system description, over that from `thresholds` of the call, where `null`
 switches one off.
 """

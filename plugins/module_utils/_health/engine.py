@@ -10,16 +10,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, Database
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, InvalidValue, RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, DatabaseError, InvalidValue, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._health import availability, report
-from ansible_collections.pgops.runbook.plugins.module_utils._health.limits import known, merge
+from ansible_collections.pgops.runbook.plugins.module_utils._health.limits import declared, known, merge
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import UNKNOWN, Check, Limits, Reading, unknown
-from ansible_collections.pgops.runbook.plugins.module_utils._health.registry import ALWAYS, CHECKS, select
+from ansible_collections.pgops.runbook.plugins.module_utils._health.registry import ALWAYS, CHECKS, not_looked_at, select, stand_ins
 from ansible_collections.pgops.runbook.plugins.module_utils._system import load
 
 # A check asks for a lock for so long and no longer: whoever queues behind it would wait as well.
 LOCK_TIMEOUT = "100 ms"
+CHECK_TIMEOUT = "10 s"
+FAIL_ON_DEFAULT = "critical"
 # From strict to lenient: each fails on what stands before it, too.
 FAIL_ON = {"critical": ("critical",), "warning": ("critical", "warning"), "unknown": ("critical", "warning", "unknown"), "never": ()}
 
@@ -40,15 +42,20 @@ class Request:
         called = params.get("thresholds") or {}
         for check_id in called:
             known(check_id, CHECKS, "thresholds")
-        declared = (system or {}).get("thresholds") or {}
-        checks = select(params.get("checks") or (), params.get("tier"))
-        merged = {check.id: merge(check, declared.get(check.id), called.get(check.id)) for check in CHECKS.values()}
+        written = (system or {}).get("thresholds") or {}
+        absent = stand_ins(written)
+        checks = select(params.get("checks") or (), params.get("tier"), absent)
+        merged = {check.id: merge(check, written.get(check.id), called.get(check.id)) for check in CHECKS.values()}
+        merged.update({check.id: declared(written[check.id]) for check in absent})
         return cls(checks, merged, system, bool(params.get("exact_counts")))
 
 
-def session_options(options: ConnectionOptions, check_timeout: str) -> ConnectionOptions:
-    """Return the options of a session in which no check runs or waits for long. Raises InvalidValue for a wrong `check_timeout`."""
-    bounded = replace(options, lock_timeout=LOCK_TIMEOUT, statement_timeout=check_timeout)
+def session_options(options: ConnectionOptions, check_timeout: str | None) -> ConnectionOptions:
+    """Return the options of a session in which no check runs or waits for long; an empty `check_timeout` counts as not given.
+
+    Raises InvalidValue for a wrong one.
+    """
+    bounded = replace(options, lock_timeout=LOCK_TIMEOUT, statement_timeout=check_timeout or CHECK_TIMEOUT)
     try:
         bounded.milliseconds()
     except InvalidValue as error:
@@ -75,22 +82,30 @@ def run(open_database: Callable[[], Database], request: Request) -> Dict[str, An
             look = Look(database, request.system, exact_counts=request.exact_counts)
         except RunbookError as error:
             clock.mark(ALWAYS)
-            results = _refused(
-                request, {ALWAYS: replace(availability.lost(), message=f"the session answers nothing: {error.message}", error=error)}
-            )
+            results = _refused(request, {ALWAYS: availability.lost("the session answers nothing", error)})
             return report.result(request.system, request.limits, results, clock.marks, {}, database.round_trips - opened, [])
-        results = []
+        results, reason = [], None
         for check in request.checks:
-            results.append((check, _readings(check, look, request.limits[check.id])))
+            readings = _readings(check, look, request.limits[check.id])
+            results.append((check, readings))
             clock.mark(check.id)
+            if database.closed:
+                reason = reason or next((reading.error for reading in readings if _ended(reading.error)), None)
         if database.closed:
-            results = [(check, [availability.lost()] if check.id == ALWAYS else readings) for check, readings in results]
+            lost = availability.lost("the connection was lost while the checks ran", reason)
+            results = [(check, [lost] if check.id == ALWAYS else readings) for check, readings in results]
         return report.result(request.system, request.limits, results, clock.marks, look.server, database.round_trips - opened, look.tables)
 
 
-def fails(status: str, fail_on: str) -> bool:
-    """Return whether a result of this status fails the task."""
-    return status in FAIL_ON[fail_on]
+def fails(status: str, fail_on: str | None) -> bool:
+    """Return whether a result of this status fails the task; an empty `fail_on` counts as not given."""
+    return status in FAIL_ON[fail_on or FAIL_ON_DEFAULT]
+
+
+def _ended(error: RunbookError | None) -> bool:
+    """Return whether it is the error by which a session ended, rather than a refusal of one statement."""
+    state = error.sqlstate if isinstance(error, DatabaseError) else "none"
+    return state is None or state[:2] == "08" or state[:3] == "57P"
 
 
 def _readings(check: Check, look: Look, limits: Limits) -> List[Reading]:
@@ -109,7 +124,7 @@ def _refused(request: Request, said: Mapping[str, Reading]) -> List[report.Resul
     """Return the results without a session: what the refusal means, and for all other checks that nothing was seen."""
     blind = Reading("not looked at: there is no connection", status=UNKNOWN, told=True)
     checks = list(request.checks) + [CHECKS[check_id] for check_id in said if CHECKS[check_id] not in request.checks]
-    return [(check, [said.get(check.id, blind)]) for check in checks]
+    return [(check, [said.get(check.id, blind)] if check.exists else not_looked_at()) for check in checks]
 
 
 class _Clock:

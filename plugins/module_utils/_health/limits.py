@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from typing import Any, Iterable, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import parse_duration, parse_size
@@ -47,6 +48,13 @@ def merge(check: Check, system: Mapping[str, Any] | None, call: Mapping[str, Any
     return Limits(bounds["warning"], bounds["critical"], bounds["minimum"], sources, action)
 
 
+def declared(given: Mapping[str, Any]) -> Limits:
+    """Return what a normalised description says of a check that does not exist: shown, and compared with nothing."""
+    bounds = {bound: given.get(bound) for bound in BOUNDS}
+    sources = {bound: "system" for bound, value in bounds.items() if value is not None}
+    return Limits(bounds["warning"], bounds["critical"], bounds["minimum"], sources, given.get("action"))
+
+
 def _beyond(check: Check, warning: float | None, critical: float | None) -> bool:
     if warning is None or critical is None:
         return False
@@ -77,13 +85,21 @@ def _number(check: Check, bound: str, value: Any) -> float | None:
     if check.unit is None or (bound == "minimum" and check.minimum is None):
         raise InvalidValue(f"{where}: {check.id} has nothing to compare with a {bound}", object_name=check.id)
     try:
-        if bound != "minimum" and check.unit == "seconds":
-            return parse_duration(value)
-        if bound != "minimum" and check.unit == "bytes":
-            return parse_size(value)
-        if isinstance(value, bool):
+        number = _parsed(check, bound, value)
+        if not math.isfinite(number):
+            # Nothing lies beyond infinity, nor beyond what is no number.
             raise ValueError(value)
-        return float(str(value).rstrip("%") if check.unit == "percent" else value)
-    except (InvalidValue, TypeError, ValueError) as error:
+    except (InvalidValue, OverflowError, TypeError, ValueError) as error:
         unit = "a number" if bound == "minimum" or check.unit == "count" else check.unit
         raise InvalidValue(f"{where}: {value!r} is not {unit}", object_name=check.id) from error
+    return number
+
+
+def _parsed(check: Check, bound: str, value: Any) -> float:
+    if bound != "minimum" and check.unit == "seconds":
+        return parse_duration(value)
+    if bound != "minimum" and check.unit == "bytes":
+        return parse_size(value)
+    if isinstance(value, bool):
+        raise ValueError(value)
+    return float(str(value).rstrip("%") if check.unit == "percent" else value)

@@ -64,7 +64,7 @@ class Check:
     `looks_at`, `action` and `needs` are sentences for people: what is read, what to do about a finding, which privilege
     it takes. `decides` says what is a warning or critical without a threshold. `unit` is seconds, bytes, percent, count,
     or None where there is nothing to compare; `worse` the direction in which the value gets worse. `minimum_of` says what
-    `minimum` counts.
+    `minimum` counts. `exists` is false where a system has thresholds for it and no code looks.
     """
 
     id: str
@@ -81,6 +81,7 @@ class Check:
     minimum: float | None = None
     minimum_of: str = ""
     decides: Mapping[str, str] = field(default_factory=dict)
+    exists: bool = True
 
     @property
     def group(self) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List
+from typing import Any, Dict, Iterable, List, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._health import (
@@ -20,7 +20,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health import (
     zones,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._health.limits import known
-from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Check
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Check, Reading, skipped
+from ansible_collections.pgops.runbook.plugins.module_utils._system import CHECKS as KNOWN
 
 # In the order in which they run: what others build on first, what costs most last.
 CHECKS: Dict[str, Check] = {
@@ -34,16 +35,42 @@ TIERS = ("hourly", "daily", "weekly", "monthly")
 ALWAYS = "avail.connect"
 
 
-def select(names: Iterable[str], tier: str | None) -> List[Check]:
+def not_looked_at() -> List[Reading]:
+    """Return the readings of a check that a system declares and that does not exist."""
+    return skipped("declared in the system, and no check of this version looks at it")
+
+
+def stand_ins(ids: Iterable[str]) -> List[Check]:
+    """Return for each id that a system may declare and no check has one that says so, in the order of the declaration."""
+    return [
+        Check(
+            id=check_id,
+            title="Declared, and not looked at",
+            tier=KNOWN[check_id].tier,
+            looks_at="Nothing.",
+            action="Look at it by other means.",
+            needs="nothing",
+            run=lambda look, limits: not_looked_at(),
+            unit=KNOWN[check_id].unit,
+            worse=KNOWN[check_id].worse,
+            exists=False,
+        )
+        for check_id in ids
+        if check_id not in CHECKS
+    ]
+
+
+def select(names: Iterable[str], tier: str | None, others: Sequence[Check] = ()) -> List[Check]:
     """Return the checks that `names` (ids or groups; none means all) and `tier` (None means hourly, or all where names are given) choose.
 
+    `others` are chosen from as well; empty names and an empty tier count as not given.
     Raises InvalidValue for a name that is neither, and where nothing is chosen.
     """
-    wanted = [known(name, [*CHECKS, *sorted({check.group for check in CHECKS.values()})], "checks") for name in names]
-    reach = TIERS if wanted and tier is None else TIERS[: TIERS.index(tier or TIERS[0]) + 1]
-    chosen = [
-        check for check in CHECKS.values() if check.tier in reach and (not wanted or check.id in wanted or check.group in wanted)
-    ]  # fmt: skip
+    every = [*CHECKS.values(), *others]
+    allowed = [*(check.id for check in every), *sorted({check.group for check in every})]
+    wanted = [known(name, allowed, "checks") for name in names if name.strip()]
+    reach = TIERS if wanted and not tier else TIERS[: TIERS.index(tier or TIERS[0]) + 1]
+    chosen = [check for check in every if check.tier in reach and (not wanted or check.id in wanted or check.group in wanted)]
     if not chosen:
         raise InvalidValue(f"checks: none of {', '.join(wanted)} is in the tier {tier}", object_name="checks")
     return chosen if CHECKS[ALWAYS] in chosen else [CHECKS[ALWAYS], *chosen]

@@ -45,12 +45,12 @@ def result(
     for check, readings in results:
         judged = [(*_judged(check, limits[check.id], reading), reading) for reading in readings]
         judged.sort(key=lambda one: (STATUSES.index(one[0]), check.sign * (one[2].amount or 0.0)), reverse=True)
-        checks.append(_check(check, limits[check.id], judged, milliseconds.get(check.id, 0.0)))
         found = [
             _finding(check, limits[check.id], status, bound, reading)
             for status, bound, reading in judged
             if status in (CRITICAL, WARNING, UNKNOWN) and not reading.told
         ]
+        checks.append(_check(check, limits[check.id], judged, len(found), milliseconds.get(check.id, 0.0)))
         findings += found[:FINDINGS_PER_CHECK]
         for status, _bound, reading in judged:
             metrics.update(reading.metrics)
@@ -58,12 +58,13 @@ def result(
                 metrics[_key(check, reading)] = reading.amount
     findings.sort(key=lambda finding: -STATUSES.index(finding["severity"]))
     statuses = [check["status"] for check in checks]
+    total = sum(check["findings_total"] for check in checks)
     status = max((each for each in statuses if each != SKIPPED), key=STATUSES.index, default=UNKNOWN)
     return {
         "changed": False,
         "status": status,
         "exit_code": EXIT_CODES[status],
-        "summary": _summary((system or {}).get("name") or server.get("database") or "database", status, statuses, findings),
+        "summary": _summary((system or {}).get("name") or server.get("database") or "database", status, statuses, findings, total),
         "checks": checks,
         "findings": findings,
         "metrics": metrics,
@@ -83,7 +84,9 @@ def _key(check: Check, reading: Reading) -> str:
     return f"{check.id}[{reading.object_name}]" if reading.object_name else check.id
 
 
-def _check(check: Check, limits: Limits, judged: Sequence[Tuple[str, str | None, Reading]], milliseconds: float) -> Dict[str, Any]:
+def _check(
+    check: Check, limits: Limits, judged: Sequence[Tuple[str, str | None, Reading]], found: int, milliseconds: float
+) -> Dict[str, Any]:
     status, _bound, worst = judged[0]
     said = [f"{reading.object_name}: {reading.message}" if reading.object_name else reading.message for _status, _bound, reading in judged]
     more = f"; and {len(said) - NAMED_IN_SUMMARY} more" if len(said) > NAMED_IN_SUMMARY else ""
@@ -95,6 +98,7 @@ def _check(check: Check, limits: Limits, judged: Sequence[Tuple[str, str | None,
         "thresholds": {"warning": limits.warning, "critical": limits.critical, "minimum": limits.minimum, "sources": dict(limits.sources)},
         "action": limits.action or check.action,
         "objects": len(judged),
+        "findings_total": found,
         "timing_ms": round(milliseconds, 1),
     }
 
@@ -118,11 +122,11 @@ def _finding(check: Check, limits: Limits, status: str, bound: str | None, readi
     }
 
 
-def _summary(name: str, status: str, statuses: Sequence[str], findings: Sequence[Mapping[str, Any]]) -> str:
+def _summary(name: str, status: str, statuses: Sequence[str], findings: Sequence[Mapping[str, Any]], total: int) -> str:
     counts = [f"{statuses.count(each)} {each}" for each in (CRITICAL, WARNING, UNKNOWN, OK, SKIPPED) if each in statuses]
-    bad = [each for each in counts if not each.endswith((OK, SKIPPED))] or counts
+    bad = [each for each in counts if not each.endswith(OK)] if findings else counts
     said = [f"{finding['key']} {finding['message']}" for finding in findings[:NAMED_IN_SUMMARY]]
-    more = [f"and {len(findings) - NAMED_IN_SUMMARY} more"] if len(findings) > NAMED_IN_SUMMARY else []
+    more = [f"and {total - NAMED_IN_SUMMARY} more"] if total > NAMED_IN_SUMMARY else []
     line = f"{name} {status}: {', '.join(bad)}"
     return f"{line}: {'; '.join(said + more)}" if said else line
 
