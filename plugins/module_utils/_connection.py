@@ -106,7 +106,8 @@ class Database:
     """A session in autocommit. Statements are text or the driver's compositions; parameters are `%s` or `%(name)s`.
 
     Values come back JSON-safe (see `_driver`). A server's refusal is raised as DatabaseError with its SQLSTATE, after
-    which the session can be used again. `settings_refused` says which optional settings the server would not take.
+    which the session can be used again. `settings_refused` holds the optional settings that the server would not take, by name
+    with what it said: for whoever looks into an odd session, because the engine is right without them.
     """
 
     def __init__(self, driver: _driver.Driver, connection: Any, statement_seconds: float) -> None:
@@ -318,7 +319,7 @@ def _settings(
         "extra_float_digits": "1",
         "standard_conforming_strings": "on",
     }
-    if database.server_version >= 140000:
+    if database.server_version >= 140000:  # an older one would refuse it, which costs a round trip per setting
         settings["client_connection_check_interval"] = CLIENT_CHECK_INTERVAL
     if read_only:
         settings["default_transaction_read_only"] = "on"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "fleet" in getattr(item, "fixturenames", ()):
             # Five filled databases and three runs over them: made once, by one of the processes.
             item.add_marker(pytest.mark.xdist_group("fleet"))
+
+
+@pytest.fixture
+def _one_driver(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the engine in this process load `driver`: a test that uses this runs once with each.
+
+    psycopg2 comes first where both are there, so only it has to be hidden; the ground itself needs the other one.
+    """
+    if driver != "psycopg2":
+        monkeypatch.setitem(sys.modules, "psycopg2", None)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,14 +20,14 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Conne
 from tests.ground.cluster import Cluster
 from tests.ground.servers import Installation
 
+pytestmark = pytest.mark.usefixtures("_one_driver")
+
 Refused = Callable[..., ConnectError]
 WRONG = "not-the-password"
 
 
 @pytest.fixture(autouse=True)
-def _one_driver(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if driver == "psycopg":
-        monkeypatch.setitem(sys.modules, "psycopg2", None)
+def _no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("PG") and not name.startswith("PGOPS")]:
         monkeypatch.delenv(name)
 

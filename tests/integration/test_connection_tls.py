@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Conne
 from tests.ground.cluster import Cluster, ServerCertificate
 from tests.ground.errors import StartFailed
 from tests.ground.servers import Installation
+
+pytestmark = pytest.mark.usefixtures("_one_driver")
 
 
 class Authority(NamedTuple):
@@ -90,12 +91,6 @@ def encrypted(installation: Installation, tmp_path_factory: pytest.TempPathFacto
         superuser.execute("SELECT pg_reload_conf()")
     yield Encrypted(server, authority, other)
     server.remove()
-
-
-@pytest.fixture(autouse=True)
-def _one_driver(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if driver == "psycopg":
-        monkeypatch.setitem(sys.modules, "psycopg2", None)
 
 
 def encryption(server: Cluster, **options: Any) -> bool:
