@@ -137,6 +137,8 @@ notes:
     A deny row whose C(expires_at) is V(NULL) is permanent.
   - A token row stays while a deny row that has no expiry of its own, or one that ends before the live token does, refers to
     it by id. Both hold for partitions and parents of the tables too.
+  - The ids of a deny list and of its tokens may be of one type, two sorts of integers or texts, or C(uuid) and a text in any
+    form that C(uuid) can be written in. Other pairs of types are refused, because they might silently match nothing.
   - Foreign keys that refer to the table of a rule are followed before the first change, in check mode too, also through
     further tables by C(ON DELETE CASCADE). The run fails if they would remove deny rows of any store in O(token_stores), or
     set their id or expiry (C(SET NULL), C(SET DEFAULT)), whether or not there are such rows at the time; if they would do
@@ -164,6 +166,7 @@ EXAMPLES = r"""
     login_db: tim
     rules: "{{ system_description.retention.daily }}"
     token_stores: "{{ system_description.token_stores }}"
+    clock_skew: "{{ system_description.clock_skew }}"
 
 - name: Remove login states after 15 minutes, but never more than a million rows or for longer than half an hour
   pgops.runbook.pg_cleanup:

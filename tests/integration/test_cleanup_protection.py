@@ -228,7 +228,13 @@ def test_a_token_row_whose_deny_row_was_passed_over_stays(app: Cleaner) -> None:
     assert [row["removed"] for row in again["rules"]] == [1, 1]
 
 
-DENIED_ID = {"text": "md5('t')::uuid::text", "upper": "upper(md5('t')::uuid::text)", "varchar": "md5('t')::uuid::text::varchar(40)"}
+DENIED_ID = {
+    "text": "md5('t')::uuid::text",
+    "upper": "upper(md5('t')::uuid::text)",
+    "varchar": "md5('t')::uuid::text::varchar(40)",
+    "without dashes": "md5('t')",
+    "in braces": "'{' || md5('t')::uuid::text || '}'",
+}
 
 
 @pytest.mark.parametrize("form", list(DENIED_ID))
@@ -241,7 +247,47 @@ def test_ids_of_different_types_are_the_same_id(app: Cleaner, form: str) -> None
         )
     )
     assert app.run([DENIED_LONG_AGO], token_stores=[STORE])["removed"] == 1
-    assert app.sql("SELECT lower(id) = md5('t')::uuid::text FROM app.denied") == [(True,)]
+    assert app.sql("SELECT id::uuid = md5('t')::uuid FROM app.denied") == [(True,)]
+
+
+@pytest.mark.parametrize(
+    ("deny", "token"),
+    [
+        ("bytea USING decode(md5(id::text), 'hex')", "text"),
+        ("bytea USING decode(md5(id::text), 'hex')", "uuid"),
+        ("bigint USING 1", "text"),
+        ("numeric USING 1", "bigint USING 1"),
+        ("text[] USING ARRAY[id::text]", "text"),
+    ],
+)
+def test_ids_that_cannot_be_compared_are_refused(app: Cleaner, deny: str, token: str) -> None:
+    """Compared as texts they would match nothing, and every denied token would look like one that is gone."""
+    fill(app, ("alive", "1 h", "-1 h"))
+    app.sql(SQL(f"ALTER TABLE app.denied ALTER id TYPE {deny}; ALTER TABLE app.tokens ALTER id TYPE {token}"))
+    with pytest.raises(InvalidValue, match=r"token_stores\[0\]: app\.denied\.id is of type .* and app\.tokens\.id is of type") as caught:
+        app.run([DENIED_LONG_AGO], token_stores=[STORE])
+    assert deny.split(maxsplit=1)[0] in str(caught.value)
+    assert token.split(maxsplit=1)[0] in str(caught.value)
+    assert app.count("app.denied") == 1
+
+
+@pytest.mark.parametrize(
+    ("deny", "token"),
+    [
+        ('text COLLATE "C"', 'text COLLATE "POSIX"'),
+        ('varchar(40) COLLATE "POSIX"', "text"),
+        ('text COLLATE "C"', "uuid USING id::uuid"),
+        ("bytea USING id::text::bytea", "bytea USING id::text::bytea"),
+        ("app.label USING id::text::app.label", "app.label USING id::text::app.label"),
+        ("app.label USING id::text::app.label", 'char(36) COLLATE "C"'),
+    ],
+)
+def test_ids_with_collations_and_types_of_their_own(app: Cleaner, deny: str, token: str) -> None:
+    fill(app, ("alive", "1 h", "-1 h"), ("dead", "-1 h", "-1 h"))
+    app.sql('CREATE DOMAIN app.label AS text COLLATE "POSIX"')
+    app.sql(SQL(f"ALTER TABLE app.denied ALTER id TYPE {deny}; ALTER TABLE app.tokens ALTER id TYPE {token}"))
+    assert app.run([DENIED_LONG_AGO], token_stores=[STORE], check=True)["removed"] == 1
+    assert app.run([DENIED_LONG_AGO, ISSUED_LONG_AGO], token_stores=[STORE])["rules"][0]["removed"] == 1
 
 
 TIMES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -290,6 +336,21 @@ def test_sentinels_at_the_end_of_time_are_no_error(app: Cleaner) -> None:
     }
     assert app.run([ISSUED_LONG_AGO, DENIED_LONG_AGO], token_stores=[store])["stopped"] == "done"
     assert app.count("app.denied") == 2
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata"])
+@pytest.mark.parametrize("kind", ["timestamp", "date"])
+def test_sentinels_at_both_ends_of_the_calendar_are_no_error(app: Cleaner, zone: str, kind: str) -> None:
+    """In a zone west of UTC the last wall clock is beyond the last instant, in one east of it the first is before the first."""
+    app.sql(SQL("ALTER TABLE app.tokens ALTER expires_at TYPE {} USING expires_at").format(SQL(kind)))
+    fill(app, ("end", "1 h", "1 h"), ("infinite", "1 h", "1 h"), ("start", "1 h", "-1 h"))
+    first, last = ("4713-01-01 BC", "294276-12-31 23:59:59" if kind == "timestamp" else "5874897-12-31")
+    for name, value in (("end", last), ("infinite", "infinity"), ("start", first)):
+        app.sql("UPDATE app.tokens SET expires_at = %s WHERE id = md5(%s)::uuid", [value, name])
+    store = {**STORE, "tokens": {**STORE["tokens"], "expires_at": {"column": "expires_at", "time_zone": zone}}}  # type: ignore[dict-item]
+    result = app.run([ISSUED_LONG_AGO, DENIED_LONG_AGO], token_stores=[store])
+    assert result["stopped"] == "done"
+    assert left(app, "app.tokens", "end", "infinite", "start") == {"end", "infinite"}
 
 
 def test_the_tables_of_a_store_that_no_rule_is_about_need_not_exist(app: Cleaner) -> None:

@@ -120,8 +120,10 @@ def test_every_fault_is_listed() -> None:
 
 
 def test_what_a_survey_leaves_empty_is_not_given() -> None:
-    options = read_options({"rules": [RULE], "max_rows": None, "max_runtime": ""})
-    assert (options.max_rows, options.max_runtime) == (None, None)
+    for empty in (None, ""):
+        options = read_options({"rules": [RULE], "max_rows": empty, "max_runtime": empty, "clock_skew": empty, "batch_rows": empty})
+        assert (options.max_rows, options.max_runtime, options.clock_skew, options.batch_rows) == (None, None, 300.0, 10_000)
+    assert read_options({"rules": [RULE], "clock_skew": "0 s"}).clock_skew == 0.0
 
 
 @pytest.mark.parametrize(("seconds", "microseconds"), [(1.0, 9_000_000), (0.0000001, 9_999_999), (0.0, 10_000_000)])

@@ -16,6 +16,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._time_column import 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # The last place on Earth where a calendar day ends; the sign of an Etc zone is the reverse of the usual one.
 LAST_ZONE = "Etc/GMT+12"
+_CALENDAR = {"date": "date", "wall": "timestamp"}  # the types whose values are those of a calendar
 _FARTHEST = 250_000_000_000  # seconds: the year 9892, far in the future and within the range of a timestamp
 
 # A wall clock that is set back shows the same time twice. The earliest wall clock from the cut-off on is before every row
@@ -79,12 +80,16 @@ def end_of(database: Any, time: TimeColumn, reference: Any) -> Any:
     if time.kind == "epoch":
         unit = UNITS[time.unit or "s"]
         near = sql.SQL("greatest(least({}, {}), {})").format(reference, sql.Literal(_FARTHEST * unit), sql.Literal(-_FARTHEST // 10 * unit))
-        end = sql.SQL("to_timestamp(({} + 1) / {}::numeric)").format(near, sql.Literal(unit))
-    elif time.kind == "date":
-        never = sql.SQL("{} OR {} = 'infinity'::date").format(never, reference)
-        end = sql.SQL("(least({}, '9999-12-30'::date) + 1)::timestamp AT TIME ZONE {}").format(reference, zone)
+        end = sql.SQL("pg_catalog.to_timestamp((({} + 1) / {}::numeric)::float8)").format(near, sql.Literal(unit))
+    elif time.kind == "instant":
+        end = reference
     else:
-        end = reference if time.kind == "instant" else sql.SQL("{} AT TIME ZONE {}").format(reference, zone)
+        never = sql.SQL("{} OR {} OPERATOR(pg_catalog.=) 'infinity'::{}").format(never, reference, sql.SQL(_CALENDAR[time.kind]))
+        near = sql.SQL("greatest(least({}, '9999-12-30'::{type}), '0001-01-02'::{type})").format(
+            reference, type=sql.SQL(_CALENDAR[time.kind])
+        )
+        end = sql.SQL("({} + 1)::timestamp" if time.kind == "date" else "{}").format(near)
+        end = sql.SQL("{} AT TIME ZONE {}").format(end, zone)
     return sql.SQL("CASE WHEN {} THEN 'infinity'::timestamptz ELSE {} END").format(never, end)
 
 

@@ -14,6 +14,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.faults impor
 from ansible_collections.pgops.runbook.plugins.module_utils._system.form import SYSTEM
 from ansible_collections.pgops.runbook.plugins.module_utils._system.upkeep import RETENTION
 
+CLOCK_SKEW = "5 min"
 LONGEST_AGE = 1000 * 365 * 86400.0  # seconds; the cut-off of anything longer leaves the calendar
 MOST_BATCH_ROWS = 1_000_000
 # The very kinds that a system description is read with.
@@ -49,8 +50,8 @@ def read_options(parameters: Mapping[str, Any], application_name: str = Options.
     options = Options(
         tuple(rules),
         tuple(stores),
-        clock_skew=_seconds(parameters.get("clock_skew", "5 min"), "clock_skew", faults) or 0.0,
-        batch_rows=_count(parameters.get("batch_rows", Options.batch_rows), "batch_rows", faults, MOST_BATCH_ROWS),
+        clock_skew=_seconds(_given(parameters.get("clock_skew"), CLOCK_SKEW), "clock_skew", faults) or 0.0,
+        batch_rows=_count(_given(parameters.get("batch_rows"), Options.batch_rows), "batch_rows", faults, MOST_BATCH_ROWS),
         max_rows=_optional(_count, parameters.get("max_rows"), "max_rows", faults),
         max_runtime=_optional(_seconds, parameters.get("max_runtime"), "max_runtime", faults),
         application_name=application_name,
@@ -66,7 +67,7 @@ def _flat(rule: Any) -> Any:
     """Return a rule with a zone and a unit written beside the column moved into it, and keys that are not given left out."""
     if not isinstance(rule, dict):
         return rule
-    given = {key: value for key, value in rule.items() if value is not None}
+    given = {key: value for key, value in rule.items() if value is not None and not (key in _TIME_PARTS and value == "")}
     parts = {key: given.pop(key) for key in _TIME_PARTS if key in given}
     column = given.get("column")
     if parts:
@@ -103,5 +104,11 @@ def _count(value: Any, path: str, faults: Faults, most: int | None = None) -> in
 
 
 def _optional(read: Any, value: Any, path: str, faults: Faults) -> Any:
-    """Read a value that may be left out; an empty text, as a survey sends it, is left out as well."""
-    return None if value in (None, "") else read(value, path, faults)
+    """Read a value that may be left out."""
+    given = _given(value, None)
+    return None if given is None else read(given, path, faults)
+
+
+def _given(value: Any, default: Any) -> Any:
+    """Return `value`, or `default` where it is not given; an empty text, as a survey sends it, is not."""
+    return default if value is None or value == "" else value

@@ -70,7 +70,7 @@ def removable(database: Any, target: Target, form: str = COUNT, *, ahead: bool) 
 
 def _expired(database: Any, target: Target, row: str) -> Any:
     sql = database.sql
-    return sql.SQL("{} < {}").format(sql.Identifier(row, target.time.column.name), target.limit)
+    return sql.SQL("{} OPERATOR(pg_catalog.<) {}").format(sql.Identifier(row, target.time.column.name), target.limit)
 
 
 def _unprotected(database: Any, target: Target, row: str, ahead: bool, form: str) -> list[Any]:
@@ -96,7 +96,7 @@ def gone(database: Any, targets: Iterable[Target], relation: Relation, row: str)
             continue
         parts = [_expired(database, target, row), *_unprotected(database, target, row, True, COUNT)]
         if not {leaf.oid for leaf in relation.leaves} <= {leaf.oid for leaf in target.relation.leaves}:
-            oids = sql.SQL(", ").join(sql.Literal(leaf.oid) for leaf in target.relation.leaves)
+            oids = sql.SQL(", ").join(sql.SQL("{}::oid").format(sql.Literal(leaf.oid)) for leaf in target.relation.leaves)
             parts.append(sql.SQL("{} IN ({})").format(sql.Identifier(row, "tableoid"), oids))
         cases.append(sql.SQL("({})").format(sql.SQL(" AND ").join(parts)))
     return sql.SQL(" OR ").join(cases) if cases else None
@@ -120,7 +120,7 @@ def delete_statement(database: Any, target: Target, leaf: Leaf, rows: int) -> An
         " SELECT ARRAY(SELECT {row}.ctid FROM ONLY {leaf} AS {row} WHERE {chosen} LIMIT {rows} FOR UPDATE OF {row} SKIP LOCKED) AS ids"
         "), gone AS ("
         " DELETE FROM ONLY {leaf} AS {row} WHERE {row}.ctid = ANY ((SELECT picked.ids FROM picked)::tid[]) AND {again} RETURNING 1"
-        ") SELECT cardinality(picked.ids) AS picked, (SELECT count(*) FROM gone) AS gone FROM picked"
+        ") SELECT pg_catalog.cardinality(picked.ids) AS picked, (SELECT pg_catalog.count(*) FROM gone) AS gone FROM picked"
     ).format(row=sql.Identifier(ROW), leaf=leaf.name.identifier(sql), chosen=chosen, again=again, rows=sql.Literal(rows))
 
 
@@ -132,7 +132,7 @@ def count_by_leaf(database: Any, relation: Relation, condition: Any = None, leav
         return {}
     where = sql.SQL(" WHERE {}").format(condition) if condition is not None else sql.SQL("")
     counts = [
-        sql.SQL("SELECT {oid}::bigint AS leaf, count(*) AS rows_found FROM ONLY {leaf} AS {row}{where}").format(
+        sql.SQL("SELECT {oid}::bigint AS leaf, pg_catalog.count(*) AS rows_found FROM ONLY {leaf} AS {row}{where}").format(
             oid=sql.Literal(leaf.oid), leaf=leaf.name.identifier(sql), row=sql.Identifier(ROW), where=where
         )
         for leaf in wanted

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import cutoff
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn, time_column
 
-# Types whose equality is one of the server's own, by family; ids of other types, or of two families, are compared as text.
-_FAMILIES = {"uuid": "uuid", "text": "text", "varchar": "text", "bpchar": "text", "int2": "int", "int4": "int", "int8": "int"}
+# Types that the server compares with each other by an operator of its own that means the same as ours.
+_FAMILIES = {"text": "text", "varchar": "text", "bpchar": "text", "int2": "int", "int4": "int", "int8": "int"}
+_TEXTS = "S"  # the category of texts, of others' types too (citext)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def resolve(database: Any, store: Mapping[str, Any], path: str, deny: Relation, 
     """
     deny_expires = _time(deny, store["revoke"].get("expires_at"), f"{path}.revoke.expires_at")
     token_expires = _time(tokens, store["tokens"].get("expires_at"), f"{path}.tokens.expires_at")
-    return Store(
+    resolved = Store(
         store["name"],
         deny,
         deny.column(store["revoke"]["id"]),
@@ -71,6 +73,8 @@ def resolve(database: Any, store: Mapping[str, Any], path: str, deny: Relation, 
         token_expires,
         token_expires and cutoff.constant(database, token_expires, past),
     )
+    _require_comparable(resolved, path)
+    return resolved
 
 
 def may_be_forgotten(database: Any, stores: Sequence[Store], row: str, *, probe: bool = False) -> Any:
@@ -79,7 +83,11 @@ def may_be_forgotten(database: Any, stores: Sequence[Store], row: str, *, probe:
     `probe` has the token rows looked up one by one where an index finds them: best for a few rows, a join is for many.
     """
     sql = database.sql
-    own = [sql.SQL("{} < {}").format(sql.Identifier(row, s.deny_expires.column.name), s.past_deny) for s in stores if s.deny_expires]
+    own = [
+        sql.SQL("{} OPERATOR(pg_catalog.<) {}").format(sql.Identifier(row, s.deny_expires.column.name), s.past_deny)
+        for s in stores
+        if s.deny_expires
+    ]
     dead = [_no_live_token(database, store, row, probe) for store in stores]
     if own:
         return sql.SQL(" AND ").join(own + dead)
@@ -114,11 +122,11 @@ def _falls_short(database: Any, store: Store, deny: str, row: str) -> list[Any]:
     cases = [sql.SQL("{} IS NULL").format(own)]
     if token_time:
         token = sql.Identifier(row, token_time.column.name)
-        shorter = sql.SQL("{own_end} < {token_end}").format(
+        shorter = sql.SQL("{own_end} OPERATOR(pg_catalog.<) {token_end}").format(
             own_end=cutoff.end_of(database, own_time, own),  # type: ignore[arg-type]
             token_end=cutoff.end_of(database, token_time, token),
         )
-        cases.append(sql.SQL("(({} < {}) IS NOT TRUE AND {})").format(token, store.past_token, shorter))
+        cases.append(sql.SQL("(({} OPERATOR(pg_catalog.<) {}) IS NOT TRUE AND {})").format(token, store.past_token, shorter))
     return cases
 
 
@@ -127,7 +135,9 @@ def _no_live_token(database: Any, store: Store, row: str, probe: bool) -> Any:
     if store.token_expires is None:
         return sql.SQL("true")
     token = row + "_token"
-    live = sql.SQL("({} < {}) IS NOT TRUE").format(sql.Identifier(token, store.token_expires.column.name), store.past_token)
+    live = sql.SQL("({} OPERATOR(pg_catalog.<) {}) IS NOT TRUE").format(
+        sql.Identifier(token, store.token_expires.column.name), store.past_token
+    )
     return sql.SQL("NOT {}").format(_token_exists(database, store, row, probe, live))
 
 
@@ -149,14 +159,43 @@ def _exists(database: Any, relation: Relation, alias: str, parts: Sequence[Any],
 
 
 def _same_id(database: Any, store: Store, deny: str, token: str) -> Any:
+    """Return the condition under which the rows with the aliases `deny` and `token` have the same id. NULL is nobody's."""
     sql = database.sql
-    form = "{} = {}" if _comparable(store) else "lower({}::text) = lower({}::text)"
-    return sql.SQL(form).format(sql.Identifier(deny, store.deny_id.name), sql.Identifier(token, store.token_id.name))
+    sides = [sql.Identifier(deny, store.deny_id.name), sql.Identifier(token, store.token_id.name)]
+    ids = (store.deny_id, store.token_id)
+    # Where the collations differ, the server wants to be told one.
+    form = '{} OPERATOR(pg_catalog.=) {} COLLATE pg_catalog."C"'
+    if _native(*ids):
+        form = "{} OPERATOR(pg_catalog.=) {}" if ids[0].collation == ids[1].collation else form
+    elif "uuid" in (ids[0].base, ids[1].base):
+        sides = [sql.SQL(_PLAIN_UUID).format(side) for side in sides]
+    else:
+        sides = [sql.SQL("pg_catalog.lower({}::text)").format(side) for side in sides]
+    return sql.SQL(form).format(*sides)
+
+
+# A uuid as the server writes it, and every way in which it may be written.
+_PLAIN_UUID = "pg_catalog.lower(pg_catalog.translate({}::text, '{{-}}', ''))"
+
+
+def _require_comparable(store: Store, path: str) -> None:
+    """Refuse ids whose texts may differ where the ids do not: they would match nothing, and every token would look gone."""
+    deny, token = store.deny_id, store.token_id
+    texts = deny.category == token.category == _TEXTS
+    uuid_and_text = {deny.base, token.base} >= {"uuid"} and _TEXTS in (deny.category, token.category)
+    if not (_native(deny, token) or texts or uuid_and_text or (not deny.base and deny.type == token.type)):
+        sides = [f"{table.name}.{column.name} is of type {column.type}" for table, column in ((store.deny, deny), (store.tokens, token))]
+        hint = "Allowed: one type for both, two integers, two texts, or uuid and text."
+        raise InvalidValue(f"{path}: {' and '.join(sides)}, which cannot be compared", object_name=str(store.deny.name), hint=hint)
+
+
+def _native(deny: Column, token: Column) -> bool:
+    """True if the server's own operator compares them; then an index on a column serves."""
+    return bool(deny.base) and _FAMILIES.get(deny.base, deny.base) == _FAMILIES.get(token.base, token.base)
 
 
 def _comparable(store: Store) -> bool:
-    family = _FAMILIES.get(store.deny_id.base)
-    return family is not None and family == _FAMILIES.get(store.token_id.base)
+    return _native(store.deny_id, store.token_id) and store.deny_id.collation == store.token_id.collation
 
 
 def _time(relation: Relation, written: Mapping[str, Any] | None, path: str) -> TimeColumn | None:
