@@ -148,7 +148,9 @@ notes:
     There the server may still refuse a batch. Of several ways by which cascades reach one table, the shortest is followed.
   - Rows that go by a cascade are not in the numbers of the result. RV(rules[].references) lists the foreign keys. One
     that is not indexed has the server read its whole table for each row that goes.
-  - A rule on a table with a rewrite rule on C(DELETE) is refused. Triggers fire; RV(rules[].triggers) lists them.
+  - A rule on a table with a rewrite rule on C(DELETE) is refused. Triggers fire; RV(rules[].triggers) lists them. They
+    find what they name without a schema in C(pg_catalog), in the schema of the rule's table, in those of the other rules'
+    tables and in C(public), in this order. The search path of the role does not matter.
   - One run at a time on a database. A second one fails at once and names the first. The lock goes with the session.
   - Rows that others hold locked are passed over and tried again after the rest of the table. Those that are still locked
     then are counted in RV(rules[].skipped_locked) and left to the next run.

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from psycopg.sql import SQL
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _cleanup, _lock
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import apply, report
@@ -360,7 +361,7 @@ def test_a_table_that_is_locked_as_a_whole(full: Cleaner) -> None:
         holder.execute("ROLLBACK")
         holder.execute("BEGIN")
         holder.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(DatabaseError, match=r"^rules\[0\]: ") as planned:
+        with pytest.raises(DatabaseError, match=r"^rules\[0\]: .*public\.t") as planned:
             full.run([RULE], login={"lock_timeout": "100 ms"})
         assert planned.value.sqlstate == "55P03"
     assert full.run([RULE])["removed"] == 100
@@ -376,6 +377,59 @@ def test_a_table_that_is_renamed_while_running(full: Cleaner) -> None:
     assert isinstance(error, report.Interrupted)
     assert error.sqlstate == "42P01"
     assert full.count("u") == 100 - error.as_result()["removed"]
+
+
+NOTING = """
+CREATE SCHEMA app; CREATE TABLE app.t (id int, at timestamptz); INSERT INTO app.t VALUES (1, 'epoch'), (2, 'epoch');
+CREATE TABLE {schema}.audit (id int);
+CREATE FUNCTION app.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit VALUES (OLD.id); RETURN OLD; END $$;
+CREATE TRIGGER "note it" AFTER DELETE ON app.t FOR EACH ROW EXECUTE FUNCTION app.note();
+CREATE TRIGGER never AFTER DELETE ON app.t FOR EACH ROW EXECUTE FUNCTION app.note(); ALTER TABLE app.t DISABLE TRIGGER never;
+CREATE TRIGGER another AFTER INSERT ON app.t FOR EACH ROW EXECUTE FUNCTION app.note();
+"""
+
+
+@pytest.mark.parametrize("schema", ["app", "public"])
+def test_a_trigger_finds_the_tables_of_its_schema_without_naming_it(cleaner: Cleaner, schema: str) -> None:
+    cleaner.sql(SQL(NOTING.replace("{schema}", schema)))
+    cleaner.sql("CREATE SCHEMA other; CREATE TABLE other.audit (id int); CREATE TABLE other.t (at timestamptz)")
+    cleaner.sql("INSERT INTO other.t VALUES ('epoch')")
+    rules = [rule("other.t", "at"), rule("app.t", "at")]
+    planned, result = cleaner.run(rules, check=True), cleaner.run(rules)
+    assert [row["triggers"] for row in planned["rules"]] == [row["triggers"] for row in result["rules"]] == [[], ["note it"]]
+    assert result["removed"] == 3
+    if schema == "app":
+        assert (cleaner.count("app.audit"), cleaner.count("other.audit")) == (2, 0)
+
+
+def test_objects_of_the_application_do_not_stand_in_for_the_servers_own(cleaner: Cleaner) -> None:
+    """In the schemas that triggers are given, anybody with CREATE there could put a function or operator that fits better."""
+    cleaner.sql("CREATE TABLE t (id varchar(9), at timestamptz(0)); INSERT INTO t VALUES ('a', 'epoch')")
+    cleaner.sql("CREATE FUNCTION cardinality(tid[]) RETURNS int LANGUAGE sql AS $$ SELECT 1 / 0 $$")
+    cleaner.sql("CREATE FUNCTION vs(varchar, varchar) RETURNS boolean LANGUAGE sql AS $$ SELECT 1 / 0 = 1 $$")
+    cleaner.sql("CREATE OPERATOR = (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = vs)")
+    cleaner.sql("CREATE FUNCTION to_timestamp(numeric) RETURNS timestamptz LANGUAGE sql AS $$ SELECT now() + 1 / 0 * interval '1 s' $$")
+    cleaner.sql("CREATE TABLE d (id varchar(9), at bigint); INSERT INTO d VALUES ('a', 1)")
+    epoch = {"column": "at", "unit": "s"}
+    store = {
+        "name": "x",
+        "tokens": {"table": "t", "id": "id", "expires_at": "at"},
+        "revoke": {"how": "denylist", "table": "d", "id": "id", "expires_at": epoch},
+    }
+    assert cleaner.run([rule("d", epoch), rule("t", "at")], token_stores=[store])["removed"] == 2
+
+
+def test_a_trigger_that_misses_its_tables_is_told_why(cleaner: Cleaner) -> None:
+    cleaner.sql("CREATE SCHEMA far")
+    cleaner.sql(SQL(NOTING.replace("{schema}", "far")))
+    with pytest.raises(report.Interrupted) as caught:
+        cleaner.run([rule("app.t", "at")])
+    message = caught.value.as_result()["msg"]
+    assert 'relation "audit" does not exist' in message
+    assert ", in note() (0 of 2 rows" in message
+    assert '"note it"' in message
+    assert "search_path" in message
+    assert "pg_catalog, app, public" in message
 
 
 def test_rows_that_expire_while_it_runs_are_left_to_the_next_run(full: Cleaner) -> None:

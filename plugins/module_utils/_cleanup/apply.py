@@ -25,9 +25,13 @@ _NAME_BYTES = 63
 
 @dataclass
 class Progress:
-    """How far one rule came. `stopped` is None while it has not ended; `left` are the planned rows that are still there."""
+    """How far one rule came. `stopped` is None while it has not ended; `left` are the planned rows that are still there.
+
+    `search_path` is where its triggers look for what they name without a schema.
+    """
 
     planned: PlannedRule
+    search_path: tuple[str, ...]
     removed: int = 0
     batches: int = 0
     skipped_locked: int = 0
@@ -48,15 +52,27 @@ def apply_plan(database: Any, plan: Plan, options: Options, progress: list[Progr
     `started` is the monotonic time (seconds) from which max_runtime counts. Raises DatabaseError; what was removed before stays removed.
     """
     deadline = None if options.max_runtime is None else started + options.max_runtime
+    schemas = list(dict.fromkeys(rule.target.relation.name.schema for rule in plan.rules))
     for rule in plan.rules:
-        run = Progress(rule)
+        run = Progress(rule, ("pg_catalog", *dict.fromkeys([rule.target.relation.name.schema, *schemas, "public"])))
         progress.append(run)
         began = time.monotonic()
         try:
+            _set_search_path(database, run)
             _apply_rule(database, run, options, lambda: deadline is not None and time.monotonic() >= deadline)
         finally:
             run.seconds = time.monotonic() - began
     database.set_application_name(options.application_name)
+
+
+def _set_search_path(database: Any, run: Progress) -> None:
+    """Let triggers find what they name without a schema: first beside the table, then beside those of the other rules, then in public.
+
+    Where they find it must not depend on the role. The statements of a batch name the schema of everything that they use.
+    """
+    sql = database.sql
+    names = sql.SQL(", ").join(sql.Identifier(schema) for schema in (*run.search_path, "pg_temp"))
+    database.execute(sql.SQL("SET search_path TO {}").format(names))
 
 
 def _apply_rule(database: Any, run: Progress, options: Options, late: Callable[[], bool]) -> None:

@@ -16,6 +16,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._relation import Rel
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn, time_column
 
 _SECONDS = (978_307_200, 4_102_444_800)  # the years 2001 to 2099 in seconds since 1970
+_LOCK_TIMEOUT = "55P03"
 _NEEDED = ("SELECT", "UPDATE", "DELETE")
 
 
@@ -179,7 +180,8 @@ class _Survey:
             first=sql.Literal(_SECONDS[0]),
             last=sql.Literal(_SECONDS[1]),
         )
-        found = self.database.value(look)
+        with _At(time.path, [relation.name]):
+            found = self.database.value(look)
         if found is not None:
             message = f"{time.path}: {relation.name}.{time.column.name} holds {found}, which are seconds since 1970, not milliseconds"
             raise InvalidValue(message, object_name=time.path)
@@ -234,14 +236,15 @@ def _planned(survey: _Survey, target: predicate.Target, facts: references.Facts,
     if rule.to_remove:
         taken = {way.target for way in ways if not way.last.holds}
         stores = survey.stores(lambda _deny, tokens: bool(taken & {tokens.oid, *tokens.descendants, *tokens.ancestors}))
-        preflight.require_tokens_not_needed(survey.database, target, ways, stores, rule.to_remove)
-        preflight.require_not_referred_to(survey.database, target, ways, rule.to_remove)
+        with _At(target.path, [*_tables_of(target), *dict.fromkeys(way.last.table for way in ways)]):
+            preflight.require_tokens_not_needed(survey.database, target, ways, stores, rule.to_remove)
+            preflight.require_not_referred_to(survey.database, target, ways, rule.to_remove)
     return rule
 
 
 def _count(database: Any, target: predicate.Target, totals: dict[int, dict[int, int]]) -> PlannedRule:
     relation = target.relation
-    with _At(target.path):
+    with _At(target.path, _tables_of(target)):
         goes = predicate.count_by_leaf(database, relation, predicate.removable(database, target, ahead=True))
         found = sum(goes.values())
         if target.protected:
@@ -253,16 +256,27 @@ def _count(database: Any, target: predicate.Target, totals: dict[int, dict[int, 
     return PlannedRule(target, found, goes, rows_before)
 
 
-class _At:
-    """Puts the path of an option in front of the message of an error that does not say it."""
+def _tables_of(target: predicate.Target) -> list[RelationName]:
+    stores = [*target.forgets, *target.serves]
+    return list(dict.fromkeys([target.relation.name, *(table.name for store in stores for table in (store.deny, store.tokens))]))
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+
+class _At:
+    """Puts the path of an option in front of the message of an error that does not say it.
+
+    The server does not say for which of the tables that are read a lock was waited for.
+    """
+
+    def __init__(self, path: str, reads: Sequence[RelationName] = ()) -> None:
+        self.path, self.reads = path, reads
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, _kind: Any, error: Any, _trace: Any) -> None:
+        if isinstance(error, DatabaseError) and error.sqlstate == _LOCK_TIMEOUT and self.reads and not error.object_name:
+            error.object_name = str(self.reads[0])
+            _put(error, f"{error.message} while reading {', '.join(map(str, self.reads))}")
         if isinstance(error, (MissingObject, InvalidValue, DatabaseError)) and not error.message.startswith(self.path):
             _put(error, f"{self.path}: {error.message}")
 
