@@ -257,7 +257,7 @@ def test_databases_and_roles_of_any_spelling_work(opened: Connect, cluster: Clus
 
 def test_text_that_is_not_utf8_is_a_database_error(opened: Connect, cluster: Cluster) -> None:
     with cluster.connect() as superuser:
-        superuser.execute("CREATE DATABASE bytes_only ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+        superuser.execute("CREATE DATABASE bytes_only ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
     try:
         with opened(login=cluster.login("bytes_only")) as session:
             with pytest.raises(DatabaseError, match="invalid byte sequence"):
