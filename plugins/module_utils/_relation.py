@@ -90,7 +90,8 @@ LEFT JOIN member self ON self.oid = w.oid
 class Column:
     """A column: `type` as SQL writes it, `base` the server's own type below any domains ("" for a type of somebody else's).
 
-    `category` is pg_type.typcategory, `collation` the oid of the column's collation (0: none). `indexed`: an index finds the rows with one value of it, in every partition.
+    `category` is pg_type.typcategory, `collation` the oid of the column's collation (0: none).
+    `indexed`: an index finds the rows with one value of it, in every partition.
     `readable`: the role may SELECT it, by a grant on the table or on this column alone.
     """
 
