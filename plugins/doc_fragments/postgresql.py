@@ -110,7 +110,8 @@ options:
     type: str
     default: 15 min
 requirements:
-  - psycopg2 2.8 or newer, or psycopg 3.1 or newer, on the host that runs the module
+  - psycopg2, or psycopg 3.1.4 or newer, on the host that runs the module. Every test runs with psycopg2 2.9.13 and with
+    psycopg 3.3.9; opening sessions and reading values were tried with psycopg2 2.9.5 and psycopg 3.1.8 as well
   - PostgreSQL 12 or newer on the server
 notes:
   - The module runs where the play's connection leads. With C(connection=local) it connects from the control node.

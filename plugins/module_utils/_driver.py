@@ -16,8 +16,8 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 from ansible_collections.pgops.runbook.plugins.module_utils._connect_limits import driven, polled
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DriverMissing
 
-# psycopg 3 has cursors that bind on the client side, as psycopg2 does, since this version.
-PSYCOPG_FLOOR = (3, 1)
+# psycopg 3 has cursors that bind on the client side, as psycopg2 does, since 3.1; before this one they trip over a doubled `%`.
+PSYCOPG_FLOOR = (3, 1, 4)
 
 _BOOLEAN, _INTEGERS, _FLOATS, _NUMERIC, _JSON = 16, (20, 21, 23, 26), (700, 701), 1700, (114, 3802)
 # Array types, which become lists: those whose elements are converted, then those whose elements stay text. The numbers are the
@@ -114,7 +114,7 @@ class _Psycopg3(Driver):
 
         super().__init__(module, sql, pq.version())
 
-        class Connection(module.Connection):  # type: ignore[misc]
+        class Connection(module.Connection):
             """psycopg 3's own, but for waiting no longer than until `deadline`."""
 
             deadline = math.inf
@@ -159,7 +159,7 @@ def load() -> Driver:
         raise DriverMissing(
             f"neither psycopg2 nor psycopg 3 can be imported by {sys.executable} ({first}; {error}).",
             object_name=sys.executable,
-            hint=f"Install one for that interpreter: {sys.executable} -m pip install psycopg2-binary (or 'psycopg[binary]>=3.1').",
+            hint=f"Install one for that interpreter: {sys.executable} -m pip install psycopg2-binary (or 'psycopg[binary]>=3.1.4').",
         ) from None
 
 
@@ -172,7 +172,7 @@ def _load_psycopg2() -> Driver:
 def _load_psycopg3() -> Driver:
     import psycopg
 
-    version = tuple(int(part) for part in psycopg.__version__.split(".")[:2])
+    version = tuple(int(part) for part in psycopg.__version__.split(".")[:3])
     if version < PSYCOPG_FLOOR:
         raise ImportError(f"psycopg {psycopg.__version__} is older than {'.'.join(map(str, PSYCOPG_FLOOR))}")
     return _Psycopg3(psycopg)

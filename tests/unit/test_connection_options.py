@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
 
@@ -179,12 +182,31 @@ def test_a_missing_driver_names_both_and_the_interpreter(monkeypatch: pytest.Mon
     assert all(word in text for word in (sys.executable, "psycopg2-binary", "psycopg[binary]"))
 
 
+@pytest.mark.parametrize(("version", "taken"), [("3.1", False), ("3.1.3", False), ("3.1.4", True), ("3.2.0.dev1", True), ("4.0", True)])
+def test_a_psycopg_that_is_too_old_is_not_taken(version: str, taken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    monkeypatch.setattr(psycopg, "__version__", version)
+    if taken:
+        assert _driver.load().name == "psycopg"
+    else:
+        with pytest.raises(DriverMissing, match=f"psycopg {version} is older than 3.1.4"):
+            _driver.load()
+
+
 def test_the_documentation_says_what_the_arguments_are() -> None:
     documented = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
     assert set(documented) == set(_arguments.CONNECTION_ARGUMENTS)
     for name, spec in _arguments.CONNECTION_ARGUMENTS.items():
         told = {key: documented[name].get(key) for key in ("type", "aliases", "choices", "default")}
         assert told == {key: spec.get(key) for key in told}, name
+
+
+def test_the_documentation_says_which_drivers_are_tested() -> None:
+    required = " ".join(yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["requirements"])
+    pinned = (Path(__file__).parents[2] / "requirements" / "runtime.txt").read_text(encoding="utf-8")
+    for told, package in (("psycopg2", "psycopg2-binary"), ("psycopg", "psycopg[binary]")):
+        (version,) = re.findall(rf"^{re.escape(package)}==(\S+)", pinned, re.MULTILINE)
+        assert f"{told} {version}" in required
 
 
 def test_values_of_a_connection_string_are_quoted() -> None:
