@@ -25,7 +25,7 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 def take_lock(database: Any, operation: str) -> None:
     """Take the lock of `operation` on the database, or raise Busy at once, naming who holds it.
 
-    The session holds it until it ends, so that a lost connection or a killed process leaves nothing behind.
+    The session holds it until `release_lock` or its end, so that a lost connection or a killed process leaves nothing behind.
     Only behind a pooler that hands its connections on after each transaction may the server session outlive the run.
     """
     key = lock_key(operation)
@@ -37,6 +37,15 @@ def take_lock(database: Any, operation: str) -> None:
         object_name=operation,
         hint="Wait for it to end, or end that session.",
     )
+
+
+def release_lock(database: Any, operation: str) -> None:
+    """Give the lock of `operation` back, where the session still lives.
+
+    The server ends a session some time after its client has left, and the next run may begin before.
+    """
+    if not database.closed:
+        database.value("SELECT pg_advisory_unlock(%s)", (lock_key(operation),))
 
 
 def lock_key(operation: str) -> int:

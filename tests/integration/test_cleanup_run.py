@@ -303,6 +303,13 @@ def test_a_run_with_nothing_to_do_is_busy_too(cleaner: Cleaner) -> None:
     assert cleaner.run([])["stopped"] == "done"
 
 
+def test_the_lock_is_free_when_the_run_returns_though_its_session_lives_on(cleaner: Cleaner) -> None:
+    options = _cleanup.read_options({"rules": [], "token_stores": []}, "test")
+    with cleaner.open() as session:
+        assert _cleanup.clean_up(session, options, check_mode=False)["stopped"] == "done"
+        assert cleaner.run([])["stopped"] == "done"
+
+
 def test_the_lock_is_of_one_database_and_one_operation(cleaner: Cleaner) -> None:
     with cleaner.open() as one, cleaner.open() as other, cleaner.open(login_db="postgres") as elsewhere:
         _lock.take_lock(one, "this")

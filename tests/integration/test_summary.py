@@ -130,7 +130,6 @@ def test_severities_of_one_check_are_told_apart(ansible_runner: Any) -> None:
     facts = {
         "system_description": {"name": "x"},
         "health_result": {"status": "warning", "findings": [finding, hidden], "checks": checks},
-        "retention_result": {},
     }
     tasks = [{"ansible.builtin.set_fact": facts}, {"ansible.builtin.import_role": {"name": "pgops.runbook.summary"}}]
     done = ansible_runner.play([{"hosts": "databases", "gather_facts": False, "tasks": tasks}], {"x": {}})
@@ -145,7 +144,6 @@ def test_a_broken_run_says_more_than_the_lost_connection(ansible_runner: Any) ->
     facts = {
         "system_description": {"name": "x"},
         "health_result": {"status": "critical", "findings": [lost], "checks": []},
-        "retention_result": {},
         "summary_failure": {"type": "Interrupted", "message": "retention: 6 rows were removed before"},
     }
     tasks = [{"ansible.builtin.set_fact": facts}, {"ansible.builtin.import_role": {"name": "pgops.runbook.summary"}}]

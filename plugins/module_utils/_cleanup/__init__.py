@@ -11,9 +11,9 @@ from typing import Any
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import report
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.apply import Progress, apply_plan
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options import Options, read_options
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.plan import make_plan
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.plan import Plan, make_plan
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
-from ansible_collections.pgops.runbook.plugins.module_utils._lock import take_lock
+from ansible_collections.pgops.runbook.plugins.module_utils._lock import release_lock, take_lock
 
 __all__ = ["OPERATION", "Options", "clean_up", "read_options"]
 
@@ -27,15 +27,25 @@ def clean_up(database: Any, options: Options, *, check_mode: bool) -> dict[str, 
     InvalidValue, DatabaseError and Refused before the first change, Interrupted (a DatabaseError) after it.
     """
     started = time.monotonic()
-    if not check_mode:
-        take_lock(database, OPERATION)
+    if check_mode:
+        return report.preview(_plan(database, options))
+    take_lock(database, OPERATION)
+    try:
+        return _apply(database, _plan(database, options), options, started)
+    finally:
+        release_lock(database, OPERATION)
+
+
+def _plan(database: Any, options: Options) -> Plan:
     plan = make_plan(database, options)
     if options.max_rows is not None and plan.to_remove > options.max_rows:
         result = report.preview(plan, report.MAX_ROWS)
         message = f"the rules would remove {plan.to_remove} rows, more than max_rows ({options.max_rows}); nothing was changed."
         raise report.Refused(message, result=result, hint="Look at the counts of each rule, then raise max_rows if they are right.")
-    if check_mode:
-        return report.preview(plan)
+    return plan
+
+
+def _apply(database: Any, plan: Plan, options: Options, started: float) -> dict[str, Any]:
     progress: list[Progress] = []
     try:
         apply_plan(database, plan, options, progress, started)
