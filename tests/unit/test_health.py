@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ansible_collections.pgops.runbook.plugins.module_utils import _health, _system
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, InvalidValue
-from ansible_collections.pgops.runbook.plugins.module_utils._health import report
+from ansible_collections.pgops.runbook.plugins.module_utils._health import report, words
 from ansible_collections.pgops.runbook.plugins.module_utils._health.limits import merge
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import STATUSES, Reading, judge
 from ansible_collections.pgops.runbook.plugins.module_utils._health.registry import select
@@ -30,9 +30,9 @@ INTEGRATION = Path(__file__).resolve().parents[1] / "integration"
 def test_a_check_says_all_of_itself(check: Any) -> None:
     assert check.tier in _health.TIERS
     assert check.id.startswith(f"{check.group}.")
-    for words in (check.title, check.looks_at, check.action, check.needs):
-        assert words
-        assert words == " ".join(words.split())
+    for sentence in (check.title, check.looks_at, check.action, check.needs):
+        assert sentence
+        assert sentence == " ".join(sentence.split())
     assert check.looks_at.endswith(".")
     assert check.action.endswith(".")
     # Without a unit nothing can be compared.
@@ -374,3 +374,15 @@ def test_a_refusal_is_reported_although_other_checks_were_chosen() -> None:
 
     result = _health.run(open_database, _health.Request.from_params({"checks": ["token"]}))
     assert result["findings"][0]["key"] == "avail.recovering"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("2026-11-21 03:18:58.500268+00", "2026-11-21 03:18:58 UTC"),
+        ("2026-11-21 03:18:58+00", "2026-11-21 03:18:58 UTC"),
+        ("infinity", "infinity"),
+    ],
+)
+def test_a_moment_is_said_to_the_second(text: str, said: str) -> None:
+    assert words.moment(text) == said

@@ -12,7 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue im
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Check, Limits, Reading, per_object, skipped
 from ansible_collections.pgops.runbook.plugins.module_utils._health.times import Moments
-from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
+from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted, moment
 
 STUCK_AFTER = 3600.0
 Flow = Mapping[str, Any]
@@ -38,7 +38,8 @@ def _stuck(look: Look, limits: Limits) -> Iterable[Reading]:
         found = look.row(statement, moments.parameters)
         if not found["rows"]:
             return Reading(f"no login has been pending for more than {format_duration(age)}", 0.0, name)
-        message = f"{counted(found['rows'], 'login')} pending for more than {format_duration(age)}, the oldest since {found['oldest']}"
+        oldest = moment(found["oldest"])
+        message = f"{counted(found['rows'], 'login')} pending for more than {format_duration(age)}, the oldest since {oldest}"
         return Reading(message, float(found["rows"]), name)
 
     return _every_flow(look, read)

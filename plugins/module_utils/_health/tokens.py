@@ -20,7 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
     skipped,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._health.times import Moments, declared
-from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
+from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted, moment
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column
 
 HOUR = 3600.0
@@ -152,7 +152,8 @@ def _future_issued(look: Look, limits: Limits) -> Iterable[Reading]:
         found = look.row(statement, moments.parameters)
         if not found["rows"]:
             return Reading(f"no token is dated more than {look.clock_skew:g} s ahead", 0.0, name)
-        return Reading(f"{counted(found['rows'], 'token')} dated ahead, the earliest {found['earliest']}", float(found["rows"]), name)
+        message = f"{counted(found['rows'], 'token')} dated ahead, the earliest {moment(found['earliest'])}"
+        return Reading(message, float(found["rows"]), name)
 
     return _every_store(look, read)
 
