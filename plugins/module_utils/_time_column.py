@@ -12,7 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Inval
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
 
 UNITS = {"s": 1, "ms": 1000}  # how many of them make a second
-FARTHEST = 250_000_000_000  # seconds: the year 9892, far in the future and within the range of a timestamp
+_FARTHEST = 250_000_000_000  # seconds: the year 9892, far in the future and within the range of a timestamp
 _KINDS = {"timestamptz": "instant", "timestamp": "wall", "date": "date", "int8": "epoch", "int4": "epoch"}
 
 
@@ -57,5 +57,5 @@ def within_range(sql: Any, value: Any, unit: str) -> Any:
 
     A sentinel such as the largest integer is then far away instead of an error. `sql` is the driver's sql module.
     """
-    farthest = FARTHEST * UNITS[unit]
+    farthest = _FARTHEST * UNITS[unit]
     return sql.SQL("greatest(least({}, {}), {})").format(value, sql.Literal(farthest), sql.Literal(-farthest // 10))

@@ -11,13 +11,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
-from ansible_collections.pgops.runbook.plugins.module_utils._time_column import UNITS, TimeColumn
+from ansible_collections.pgops.runbook.plugins.module_utils._time_column import UNITS, TimeColumn, within_range
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # The last place on Earth where a calendar day ends; the sign of an Etc zone is the reverse of the usual one.
 LAST_ZONE = "Etc/GMT+12"
 _CALENDAR = {"date": "date", "wall": "timestamp"}  # the types whose values are those of a calendar
-_FARTHEST = 250_000_000_000  # seconds: the year 9892, far in the future and within the range of a timestamp
 
 # A wall clock that is set back shows the same time twice. The earliest wall clock from the cut-off on is before every row
 # that could still lie ahead, in whichever of the two passes it was written. Clocks change on quarters of an hour.
@@ -78,9 +77,9 @@ def end_of(database: Any, time: TimeColumn, reference: Any) -> Any:
     sql = database.sql
     never, zone = sql.SQL("{} IS NULL").format(reference), sql.Literal(time.time_zone or LAST_ZONE)
     if time.kind == "epoch":
-        unit = UNITS[time.unit or "s"]
-        near = sql.SQL("greatest(least({}, {}), {})").format(reference, sql.Literal(_FARTHEST * unit), sql.Literal(-_FARTHEST // 10 * unit))
-        end = sql.SQL("pg_catalog.to_timestamp((({} + 1) / {}::numeric)::float8)").format(near, sql.Literal(unit))
+        unit = time.unit or "s"
+        near = within_range(sql, reference, unit)
+        end = sql.SQL("pg_catalog.to_timestamp((({} + 1) / {}::numeric)::float8)").format(near, sql.Literal(UNITS[unit]))
     elif time.kind == "instant":
         end = reference
     else:
