@@ -43,8 +43,11 @@ def installation(request: pytest.FixtureRequest) -> servers.Installation:
 
 @pytest.fixture(scope="session")
 def cluster(installation: servers.Installation) -> Iterator[Cluster]:
-    """A running server, one per test process; it takes a second to start."""
-    with Cluster(installation) as server:
+    """A running server, one per test process; it takes a second to start.
+
+    Without autovacuum, which would move the counters and estimates that tests look at.
+    """
+    with Cluster(installation, settings={"autovacuum": "off"}) as server:
         yield server
 
 

@@ -138,12 +138,13 @@ def test_a_system_holds_what_is_promised(system_database: Callable[..., SystemDa
             assert connection.execute(sql.SQL("SELECT count(*) FROM {}").format(relation(table))).fetchone() == (rows,), table
         for schedule, rules in made.description["retention"].items():
             for rule in rules:
-                assert _older(connection, made.description, rule) == made.expected.removed[schedule][rule["name"]], (schedule, rule["name"])
+                assert _older(connection, made, rule) == made.expected.removed[schedule][rule["name"]], (schedule, rule["name"])
     assert max(made.expected.rows.values()) >= 1000
 
 
-def _older(connection: Any, description: dict[str, Any], rule: dict[str, Any]) -> int:
-    """Count what a rule is for in plain SQL, a quarter of an hour from now, so that the promise is seen to last."""
+def _older(connection: Any, made: SystemDatabase, rule: dict[str, Any]) -> int:
+    """Count what a rule is for in plain SQL, ten minutes after the rows were made, so that the promise is seen to last."""
+    description = made.description
     column, kind = (
         sql.Identifier(rule["column"]["column"]),
         description["schema"]["tables"][rule["table"]]["columns"][rule["column"]["column"]]["type"],
@@ -153,8 +154,10 @@ def _older(connection: Any, description: dict[str, Any], rule: dict[str, Any]) -
         if re.match("timestamptz|timestamp with time", kind, re.IGNORECASE)
         else sql.SQL("timezone({}, {})").format(rule["column"]["time_zone"], column)
     )
-    limit = sql.SQL("SELECT count(*) FROM {} WHERE {} < now() + interval '10 minutes' - make_interval(secs => {})")
-    found: int = connection.execute(limit.format(relation(rule["table"]), moment, rule["older_than_seconds"])).fetchone()[0]
+    limit = sql.SQL("SELECT count(*) FROM {} WHERE {} < {}::timestamptz + interval '10 minutes' - make_interval(secs => {})")
+    found: int = connection.execute(
+        limit.format(relation(rule["table"]), moment, made.expected.now.isoformat(), rule["older_than_seconds"])
+    ).fetchone()[0]
     return found
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from psycopg import sql
 
-from tests.ground.cluster import Cluster
 from tests.ground.evidence import fingerprint, write_counters
 from tests.ground.runner import PlaybookResult
-from tests.ground.servers import Installation
 from tests.ground.templates import SystemDatabase, SystemDatabases
 
 SYSTEMS = ("tim", "oauth2_server", "tmi", "showtrack", "azth")
@@ -22,17 +20,9 @@ WHERE NOT EXISTS (SELECT 1 FROM {schema}.jwt_metadata m WHERE m.jwt_uuid = d.jwt
 
 
 @pytest.fixture(scope="module")
-def quiet_cluster(installation: Installation) -> Iterator[Cluster]:
-    """A server without autovacuum, whose write counters move only when somebody writes."""
-    with Cluster(installation, settings={"autovacuum": "off"}) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def fleet(quiet_cluster: Cluster) -> dict[str, SystemDatabase]:
+def fleet(system_databases: SystemDatabases) -> dict[str, SystemDatabase]:
     """One filled database of every system."""
-    systems = SystemDatabases(quiet_cluster)
-    return {name: systems.copy(name, f"fleet_{name}", 3000) for name in SYSTEMS}
+    return {name: system_databases.copy(name, f"fleet_{name}", 3000) for name in SYSTEMS}
 
 
 def hosts_of(fleet: dict[str, SystemDatabase]) -> dict[str, dict[str, Any]]:
