@@ -443,7 +443,7 @@ def test_seconds_that_are_declared_as_milliseconds_are_refused(app: Cleaner, whe
     table = SQL("tokens" if where == "tokens" else "denied")
     app.sql(SQL("ALTER TABLE app.{} ALTER expires_at TYPE bigint USING extract(epoch FROM expires_at)::bigint").format(table))
     if sentinel is not None:
-        app.sql(SQL("INSERT INTO app.{} VALUES (gen_random_uuid(), now(), %s)").format(table), [sentinel])
+        app.sql(SQL("INSERT INTO app.{} VALUES (md5(random()::text)::uuid, now(), %s)").format(table), [sentinel])
     part = "tokens" if where == "tokens" else "revoke"
     store = {**STORE, part: {**STORE[part], "expires_at": EPOCH}}  # type: ignore[dict-item]
     written = rule("app.denied", EPOCH) if where == "rule" else DENIED_LONG_AGO
