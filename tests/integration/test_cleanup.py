@@ -83,7 +83,7 @@ def test_the_zone_of_the_session_and_the_role_do_not_matter(cleaner: Cleaner) ->
     ],
 )
 def test_a_wall_clock_that_was_set_back_is_past_when_both_passes_are_over(cleaner: Cleaner, zone: str, wall: str, goes: bool) -> None:
-    from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import cutoff
+    from ansible_collections.pgops.runbook.plugins.module_utils import _instant
     from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
     from ansible_collections.pgops.runbook.plugins.module_utils._relation import look_up
     from ansible_collections.pgops.runbook.plugins.module_utils._time_column import time_column
@@ -92,7 +92,7 @@ def test_a_wall_clock_that_was_set_back_is_past_when_both_passes_are_over(cleane
     with cleaner.open(read_only=True) as session:
         (relation,) = look_up(session, [parse_relation("t")]).values()
         time = time_column(relation, {"column": "at", "time_zone": zone}, "x")
-        limit = cutoff.constant(session, time, cutoff.Instant(1_698_539_400_000_000))
+        limit = _instant.constant(session, time, _instant.Instant(1_698_539_400_000_000))
         sql = session.sql
         assert session.value(sql.SQL("SELECT {}::timestamp < {}").format(sql.Literal(wall), limit)) is goes
 

@@ -152,9 +152,10 @@ def test_a_unique_index_on_the_partitioned_parent_is_proof(shop: Database, index
 
 @pytest.mark.parametrize(("deny", "token"), [("text", "uuid"), ("uuid", "varchar(60)"), ("uuid", "char(40)")])
 def test_ids_are_compared_as_what_they_mean(shop: Database, deny: str, token: str) -> None:
+    written = "upper(replace(id::text, '-', ''))" if deny == "text" else "id::text"
     run_script(
         shop,
-        f"ALTER TABLE vault.denied ALTER id TYPE {deny} USING upper(id::text)::{deny};"
+        f"ALTER TABLE vault.denied ALTER id TYPE {deny} USING {written}::{deny};"
         f"ALTER TABLE vault.tokens ALTER id TYPE {token} USING id::text::{token};",
     )
     assert status_of(look(shop), "token.orphaned_deny") == "ok"
@@ -166,7 +167,7 @@ def test_ids_that_cannot_be_compared_are_unknown_with_their_types(shop: Database
     run_script(shop, "ALTER TABLE vault.denied ALTER id TYPE bigint USING 1")
     found = finding(look(shop), "token.orphaned_deny[wall]")
     assert found["severity"] == "unknown"
-    assert "vault.denied.id is of type bigint and vault.tokens.id of type uuid" in found["message"]
+    assert "vault.denied.id is of type bigint and vault.tokens.id is of type uuid" in found["message"]
     assert "operator" not in found["message"]
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import read_options
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.cutoff import Instant
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DescriptionError
+from ansible_collections.pgops.runbook.plugins.module_utils._instant import Instant
 
 RULE: dict[str, Any] = {"table": "app.sessions", "column": "expires_at", "older_than": "1 h"}
 STORE: dict[str, Any] = {

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Mapping, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import cutoff, predicate, preflight, protection, references
+from ansible_collections.pgops.runbook.plugins.module_utils import _instant
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import predicate, preflight, protection, references
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue, MissingObject, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
@@ -49,7 +50,7 @@ class PlannedRule:
 class Plan:
     """All rules, in the order in which they are applied, as of one instant of the server's clock."""
 
-    as_of: cutoff.Instant
+    as_of: _instant.Instant
     rules: tuple[PlannedRule, ...]
 
     @property
@@ -65,7 +66,7 @@ def make_plan(database: Any, options: Options) -> Plan:
     """
     _require_writable(database)
     with database.transaction(read_only=True, snapshot=True):
-        as_of = cutoff.server_now(database)
+        as_of = _instant.server_now(database)
         wanted = [parse_relation(rule["table"]) for rule in options.rules] + protection.names_of(options.token_stores)
         survey = _Survey(database, options, as_of, look_up(database, wanted))
         survey.require_tables()
@@ -93,7 +94,7 @@ def _require_writable(database: Any) -> None:
 class _Survey:
     """What was looked up, and the rules and stores made of it."""
 
-    def __init__(self, database: Any, options: Options, as_of: cutoff.Instant, relations: Mapping[RelationName, Relation]) -> None:
+    def __init__(self, database: Any, options: Options, as_of: _instant.Instant, relations: Mapping[RelationName, Relation]) -> None:
         self.database, self.options, self.as_of, self.relations = database, options, as_of, relations
         self._stores: dict[int, protection.Store] = {}
         self._units: set[tuple[int | None, str]] = set()
@@ -124,7 +125,7 @@ class _Survey:
         for column in [store.deny_id.name for store in forgets] + [store.token_id.name for store in serves]:
             relation.column(column)
         at = self.as_of.before(rule["older_than_seconds"] + (self.options.clock_skew if forgets else 0.0))
-        limit = cutoff.constant(self.database, time, at)
+        limit = _instant.constant(self.database, time, at)
         return predicate.Target(index, rule["name"], path, relation, time, at, limit, forgets, serves)
 
     def stores(self, concerned: Callable[[Relation, Relation], bool]) -> list[protection.Store]:

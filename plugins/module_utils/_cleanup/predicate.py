@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Iterable, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import protection
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.cutoff import Instant
+from ansible_collections.pgops.runbook.plugins.module_utils._instant import Instant
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf, Relation
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn
 

@@ -15,15 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import cutoff
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils import _instant
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
+from ansible_collections.pgops.runbook.plugins.module_utils._same_id import plainly_comparable, require_comparable, same_id
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn, time_column
-
-# Types that the server compares with each other by an operator of its own that means the same as ours.
-_FAMILIES = {"text": "text", "varchar": "text", "bpchar": "text", "int2": "int", "int4": "int", "int8": "int"}
-_TEXTS = "S"  # the category of texts, of others' types too (citext)
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ def has_deny_list(store: Mapping[str, Any]) -> bool:
     return bool(store["revoke"]["how"] == "denylist")
 
 
-def resolve(database: Any, store: Mapping[str, Any], path: str, deny: Relation, tokens: Relation, past: cutoff.Instant) -> Store:
+def resolve(database: Any, store: Mapping[str, Any], path: str, deny: Relation, tokens: Relation, past: _instant.Instant) -> Store:
     """Return a store of the description with its columns looked up. `past` is the server's clock less the skew.
 
     Raises MissingObject and InvalidValue, with paths below `path`.
@@ -67,13 +63,13 @@ def resolve(database: Any, store: Mapping[str, Any], path: str, deny: Relation, 
         deny,
         deny.column(store["revoke"]["id"]),
         deny_expires,
-        deny_expires and cutoff.constant(database, deny_expires, past),
+        deny_expires and _instant.constant(database, deny_expires, past),
         tokens,
         tokens.column(store["tokens"]["id"]),
         token_expires,
-        token_expires and cutoff.constant(database, token_expires, past),
+        token_expires and _instant.constant(database, token_expires, past),
     )
-    _require_comparable(resolved, path)
+    require_comparable((deny, resolved.deny_id), (tokens, resolved.token_id), path)
     return resolved
 
 
@@ -111,7 +107,7 @@ def is_needed(database: Any, store: Store, row: str, gone: Any = None, *, probe:
             parts.append(sql.SQL("({}) IS NOT TRUE").format(removed))
     else:
         parts.append(sql.SQL("({})").format(sql.SQL(" OR ").join(_falls_short(database, store, deny, row))))
-    return _exists(database, store.deny, deny, parts, probe and store.deny_id.indexed and _comparable(store))
+    return _exists(database, store.deny, deny, parts, probe and store.deny_id.indexed and plainly_comparable(store.deny_id, store.token_id))
 
 
 def _falls_short(database: Any, store: Store, deny: str, row: str) -> list[Any]:
@@ -123,8 +119,8 @@ def _falls_short(database: Any, store: Store, deny: str, row: str) -> list[Any]:
     if token_time:
         token = sql.Identifier(row, token_time.column.name)
         shorter = sql.SQL("{own_end} OPERATOR(pg_catalog.<) {token_end}").format(
-            own_end=cutoff.end_of(database, own_time, own),  # type: ignore[arg-type]
-            token_end=cutoff.end_of(database, token_time, token),
+            own_end=_instant.end_of(database, own_time, own),  # type: ignore[arg-type]
+            token_end=_instant.end_of(database, token_time, token),
         )
         cases.append(sql.SQL("(({} OPERATOR(pg_catalog.<) {}) IS NOT TRUE AND {})").format(token, store.past_token, shorter))
     return cases
@@ -144,7 +140,9 @@ def _no_live_token(database: Any, store: Store, row: str, probe: bool) -> Any:
 def _token_exists(database: Any, store: Store, row: str, probe: bool, *conditions: Any) -> Any:
     token = row + "_token"
     parts = [_same_id(database, store, row, token), *conditions]
-    return _exists(database, store.tokens, token, parts, probe and store.token_id.indexed and _comparable(store))
+    return _exists(
+        database, store.tokens, token, parts, probe and store.token_id.indexed and plainly_comparable(store.deny_id, store.token_id)
+    )
 
 
 def _exists(database: Any, relation: Relation, alias: str, parts: Sequence[Any], probe: bool) -> Any:
@@ -159,43 +157,10 @@ def _exists(database: Any, relation: Relation, alias: str, parts: Sequence[Any],
 
 
 def _same_id(database: Any, store: Store, deny: str, token: str) -> Any:
-    """Return the condition under which the rows with the aliases `deny` and `token` have the same id. NULL is nobody's."""
+    """Return the condition under which the rows with the aliases `deny` and `token` have the same id."""
     sql = database.sql
     sides = [sql.Identifier(deny, store.deny_id.name), sql.Identifier(token, store.token_id.name)]
-    ids = (store.deny_id, store.token_id)
-    # Where the collations differ, the server wants to be told one.
-    form = '{} OPERATOR(pg_catalog.=) {} COLLATE pg_catalog."C"'
-    if _native(*ids):
-        form = "{} OPERATOR(pg_catalog.=) {}" if ids[0].collation == ids[1].collation else form
-    elif "uuid" in (ids[0].base, ids[1].base):
-        sides = [sql.SQL(_PLAIN_UUID).format(side) for side in sides]
-    else:
-        sides = [sql.SQL("pg_catalog.lower({}::text)").format(side) for side in sides]
-    return sql.SQL(form).format(*sides)
-
-
-# A uuid as the server writes it, and every way in which it may be written.
-_PLAIN_UUID = "pg_catalog.lower(pg_catalog.translate({}::text, '{{-}}', ''))"
-
-
-def _require_comparable(store: Store, path: str) -> None:
-    """Refuse ids whose texts may differ where the ids do not: they would match nothing, and every token would look gone."""
-    deny, token = store.deny_id, store.token_id
-    texts = deny.category == token.category == _TEXTS
-    uuid_and_text = {deny.base, token.base} >= {"uuid"} and _TEXTS in (deny.category, token.category)
-    if not (_native(deny, token) or texts or uuid_and_text or (not deny.base and deny.type == token.type)):
-        sides = [f"{table.name}.{column.name} is of type {column.type}" for table, column in ((store.deny, deny), (store.tokens, token))]
-        hint = "Allowed: one type for both, two integers, two texts, or uuid and text."
-        raise InvalidValue(f"{path}: {' and '.join(sides)}, which cannot be compared", object_name=str(store.deny.name), hint=hint)
-
-
-def _native(deny: Column, token: Column) -> bool:
-    """True if the server's own operator compares them; then an index on a column serves."""
-    return bool(deny.base) and _FAMILIES.get(deny.base, deny.base) == _FAMILIES.get(token.base, token.base)
-
-
-def _comparable(store: Store) -> bool:
-    return _native(store.deny_id, store.token_id) and store.deny_id.collation == store.token_id.collation
+    return same_id(sql, (store.deny_id, sides[0]), (store.token_id, sides[1]))
 
 
 def _time(relation: Relation, written: Mapping[str, Any] | None, path: str) -> TimeColumn | None:

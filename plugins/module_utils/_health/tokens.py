@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterable, List, Mapping
 
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import readable
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import (
@@ -21,11 +20,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._health.times import Moments, declared
 from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted, moment
-from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column
+from ansible_collections.pgops.runbook.plugins.module_utils._same_id import require_comparable, same_id
 
 HOUR = 3600.0
-NO_OPERATOR = "42883"
-TEXTS = ("text", "varchar", "bpchar")
 Store = Mapping[str, Any]
 
 
@@ -92,7 +89,8 @@ def _orphaned_deny(look: Look, limits: Limits) -> Iterable[Reading]:
         expires_at = revoke.get("expires_at")
         deny = readable(look, revoke["table"], [revoke["id"], *([expires_at["column"]] if expires_at else [])])
         relation = readable(look, tokens["table"], [tokens["id"]])
-        sides = ((deny, revoke), (relation, tokens))
+        ids = [(table, table.column(part["id"])) for table, part in ((deny, revoke), (relation, tokens))]
+        require_comparable(ids[0], ids[1], f"token store {name}")
         sql, moments = look.sql, Moments(look)
         # Without an expiry of its own nobody knows when such a token ends, so that it counts as alive.
         over = sql.SQL("false")
@@ -107,16 +105,9 @@ def _orphaned_deny(look: Look, limits: Limits) -> Iterable[Reading]:
             deny=deny.name.identifier(sql),
             deny_id=sql.Identifier(revoke["id"]),
             tokens=relation.name.identifier(sql),
-            same=_same_id(sql, relation.column(tokens["id"]), deny.column(revoke["id"])),
+            same=same_id(sql, *((column, sql.Identifier(alias, column.name)) for alias, (_table, column) in zip("dt", ids))),
         )
-        try:
-            found = look.row(statement, moments.parameters)
-        except DatabaseError as error:
-            if error.sqlstate != NO_OPERATOR:
-                raise
-            types = [f"{table.name}.{part['id']} is of type {table.column(part['id']).type}" for table, part in sides]
-            message = f"{types[0]} and {types[1].replace(' is of', ' of', 1)}: the server cannot compare them"
-            raise InvalidValue(message, object_name=str(deny.name), hint="Give both columns one type.") from None
+        found = look.row(statement, moments.parameters)
         alive = found["orphans"] - found["expired"]
         metrics = {f"token.orphaned_deny_alive[{name}]": float(alive), f"token.orphaned_deny_expired[{name}]": float(found["expired"])}
         if not found["orphans"]:
@@ -125,13 +116,6 @@ def _orphaned_deny(look: Look, limits: Limits) -> Iterable[Reading]:
         return Reading(f"{counted(found['orphans'], 'deny row')} without metadata: {split}", float(found["orphans"]), name, metrics=metrics)
 
     return _every_store(look, read)
-
-
-def _same_id(sql: Any, token: Column, deny: Column) -> Any:
-    """Return the condition that the token `t` has the id of the deny row `d`. A uuid that is kept as text is compared as text."""
-    mixed = {"uuid" if column.base == "uuid" else "text" if column.base in TEXTS else "" for column in (token, deny)} == {"uuid", "text"}
-    form = "lower(t.{}::text) = lower(d.{}::text)" if mixed else "t.{} = d.{}"
-    return sql.SQL(form).format(sql.Identifier(token.name), sql.Identifier(deny.name))
 
 
 def _future_issued(look: Look, limits: Limits) -> Iterable[Reading]:
@@ -214,8 +198,8 @@ CHECKS: List[Check] = [
         title="Deny rows without metadata",
         tier="daily",
         looks_at="Deny rows whose token has no row, split into those past their expiry and the clock skew, and those of tokens that "
-        "may still be alive. Ids that are uuid in one table and text in the other are compared as text, without regard to case; types "
-        "that the server cannot compare are unknown.",
+        "may still be alive. Where one table has an id as uuid and the other as text, every way to write a uuid counts; types that "
+        "cannot be compared are unknown.",
         action="Do not delete the rows of tokens still alive: those would be accepted again. The expired ones go with the retention. "
         "Find out what "
         "removed the metadata, or wrote deny rows without it.",
