@@ -26,7 +26,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import
     Named,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import Kind  # noqa: E402
-from ansible_collections.pgops.runbook.plugins.module_utils._system.tokens import TIME  # noqa: E402
+from ansible_collections.pgops.runbook.plugins.module_utils._system.times import TIME  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "system-description.md"
 BEGIN = "<!-- keys: written by tests/tools/system_form.py -->"

@@ -85,9 +85,9 @@ def to(*path: Any, value: Any) -> Change:
 DELETED = object()
 COLUMNS = ("schema", "tables", "login.tokens", "columns")
 STORE, RULE = ("token_stores", 0), ("retention", "daily", 0)
-TOP = "name, title, database, schemas, time_zone, clock_skew, token_stores, login_flows, caches, retention, maintenance, reports, "
-TOP += "thresholds, targets, sessions, access_log, contacts, backup, recovery, security, migrations, extensions, settings, pool, "
-TOP += "notifications, schema"
+TOP = "name, title, database, schemas, time_zone, clock_skew, token_stores, revocation, clients, registrations, codes, login_flows, "
+TOP += "caches, retention, maintenance, reports, thresholds, targets, sessions, access_log, contacts, backup, recovery, security, "
+TOP += "migrations, extensions, settings, pool, notifications, schema"
 UNITS = "ms, s, sec, second, seconds, min, minute, minutes, h, hour, hours, d, day, days, week, weeks"
 DECLARED = "the tables of schema.tables: login.tokens, login.denied, login.refresh"
 
@@ -102,11 +102,11 @@ FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "a word that is not allowed": (
         to(*STORE, "revoke", "how", value="denlyist"),
-        "token_stores[0].revoke.how: 'denlyist' is not one of denylist, timestamp, flag, delete",
+        "token_stores[0].revoke.how: 'denlyist' is not one of denylist, timestamp, flag, delete, not_before",
     ),
     "a form without its choice": (
         to(*STORE, "revoke", "how", value=DELETED),
-        "token_stores[0].revoke.how: is missing: how a token is revoked, one of denylist, timestamp, flag, delete",
+        "token_stores[0].revoke.how: is missing: how a token is revoked, one of denylist, timestamp, flag, delete, not_before",
     ),
     "an unknown key at the top": (to("token_store", value=[]), f"token_store: unknown key, did you mean token_stores? (allowed: {TOP})"),
     "an unknown key like no other": (to("zzz", value=1), f"zzz: unknown key (allowed: {TOP})"),
@@ -245,7 +245,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
             "dependents",
             value=[{"table": "login.refresh", "column": "user_id", "references": "id", "on_revoke": "timestamp"}],
         ),
-        "token_stores[1].dependents[0].mark: is missing: the column that is set when a token is revoked",
+        "token_stores[1].dependents[0].mark: is missing: for `timestamp`: the column that is set where it is NULL",
     ),
     "a dependent row of a column that the tokens lack": (
         to("token_stores", 1, "dependents", value=[{"table": "login.denied", "column": "jti", "references": "jti", "on_revoke": "delete"}]),

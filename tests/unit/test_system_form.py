@@ -29,6 +29,10 @@ def test_the_smallest_description_has_every_section() -> None:
         "clock_skew": "5 min",
         "clock_skew_seconds": 300.0,
         "token_stores": [],
+        "revocation": {"journal": "pgops_runbook", "audit": None},
+        "clients": None,
+        "registrations": [],
+        "codes": [],
         "login_flows": [],
         "caches": [],
         "retention": {"hourly": [], "daily": [], "weekly": [], "monthly": [], "emergency": []},
@@ -82,6 +86,129 @@ def test_a_rule_in_its_normal_form() -> None:
             "protects": None,
         }
     ]
+
+
+def test_a_store_in_its_normal_form() -> None:
+    (store,) = load({"name": "x", "token_stores": [STORE]})["token_stores"]
+    time = {"time_zone": None, "unit": None}
+    assert store == {
+        "name": "access",
+        "tokens": {
+            "table": "public.tokens",
+            "id": "jti",
+            "issued_at": None,
+            "expires_at": {"column": "expires_at", **time},
+            "expires_in": None,
+            "lifetime": None,
+            "lifetime_seconds": None,
+            "claims": None,
+            "subject": None,
+            "client": None,
+            "tenant": None,
+            "tenant_through": None,
+            "provider": None,
+            "provider_through": None,
+            "type": None,
+            "scope": None,
+            "address": None,
+            "renewed_from": None,
+            "family": None,
+            "token": None,
+            "secrets": [],
+            "where": {},
+        },
+        "revoke": {
+            "how": "denylist",
+            "table": "public.denied",
+            "id": "jti",
+            "references": None,
+            "revoked_at": None,
+            "expires_at": None,
+            "reason": None,
+        },
+        "allowlist": None,
+        "not_before": [],
+        "dependents": [],
+    }
+
+
+@pytest.mark.parametrize(("written", "seconds"), [({"expires_in": "expires_in"}, None), ({"lifetime": "24 h"}, 86400.0)])
+def test_an_expiry_may_count_from_the_time_of_issue(written: dict[str, str], seconds: float | None) -> None:
+    tokens = {"table": "tokens", "id": "jti", "issued_at": "issued_at", **written}
+    (store,) = load({"name": "x", "token_stores": [{**STORE, "tokens": tokens}]})["token_stores"]
+    assert {key: store["tokens"][key] for key in written} == written
+    assert store["tokens"]["lifetime_seconds"] == seconds
+
+
+def test_the_rows_of_a_store_may_be_those_with_some_values_only() -> None:
+    tokens = {**STORE["tokens"], "where": {"kind": "access", "version": 2, "offline": False, "note": ""}}
+    (store,) = load({"name": "x", "token_stores": [{**STORE, "tokens": tokens}]})["token_stores"]
+    assert store["tokens"]["where"] == {"kind": "access", "version": 2, "offline": False, "note": ""}
+
+
+def test_limits_before_which_nothing_is_accepted() -> None:
+    limits = [
+        {"table": "realm", "column": {"column": "not_before", "unit": "s"}, "by": "all"},
+        {"table": "users", "column": "valid_from", "by": "subject", "id": "id"},
+    ]
+    store = {"name": "access", "tokens": STORE["tokens"], "revoke": {"how": "not_before"}, "not_before": limits}
+    (read,) = load({"name": "x", "token_stores": [store]})["token_stores"]
+    assert read["revoke"] == {"how": "not_before"}
+    assert read["not_before"] == [
+        {"table": "public.realm", "column": {"column": "not_before", "time_zone": None, "unit": "s"}, "by": "all", "id": None},
+        {"table": "public.users", "column": {"column": "valid_from", "time_zone": None, "unit": None}, "by": "subject", "id": "id"},
+    ]
+
+
+def test_every_way_to_treat_a_dependent_row() -> None:
+    row = {"table": "codes", "column": "jti", "references": "jti"}
+    written = [
+        {**row, "on_revoke": "delete", "when": ["provider", "address"]},
+        {**row, "on_revoke": "timestamp", "mark": "used_at"},
+        {**row, "on_revoke": "flag", "flag": "active", "revoked_when": False},
+        {**row, "on_revoke": "clear"},
+    ]
+    (store,) = load({"name": "x", "token_stores": [{**STORE, "dependents": written}]})["token_stores"]
+    used_at = {"column": "used_at", "time_zone": None, "unit": None}
+    assert [(one["on_revoke"], one["mark"], one["flag"], one["revoked_when"]) for one in store["dependents"]] == [
+        ("delete", None, None, True),
+        ("timestamp", used_at, None, True),
+        ("flag", None, "active", False),
+        ("clear", None, None, True),
+    ]
+
+
+def test_what_a_report_reads_beside_the_stores() -> None:
+    system = load(
+        {
+            "name": "x",
+            "time_zone": "UTC",
+            "clients": {"table": "clients", "id": "id", "name": "name", "created_at": "at", "secrets": ["secret"]},
+            "registrations": [{"table": "users", "created_at": "at", "provider": "provider"}],
+            "codes": [{"table": "codes", "id": "code", "created_at": "at", "used_at": "used_at", "subject": "user_id"}],
+        }
+    )
+    at = {"column": "at", "time_zone": "UTC", "unit": None}
+    assert system["clients"] == {"table": "public.clients", "id": "id", "name": "name", "created_at": at, "secrets": ["secret"]}
+    assert system["registrations"] == [{"table": "public.users", "created_at": at, "provider": "provider"}]
+    assert system["codes"] == [
+        {
+            "table": "public.codes",
+            "id": "code",
+            "created_at": at,
+            "expires_at": None,
+            "used_at": {**at, "column": "used_at"},
+            "subject": "user_id",
+            "client": None,
+        }
+    ]
+
+
+def test_the_audit_table_may_be_anywhere_and_is_not_declared() -> None:
+    tables = {"t": {"columns": {"id": "uuid"}}}
+    for audit in ("ops.revocations", "revocations"):
+        system = load({"name": "x", "revocation": {"audit": audit}, "schema": {"tables": tables}})
+        assert system["revocation"] == {"journal": "pgops_runbook", "audit": audit if "." in audit else f"public.{audit}"}
 
 
 def test_the_tables_of_a_deny_list_are_protected_without_being_told() -> None:

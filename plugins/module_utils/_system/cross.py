@@ -13,7 +13,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.faults impor
 from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import Choices, Group, Listing, Named
 from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import COLUMN, Kind, Table
 from ansible_collections.pgops.runbook.plugins.module_utils._system.tables import INDEXED_COLUMN, IndexedColumn
-from ansible_collections.pgops.runbook.plugins.module_utils._system.tokens import TIME
+from ansible_collections.pgops.runbook.plugins.module_utils._system.times import TIME
 
 # How SQL spells the types that hold a time, with or without a precision.
 _WALL_CLOCK = re.compile(r"timestamp(\s*\(\d\))?(\s+without\s+time\s+zone)?|date", re.IGNORECASE)
@@ -138,6 +138,8 @@ def _parts(part: Part, written: Mapping[str, str]) -> Iterator[Part]:
         for name, item in value.items():
             if item is not None:
                 at = join(part.path, written.get(name, name) if isinstance(kind.key, Table) else name)
+                if kind.key is COLUMN:
+                    yield Part(COLUMN, name, at, part.table)
                 yield from _parts(Part(kind.value_kind(name), item, at, part.table), written)
 
 
@@ -156,10 +158,6 @@ def check_names(system: Mapping[str, Any], faults: Faults) -> None:
         for number, rule in enumerate(rules or []):
             if rule:
                 _check_protects(rule, stores, join(join(join("retention", schedule), number), "protects"), faults)
-    for number, store in enumerate(system.get("token_stores") or []):
-        for place, dependent in enumerate((store or {}).get("dependents") or []):
-            if dependent and dependent["on_revoke"] == "timestamp" and not dependent["mark"]:
-                faults.add(f"token_stores[{number}].dependents[{place}].mark", "is missing: the column that is set when a token is revoked")
     _check_windows(system.get("maintenance") or {}, faults)
     _check_schemas(system, faults)
 

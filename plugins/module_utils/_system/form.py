@@ -5,7 +5,16 @@
 
 from __future__ import annotations
 
-from ansible_collections.pgops.runbook.plugins.module_utils._system import protection, tables, tokens, upkeep, watching
+from ansible_collections.pgops.runbook.plugins.module_utils._system import (
+    caches,
+    logins,
+    protection,
+    revoking,
+    tables,
+    tokens,
+    upkeep,
+    watching,
+)
 from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import ITSELF, Field, Group, Listing, Named
 from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import DURATION, SCHEMA_NAME, TEXT, Setting, Text, Zone
 
@@ -20,8 +29,12 @@ SYSTEM = Group(
         "time_zone": Field(Zone(), "the zone of every `timestamp` and `date` column that does not say its own"),
         "clock_skew": Field(DURATION, "how far clocks may differ", default="5 min"),
         "token_stores": Field(Listing(tokens.TOKEN_STORE, named="name"), "what it issues, and how that is revoked", default=[]),
-        "login_flows": Field(Listing(tokens.LOGIN_FLOW), "logins that have begun and not ended", default=[]),
-        "caches": Field(Listing(tokens.CACHE), "caches in front of the tables", default=[]),
+        "revocation": Field(revoking.REVOCATION, "what is kept of a revocation", default={}),
+        "clients": Field(logins.CLIENTS, "the applications that tokens are issued to"),
+        "registrations": Field(Listing(logins.REGISTRATION), "where users register", default=[]),
+        "codes": Field(Listing(logins.CODE), "one-time codes that are exchanged for tokens", default=[]),
+        "login_flows": Field(Listing(logins.LOGIN_FLOW), "logins that have begun and not ended", default=[]),
+        "caches": Field(Listing(caches.CACHE), "caches in front of the tables", default=[]),
         "retention": Field(upkeep.RETENTION, "what goes when", default={}),
         "maintenance": Field(upkeep.MAINTENANCE, "what is vacuumed, rebuilt, partitioned and indexed", default={}),
         "reports": Field(Listing(upkeep.REPORT, named="name"), "when a report is due", default=[]),

@@ -169,6 +169,18 @@ class Clock(Kind):
         return None
 
 
+class Scalar(Kind):
+    """One plain value, as a column may hold it."""
+
+    noun = "a text, a number, true or false"
+
+    def read(self, value: Any, path: str, faults: Faults) -> str | int | float | bool | None:
+        if isinstance(value, (str, int, float)):
+            return value
+        self.refuse(value, path, faults)
+        return None
+
+
 class Setting(Kind):
     """The value of a server parameter, as SHOW writes it: true and false become on and off."""
 

@@ -25,7 +25,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import
     choice,
     whole,
 )
-from ansible_collections.pgops.runbook.plugins.module_utils._system.tokens import TIME
+from ansible_collections.pgops.runbook.plugins.module_utils._system.times import TIME
 
 BACKUP_KINDS = ("full", "schemas", "tables", "data_only", "schema_only", "physical", "incremental", "wal", "snapshot")
 ENVIRONMENTS = ("development", "staging", "production")

@@ -24,7 +24,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import
     whole,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._system.tables import INDEX_FIELDS, check_index
-from ansible_collections.pgops.runbook.plugins.module_utils._system.tokens import TIME
+from ansible_collections.pgops.runbook.plugins.module_utils._system.times import TIME
 
 SCHEDULES = ("hourly", "daily", "weekly", "monthly", "emergency")
 

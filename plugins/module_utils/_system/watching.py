@@ -21,7 +21,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import
     Number,
     Quantity,
 )
-from ansible_collections.pgops.runbook.plugins.module_utils._system.tokens import TIME
+from ansible_collections.pgops.runbook.plugins.module_utils._system.times import TIME
 
 SEVERITIES = ("warning", "critical", "unknown")
 
