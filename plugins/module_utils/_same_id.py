@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Tuple
+from typing import Any, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
@@ -18,6 +18,11 @@ _PLAIN_UUID = "pg_catalog.lower(pg_catalog.translate({}::text, '{{-}}', ''))"
 
 # A column and the expression that stands for it in a statement.
 Side = Tuple[Column, Any]
+
+
+def denied_column(store: Mapping[str, Any]) -> str:
+    """Return the name of the token column that the deny list of a store repeats."""
+    return str(store["revoke"].get("references") or store["tokens"]["id"])
 
 
 def same_id(sql: Any, one: Side, other: Side) -> Any:

@@ -151,7 +151,7 @@ class Planner:
         if orphans and expires:
             cells += self._orphans(name, expires, tokens.rows)
         plan = TablePlan(name, self.tables[name], cells, self._times(name), expires=expires, revoked_at=revoked)
-        plan.mirrors[other["id"]] = (tokens.name, store["tokens"]["id"])
+        plan.mirrors[other["id"]] = (tokens.name, other.get("references") or store["tokens"]["id"])
         self.plans[name] = plan
 
     def _orphans(self, name: str, expires: str, known: int) -> list[Cell]:

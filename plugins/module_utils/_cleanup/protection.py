@@ -18,7 +18,7 @@ from typing import Any, Mapping, Sequence
 from ansible_collections.pgops.runbook.plugins.module_utils import _instant
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
-from ansible_collections.pgops.runbook.plugins.module_utils._same_id import plainly_comparable, require_comparable, same_id
+from ansible_collections.pgops.runbook.plugins.module_utils._same_id import denied_column, plainly_comparable, require_comparable, same_id
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn, time_column
 
 
@@ -65,7 +65,7 @@ def resolve(database: Any, store: Mapping[str, Any], path: str, deny: Relation, 
         deny_expires,
         deny_expires and _instant.constant(database, deny_expires, past),
         tokens,
-        tokens.column(store["tokens"]["id"]),
+        tokens.column(denied_column(store)),
         token_expires,
         token_expires and _instant.constant(database, token_expires, past),
     )

@@ -20,7 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._health.times import Moments, declared
 from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted, moment
-from ansible_collections.pgops.runbook.plugins.module_utils._same_id import require_comparable, same_id
+from ansible_collections.pgops.runbook.plugins.module_utils._same_id import denied_column, require_comparable, same_id
 
 HOUR = 3600.0
 Store = Mapping[str, Any]
@@ -88,8 +88,9 @@ def _orphaned_deny(look: Look, limits: Limits) -> Iterable[Reading]:
             return Reading("the store has no deny list", object_name=name, status=SKIPPED)
         expires_at = revoke.get("expires_at")
         deny = readable(look, revoke["table"], [revoke["id"], *([expires_at["column"]] if expires_at else [])])
-        relation = readable(look, tokens["table"], [tokens["id"]])
-        ids = [(table, table.column(part["id"])) for table, part in ((deny, revoke), (relation, tokens))]
+        denied = denied_column(store)
+        relation = readable(look, tokens["table"], [denied])
+        ids = [(table, table.column(name)) for table, name in ((deny, revoke["id"]), (relation, denied))]
         require_comparable(ids[0], ids[1], f"token store {name}")
         sql, moments = look.sql, Moments(look)
         # Without an expiry of its own nobody knows when such a token ends, so that it counts as alive.
