@@ -15,7 +15,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._time_column import 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # The last place on Earth where a calendar day ends; the sign of an Etc zone is the reverse of the usual one.
-LAST_ZONE = "Etc/GMT+12"
+LAST_ZONE, _FIRST_ZONE = "Etc/GMT+12", "Etc/GMT-14"
 _CALENDAR = {"date": "date", "wall": "timestamp"}  # the types whose values are those of a calendar
 
 # A wall clock that is set back shows the same time twice. The earliest wall clock from the cut-off on is before every row
@@ -30,6 +30,17 @@ FROM (
 """
 
 
+# The latest wall clock shown before the instant, in either pass: a row that may have been written before it is below this one.
+_LATEST_WALL = """
+SELECT (max((moment - interval '1 microsecond') AT TIME ZONE %(zone)s) + interval '1 microsecond')::text
+FROM (
+    SELECT %(at)s::timestamptz
+    UNION ALL
+    SELECT to_timestamp((floor(extract(epoch FROM %(at)s::timestamptz) / 900) - step) * 900) FROM generate_series(0, 12) AS step
+) AS moments(moment)
+"""
+
+
 @dataclass(frozen=True)
 class Instant:
     """A point in time in whole microseconds since 1970, UTC."""
@@ -39,6 +50,14 @@ class Instant:
     def before(self, seconds: float) -> Instant:
         """Return the instant `seconds` earlier; a fraction of a microsecond counts as a whole one."""
         return Instant(self.microseconds - math.ceil(seconds * 1_000_000))
+
+    def down_to_second(self) -> Instant:
+        """Return the whole second that it lies in: the time of issue in a token has no fraction."""
+        return Instant(self.microseconds // 1_000_000 * 1_000_000)
+
+    def up_to_second(self) -> Instant:
+        """Return the next whole second, or itself where it is one."""
+        return Instant(-(-self.microseconds // 1_000_000) * 1_000_000)
 
     def __str__(self) -> str:
         """Return it in ISO 8601, UTC."""
@@ -68,6 +87,37 @@ def constant(database: Any, time: TimeColumn, at: Instant) -> Any:
     return sql.SQL("{}::timestamp").format(sql.Literal(wall))
 
 
+def limit(database: Any, time: TimeColumn, at: Instant) -> Any:
+    """Return the SQL constant from which on a value of `time` cannot lie before `at`, for every row that could be meant.
+
+    It is the counterpart of `constant`: whatever may have happened before `at` is below it. Raises InvalidValue for an unknown zone.
+    """
+    sql = database.sql
+    if time.kind == "epoch":
+        return sql.SQL("{}::bigint").format(sql.Literal(-(-at.microseconds * UNITS[time.unit or "s"] // 1_000_000)))
+    if time.kind == "instant":
+        return sql.SQL("{}::timestamptz").format(sql.Literal(str(at)))
+    wall = _wall(database, time, at, _LATEST_WALL, _FIRST_ZONE)
+    if time.kind == "date":
+        return sql.SQL("(({}::timestamp - interval '1 microsecond')::date + 1)").format(sql.Literal(wall))
+    return sql.SQL("{}::timestamp").format(sql.Literal(wall))
+
+
+def start_of(database: Any, time: TimeColumn, reference: Any) -> Any:
+    """Return the expression for the first instant (timestamptz) that a value of `time` may mean; that of NULL is NULL."""
+    sql = database.sql
+    if time.kind == "epoch":
+        unit = time.unit or "s"
+        near = within_range(sql, reference, unit)
+        return sql.SQL("CASE WHEN {} IS NOT NULL THEN pg_catalog.to_timestamp(({} / {}::numeric)::float8) END").format(
+            reference, near, sql.Literal(UNITS[unit])
+        )
+    if time.kind == "instant":
+        return reference
+    zone = sql.Literal(time.time_zone or _FIRST_ZONE)
+    return sql.SQL("({}::timestamp AT TIME ZONE {})").format(reference, zone)
+
+
 def end_of(database: Any, time: TimeColumn, reference: Any) -> Any:
     """Return the expression for the instant (timestamptz) from which a value of `time` is past, to compare columns of different types.
 
@@ -92,10 +142,10 @@ def end_of(database: Any, time: TimeColumn, reference: Any) -> Any:
     return sql.SQL("CASE WHEN {} THEN 'infinity'::timestamptz ELSE {} END").format(never, end)
 
 
-def _wall(database: Any, time: TimeColumn, at: Instant) -> str:
-    zone = time.time_zone or LAST_ZONE
+def _wall(database: Any, time: TimeColumn, at: Instant, query: str = _WALL, anywhere: str = LAST_ZONE) -> str:
+    zone = time.time_zone or anywhere
     try:
-        return str(database.value(_WALL, {"zone": zone, "at": str(at)}))
+        return str(database.value(query, {"zone": zone, "at": str(at)}))
     except DatabaseError as error:
         if error.sqlstate != "22023":
             raise
