@@ -2,65 +2,19 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError
+from tests.ground.certificates import Authority
 from tests.ground.cluster import Cluster, ServerCertificate
 from tests.ground.errors import StartFailed
 from tests.ground.servers import Installation
 
 pytestmark = pytest.mark.usefixtures("_one_driver")
-
-
-class Authority(NamedTuple):
-    """Signs certificates into a folder."""
-
-    folder: Path
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-    @classmethod
-    def create(cls, folder: Path, name: str) -> Authority:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = _builder(subject, subject, key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        made = cls(folder, key, certificate.sign(key, hashes.SHA256()))
-        made.file.write_bytes(made.certificate.public_bytes(serialization.Encoding.PEM))
-        return made
-
-    @property
-    def file(self) -> Path:
-        return self.folder / "authority.pem"
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Return the files of a certificate for `name`, valid for localhost only, and of its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("192.0.2.1"))])
-        signed = _builder(subject, self.certificate.subject, key).add_extension(names, critical=False).sign(self.key, hashes.SHA256())
-        files = (self.folder / f"{name}.pem", self.folder / f"{name}.key")
-        files[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-        plain = serialization.NoEncryption()
-        files[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
-        files[1].chmod(0o600)
-        return files
-
-
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    day = datetime.timedelta(days=1)
-    start = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
-    return start.serial_number(x509.random_serial_number()).not_valid_before(now - day).not_valid_after(now + day)
 
 
 class Encrypted(NamedTuple):
