@@ -29,6 +29,8 @@ _INVALID = re.compile(
 _ATTEMPT = re.compile(r"connection to server (at|on socket) \"([^\"]*)\"(?: \([^)]*\))?(?:, port (\d+))? failed: ")
 _UNRESOLVED = re.compile(r"(?:could not translate host name|failed to resolve host) ['\"]([^'\"]+)['\"]")
 _LISTED = re.compile(r"^- host: (\S+), port: (\S+), hostaddr: \S+: (?:connection failed: )?", re.MULTILINE)
+# Nothing else of an error's context is shown: it quotes statements, which may hold values.
+_FUNCTION = re.compile(r"function (\S+\([^)]*\)) line")
 _STATEMENT_HINTS = {
     "55P03": "Another session holds the lock: try again later, or give a longer lock_timeout.",
     "57014": "Give a longer statement_timeout if the work is as large as that.",
@@ -212,7 +214,14 @@ def database_error(error: Any) -> DatabaseError:
     message = getattr(diagnostics, "message_primary", None) or _one_line(str(error) or type(error).__name__)
     named = [getattr(diagnostics, part, None) for part in ("schema_name", "table_name")]
     hint = _STATEMENT_HINTS.get(sqlstate or "") or getattr(diagnostics, "message_hint", None)
-    return DatabaseError(message, object_name=".".join(part for part in named if part) or None, sqlstate=sqlstate, hint=hint)
+    function = _FUNCTION.search(getattr(diagnostics, "context", None) or "")
+    return DatabaseError(
+        message,
+        object_name=".".join(part for part in named if part) or None,
+        sqlstate=sqlstate,
+        hint=hint,
+        context_function=function.group(1) if function else None,
+    )
 
 
 def _object(layer: str, place: Place) -> str:

@@ -68,7 +68,22 @@ class DriverMissing(RunbookError):
 
 
 class DatabaseError(RunbookError):
-    """The server refused a statement or the connection was lost while it ran."""
+    """The server refused a statement or the connection was lost while it ran.
+
+    `context_function` is the innermost PL/pgSQL function, a trigger's for example, that was running then.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        object_name: str | None = None,
+        sqlstate: str | None = None,
+        hint: str | None = None,
+        context_function: str | None = None,
+    ) -> None:
+        super().__init__(message, object_name=object_name, sqlstate=sqlstate, hint=hint)
+        self.context_function = context_function
 
 
 class MissingObject(RunbookError):

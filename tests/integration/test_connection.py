@@ -287,6 +287,20 @@ def test_an_error_does_not_quote_the_row(opened: Connect) -> None:
     assert "s3cr3t" not in f"{caught.value!r} {caught.value.as_result()}"
 
 
+def test_an_error_names_the_innermost_function_and_nothing_else_of_its_context(opened: Connect) -> None:
+    with opened() as session:
+        session.execute(
+            "CREATE FUNCTION public.nearer(t text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT 1 / 0 WHERE t = t); END $$"
+        )
+        session.execute("CREATE FUNCTION public.further() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN public.nearer('s3cr3t'); END $$")
+        with pytest.raises(DatabaseError, match="division by zero") as caught:
+            session.value("SELECT public.further()")
+        with pytest.raises(DatabaseError) as plain:
+            session.value("SELECT 1 / 0")
+    assert (caught.value.context_function, plain.value.context_function) == ("public.nearer(text)", None)
+    assert "s3cr3t" not in f"{caught.value!r} {caught.value.as_result()}"
+
+
 def test_a_transaction_commits_or_undoes_everything(opened: Connect, database: Database) -> None:
     with opened() as session:
         session.execute("CREATE TABLE public.numbers (n int)")

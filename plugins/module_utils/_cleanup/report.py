@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import predicate
@@ -19,7 +18,6 @@ _WORST = (ERROR, MAX_RUNTIME, VETOED, LOCKED, DONE)
 
 # A table or column, a function, a type, a schema that does not exist.
 _NOT_FOUND = ("42P01", "42703", "42883", "42704", "3F000")
-_FUNCTION = re.compile(r"function (\S+\([^)]*\)) line")
 
 
 class Refused(RunbookError):
@@ -40,7 +38,7 @@ class Interrupted(DatabaseError):
     def __init__(self, cause: DatabaseError, result: Mapping[str, Any], run: Progress) -> None:
         target = run.planned.target
         came = f"{run.removed} of {run.planned.to_remove} rows of this rule were removed, in {run.batches} batches"
-        function = _function_of(cause)
+        function = cause.context_function
         where = f", in {function}" if function else ""
         message = f"{target.path}: {target.relation.name}: {cause.message.rstrip('.')}{where} ({came}, which stay removed)."
         hint = cause.hint or "Run it again when the cause is gone: it goes on where it stopped."
@@ -51,7 +49,13 @@ class Interrupted(DatabaseError):
                 f" {', '.join(run.search_path)} only: write the schema in that function, or give it SET search_path."
                 f" The triggers of the table are {named or 'none, but those of tables that it cascades to fire too'}."
             )
-        super().__init__(message, object_name=cause.object_name or str(target.relation.name), sqlstate=cause.sqlstate, hint=hint)
+        super().__init__(
+            message,
+            object_name=cause.object_name or str(target.relation.name),
+            sqlstate=cause.sqlstate,
+            hint=hint,
+            context_function=function,
+        )
         self.result = dict(result)
 
     def as_result(self) -> dict[str, Any]:
@@ -94,16 +98,6 @@ def broken_off(plan: Plan, progress: Sequence[Progress], cause: DatabaseError) -
         for rule in plan.rules
     ]
     return Interrupted(cause, _result(plan, rows, ERROR), progress[-1])
-
-
-def _function_of(error: DatabaseError) -> str | None:
-    """Return the innermost function that was running when the server raised `error`, as its context names it.
-
-    Nothing else of the context is shown: it quotes statements, which may hold values.
-    """
-    diagnostics = getattr(error.__context__, "diag", None)
-    found = _FUNCTION.search(getattr(diagnostics, "context", None) or "")
-    return found.group(1) if found else None
 
 
 def _of_run(run: Progress, rows_left: int | None) -> dict[str, Any]:
