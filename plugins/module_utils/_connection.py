@@ -140,6 +140,11 @@ class Database:
         """Whether the session has ended, by `close` or because the server was lost."""
         return bool(self._connection.closed)
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a block of `transaction` is running."""
+        return self._in_transaction
+
     def rows(self, statement: Any, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return every row of `statement` as a dictionary. Raises DatabaseError."""
         with self._run(statement, parameters) as cursor:
