@@ -21,7 +21,8 @@ description:
 options:
   source:
     description:
-      - The name of a built-in system, V(tim), V(oauth2_server), V(tmi), V(showtrack) or V(azth).
+      - The name of a built-in system, V(tim), V(oauth2_server), V(tmi), V(showtrack) or V(azth), or that of a well-known application,
+        V(django_oauth_toolkit), V(simplejwt), V(keycloak), V(ory_hydra), V(doorkeeper) or V(supabase_auth).
       - Or the path of a YAML file, which ends in C(.yml), C(.yaml) or C(.json) or has a C(/) in it. A relative path is looked for in the
         folder of the inventory, then of the playbook, then in the current folder. The file may be encrypted with Ansible Vault.
       - Or the description itself, as a mapping.
@@ -100,7 +101,7 @@ errors:
   type: list
   elements: str
   sample:
-    - "token_stores[1].revoke.how: 'denlyist' is not one of denylist, timestamp, flag, delete"
+    - "token_stores[1].revoke.how: 'denlyist' is not one of denylist, timestamp, flag, delete, not_before"
 error:
   description: The type of the error, and the file or other origin that it is about.
   returned: failure

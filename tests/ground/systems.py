@@ -14,6 +14,8 @@ from .servers import CHECKOUT
 
 FOLDER = CHECKOUT / "roles" / "system" / "files" / "systems"
 BUILT_IN = ("tim", "oauth2_server", "tmi", "showtrack", "azth")
+# Of well-known applications, with what revoking needs and no more: there is no runbook for them.
+READY = ("django_oauth_toolkit", "simplejwt", "keycloak", "ory_hydra", "doorkeeper", "supabase_auth")
 
 
 def description_of(system: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -22,5 +24,5 @@ def description_of(system: str | Mapping[str, Any]) -> dict[str, Any]:
         return load(dict(system))
     path = FOLDER / f"{system}.yml"
     if not path.is_file():
-        raise GroundError(f"{system!r} is not one of {', '.join(BUILT_IN)}")
+        raise GroundError(f"{system!r} is not one of {', '.join((*BUILT_IN, *READY))}")
     return load(yaml.safe_load(path.read_text(encoding="utf-8")))

@@ -95,7 +95,7 @@ def test_a_token_store_that_is_misspelt_is_named(run_module: Run, app: Database)
     store = {**STORE, "revoke": {"how": "denlyist", "table": "app.denied", "id": "id"}}
     result = run_module("pg_cleanup", {"rules": RULES, "token_stores": [store]}, connection=app.login())
     assert result["failed"] is True
-    assert "token_stores[0].revoke.how: 'denlyist' is not one of denylist, timestamp, flag, delete" in result["msg"]
+    assert "token_stores[0].revoke.how: 'denlyist' is not one of denylist, timestamp, flag, delete, not_before" in result["msg"]
 
 
 def test_a_failure_half_way_says_what_has_changed(run_module: Run, app: Database) -> None:

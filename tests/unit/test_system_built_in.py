@@ -1,4 +1,4 @@
-"""The five built-in systems say what their runbooks say; the numbers here are the runbooks' own."""
+"""The built-in systems: each says what holds for all of them, and five what their runbooks say, with the runbooks' own numbers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import yaml
 
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._system import load
+from tests.ground.systems import BUILT_IN, READY
 from tests.runner.tree import ROOT
 
 FOLDER = ROOT / "roles" / "system" / "files" / "systems"
-NAMES = ("azth", "oauth2_server", "showtrack", "tim", "tmi")
+NAMES = (*BUILT_IN, *READY)
 MINUTE, HOUR, DAY, GIGABYTE = 60.0, 3600.0, 86400.0, 1024**3
 
 
@@ -45,7 +46,8 @@ def mappings(value: Any) -> Iterator[dict[str, Any]]:
             yield from mappings(inner)
 
 
-def test_there_are_five() -> None:
+def test_there_are_five_and_six_ready_ones() -> None:
+    assert (len(BUILT_IN), len(READY)) == (5, 6)
     assert sorted(path.stem for path in FOLDER.glob("*.yml")) == sorted(NAMES)
 
 
@@ -75,9 +77,9 @@ def test_every_declared_wall_clock_that_is_used_has_a_zone(name: str) -> None:
         column
         for table in system["schema"]["tables"].values()
         for column, facts in table["columns"].items()
-        if facts["type"] == "timestamp"
+        if facts["type"].partition("(")[0] == "timestamp"
     }
-    assert bool(wall_clocks) == (name in ("tim", "oauth2_server"))
+    assert bool(wall_clocks) == (name in ("tim", "oauth2_server", "doorkeeper", "ory_hydra"))
     assert system["time_zone"] == ("UTC" if wall_clocks else None)
 
 
@@ -170,10 +172,31 @@ def test_the_oauth2_server_revokes_codes_with_their_tokens() -> None:
     tokens = OAUTH2["token_stores"][0]
     assert tokens["revoke"] == {"how": "timestamp", "column": {"column": "revoked_at", "time_zone": "UTC", "unit": None}}
     assert [(one["column"], one["mark"]["column"], one["when"]) for one in tokens["dependents"]] == [
-        ("user_id", "used_at", ["subject", "all"]),
+        ("user_id", "used_at", ["subject", "provider", "all"]),
         ("client_id", "used_at", ["client", "all"]),
     ]
     assert tokens["tokens"]["secrets"] == ["access_token", "refresh_token"]
+
+
+def test_the_oauth2_server_s_reports_know_where_to_look() -> None:
+    at = {"column": "created_at", "time_zone": "UTC", "unit": None}
+    assert OAUTH2["clients"] == {
+        "table": "public.clients",
+        "id": "client_id",
+        "name": "client_name",
+        "created_at": at,
+        "secrets": ["client_secret"],
+    }
+    assert OAUTH2["registrations"] == [{"table": "public.users", "created_at": at, "provider": "provider"}]
+    assert [(one["table"], one["id"], one["used_at"]["column"]) for one in OAUTH2["codes"]] == [
+        ("public.authorization_codes", "code", "used_at")
+    ]
+
+
+def test_users_come_from_a_provider() -> None:
+    ways = {store["name"]: store["tokens"]["provider_through"] for system in (OAUTH2, TMI) for store in system["token_stores"]}
+    users = {"column": "user_id", "table": "public.users", "id": "user_id", "provider": "provider"}
+    assert ways == {"tokens": users, "sessions": users, "refresh_tokens": {**users, "table": "public.user_providers"}}
 
 
 def test_the_oauth2_server_s_numbers() -> None:

@@ -8,8 +8,10 @@ import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DescriptionError
 from ansible_collections.pgops.runbook.plugins.plugin_utils import _description_file as files
+from tests.ground.systems import BUILT_IN, READY
 
-CHOICE = "one of azth, oauth2_server, showtrack, tim, tmi, a path that ends in .yml, or the description itself"
+NAMES = sorted((*BUILT_IN, *READY))
+CHOICE = f"one of {', '.join(NAMES)}, a path that ends in .yml, or the description itself"
 
 
 def refused_source(source: str, *folders: Path) -> str:
@@ -28,7 +30,7 @@ def refused_text(folder: Path, text: bytes) -> str:
 
 def test_a_built_in_system_goes_by_its_name(tmp_path: Path) -> None:
     assert files.find("tim", [str(tmp_path)]) == files.BUILT_IN / "tim.yml"
-    assert files.built_in_names() == ["azth", "oauth2_server", "showtrack", "tim", "tmi"]
+    assert files.built_in_names() == NAMES
 
 
 def test_an_unknown_system_is_told_the_nearest_and_all(tmp_path: Path) -> None:

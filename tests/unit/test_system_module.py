@@ -90,7 +90,7 @@ def test_every_fault_is_in_the_result(runs: dict[bool, PlaybookResult]) -> None:
 
 def test_an_unknown_and_an_unset_system_are_told_which_there_are(runs: dict[bool, PlaybookResult]) -> None:
     assert "did you mean azth?" in loaded(runs[False], "unknown")["msg"]
-    assert "set pgops_system to one of azth, oauth2_server, showtrack, tim, tmi" in loaded(runs[False], "unset")["msg"]
+    assert "set pgops_system to one of azth, django_oauth_toolkit, doorkeeper, " in loaded(runs[False], "unset")["msg"]
     assert runs[False].rc != 0
     assert runs[False].changed == 0
 
