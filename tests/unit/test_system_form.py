@@ -151,7 +151,8 @@ def test_limits_before_which_nothing_is_accepted() -> None:
         {"table": "realm", "column": {"column": "not_before", "unit": "s"}, "by": "all"},
         {"table": "users", "column": "valid_from", "by": "subject", "id": "id"},
     ]
-    store = {"name": "access", "tokens": STORE["tokens"], "revoke": {"how": "not_before"}, "not_before": limits}
+    tokens = {**STORE["tokens"], "issued_at": "issued_at", "subject": "user_id"}
+    store = {"name": "access", "tokens": tokens, "revoke": {"how": "not_before"}, "not_before": limits}
     (read,) = load({"name": "x", "token_stores": [store]})["token_stores"]
     assert read["revoke"] == {"how": "not_before"}
     assert read["not_before"] == [

@@ -79,7 +79,6 @@ def test_keycloak() -> None:
         assert store["tokens"]["issued_at"]["unit"] == "s"
         assert [(one["table"], one["by"], one["column"]["unit"]) for one in store["not_before"]] == [
             ("public.realm", "tenant", "s"),
-            ("public.client", "client", "s"),
             ("public.user_entity", "subject", "s"),
         ]
 

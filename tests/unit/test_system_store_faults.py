@@ -17,7 +17,13 @@ RIGHT: dict[str, Any] = {
     "token_stores": [
         {
             "name": "access",
-            "tokens": {"table": "login.tokens", "id": "jti", "issued_at": "issued_at", "expires_at": "expires_at"},
+            "tokens": {
+                "table": "login.tokens",
+                "id": "jti",
+                "issued_at": "issued_at",
+                "expires_at": "expires_at",
+                "subject": "claims",
+            },
             "revoke": {"how": "denylist", "table": "login.denied", "id": "jti", "expires_at": "expires_at"},
         },
         {
@@ -103,12 +109,20 @@ FAULTS: dict[str, tuple[Change, str]] = {
         "token_stores[0].not_before: is missing: limits before which the application accepts nothing; how: not_before moves them",
     ),
     "a limit of somebody unknown": (
-        to(*ACCESS, "not_before", value=[{"table": "login.denied", "column": "expires_at", "by": "client"}]),
+        to(*ACCESS, "not_before", value=[{"table": "login.denied", "column": "expires_at", "by": "subject"}]),
         "token_stores[0].not_before[0].id: is missing: the column that says whose limit a row is; needless where `by` is all",
     ),
     "a limit of all and of somebody": (
         to(*ACCESS, "not_before", value=[{"table": "login.denied", "column": "expires_at", "by": "all", "id": "jti"}]),
         "token_stores[0].not_before[0].id: is not for by: all: leave it out",
+    ),
+    "a limit of somebody whom the tokens do not name": (
+        to(*ACCESS, "not_before", value=[{"table": "login.denied", "column": "expires_at", "by": "client", "id": "jti"}]),
+        "token_stores[0].tokens.client: is missing: a limit by client is about the tokens that name one",
+    ),
+    "a limit on tokens without a time of issue": (
+        to(*REFRESH, "not_before", value=[{"table": "login.denied", "column": "expires_at", "by": "all"}]),
+        "token_stores[1].tokens.issued_at: is missing: limits are compared with it",
     ),
     "a limit of something else": (
         to(*ACCESS, "not_before", value=[{"table": "login.denied", "column": "expires_at", "by": "scope", "id": "jti"}]),

@@ -81,6 +81,14 @@ TOKENS = Group(
 def _check_store(store: dict[str, Any], path: str, faults: Faults) -> None:
     if (store["revoke"] or {}).get("how") == "not_before" and store["not_before"] == []:
         faults.add(join(path, "not_before"), f"is missing: {TOKEN_STORE.fields['not_before'].doc}; how: not_before moves them")
+    tokens, limits = store["tokens"], [limit for limit in store["not_before"] or [] if limit]
+    if not tokens:
+        return
+    if limits and tokens["issued_at"] is None:
+        faults.add(join(join(path, "tokens"), "issued_at"), "is missing: limits are compared with it")
+    for by in dict.fromkeys(limit["by"] for limit in limits if limit["by"] not in ("all", None)):
+        if tokens[by] is None:
+            faults.add(join(join(path, "tokens"), by), f"is missing: a limit by {by} is about the tokens that name one")
 
 
 TOKEN_STORE = Group(
