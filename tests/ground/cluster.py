@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from psycopg import sql
 from . import folders, process
 from .account import server_account
 from .errors import StartFailed
+from .ports import free_port
 from .servers import Installation
 
 SUPERUSER = "postgres"
@@ -107,7 +107,7 @@ class Cluster:
             self._initialise()
         self._configure()
         for _attempt in range(10):
-            self.port = self.port or _free_port()
+            self.port = self.port or free_port()
             if self._try_start():
                 return
             self.port = 0
@@ -303,10 +303,3 @@ def _end(server: subprocess.Popen[bytes]) -> None:
             server.wait(seconds)
         except subprocess.TimeoutExpired:
             continue
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
