@@ -23,6 +23,7 @@ from tests.ground import servers  # noqa: E402
 from tests.ground.cluster import Cluster  # noqa: E402
 from tests.ground.databases import Database  # noqa: E402
 from tests.ground.errors import ProgramMissing  # noqa: E402
+from tests.ground.published.databases import PublishedDatabase, PublishedDatabases  # noqa: E402
 from tests.ground.runner import DRIVERS, AnsibleRunner, PlaybookResult  # noqa: E402
 from tests.ground.templates import SystemDatabase, SystemDatabases  # noqa: E402
 
@@ -80,6 +81,26 @@ def system_database(system_databases: SystemDatabases) -> Iterator[Callable[...,
 
     def make(system: str | dict[str, Any], rows: int = 2000) -> SystemDatabase:
         made.append(system_databases.copy(system, f"test_{next(_numbers)}", rows))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.drop()
+
+
+@pytest.fixture(scope="session")
+def published_databases(cluster: Cluster) -> PublishedDatabases:
+    """Templates of token stores as others have published them, made when first asked for."""
+    return PublishedDatabases(cluster)
+
+
+@pytest.fixture
+def published_database(published_databases: PublishedDatabases) -> Iterator[Callable[..., PublishedDatabase]]:
+    """A function `(layout, rows=300)` that returns a filled database of a published token store; dropped after the test."""
+    made: list[PublishedDatabase] = []
+
+    def make(layout: str, rows: int = 300) -> PublishedDatabase:
+        made.append(published_databases.copy(layout, f"test_{next(_numbers)}", rows))
         return made[-1]
 
     yield make

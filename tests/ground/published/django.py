@@ -1,0 +1,39 @@
+"""Layouts of Django applications: made by the installed package's own migrations, and asked by its own code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..databases import Database
+from ..errors import GroundError
+from ..process import run_interruptibly
+from .store import Accepted, PublishedStore
+
+PROGRAM = Path(__file__).resolve().parent / "django_site" / "program.py"
+
+
+class DjangoStore(PublishedStore):
+    """A Django application in a site of its own, which runs in another process."""
+
+    def create(self, database: Database) -> None:
+        self._run(database, "migrate")
+
+    def fill(self, database: Database, rows: int) -> None:
+        super().fill(database, rows)
+        self._run(database, "fill", str(rows))
+        database.query("ANALYZE")
+
+    def accepted(self, database: Database) -> Accepted:
+        return {name: set(ids) for name, ids in self._run(database, "accepted").items()}
+
+    def _run(self, database: Database, *command: str) -> Any:
+        address = json.dumps(database.cluster.address(database.name))
+        environment = {**os.environ, "GROUND_DATABASE": address, "PYTHONWARNINGS": "ignore"}
+        done = run_interruptibly([sys.executable, str(PROGRAM), self.name, *command], PROGRAM.parent, environment)
+        if done.returncode != 0:
+            raise GroundError(f"{self.name} {command[0]}: {done.stderr.strip()}")
+        return json.loads(done.stdout or "null")
