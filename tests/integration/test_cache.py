@@ -191,6 +191,13 @@ def test_a_socket_will_do(server: RedisServer, opened: Opener) -> None:
     assert opened(*KEYS, host=str(server.socket)).forget([{"id": "a"}]).found == 1
 
 
+def test_a_connection_that_was_closed_while_nothing_was_asked_is_made_anew(server: RedisServer, opened: Opener) -> None:
+    fill(server, "session:a")
+    one = opened(*KEYS)
+    server.client().client_kill_filter(_type="normal", skipme=True)
+    assert one.forget([{"id": "a"}]).found == 1
+
+
 def test_passwords_and_users() -> None:
     rules = ["remover on >s3cret ~session:* +unlink +exists +scan", "free on nopass ~* +@all"]
     with RedisServer(password="hunter2", users=rules) as guarded:
