@@ -21,6 +21,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
 from ansible_collections.pgops.runbook.plugins.module_utils._health.times import Moments, declared
 from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted, moment
 from ansible_collections.pgops.runbook.plugins.module_utils._same_id import denied_column, require_comparable, same_id
+from ansible_collections.pgops.runbook.plugins.module_utils._unique_index import unique_index
 
 HOUR = 3600.0
 Store = Mapping[str, Any]
@@ -143,25 +144,13 @@ def _future_issued(look: Look, limits: Limits) -> Iterable[Reading]:
     return _every_store(look, read)
 
 
-# A valid unique index on the id alone proves that there are none, unless its order depends on a collation: that may have changed under it.
-_PROVEN = """
-SELECT i.indexrelid::regclass::text AS index
-FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-WHERE i.indrelid = %(relation)s AND a.attname = %(column)s AND i.indisunique AND i.indisvalid AND i.indisready
-  AND i.indnkeyatts = 1 AND i.indpred IS NULL AND i.indcollation[0] = 0
-LIMIT 1
-"""
-
-
 def _duplicate_ids(look: Look, limits: Limits) -> Iterable[Reading]:
     def read(name: str, store: Store) -> Reading:
         tokens = store["tokens"]
         relation = readable(look, tokens["table"], [tokens["id"]])
-        # An index on a table says nothing about its inheritance children; one on a partitioned table holds in all its partitions.
-        one_index = relation.kind == "p" or (relation.kind == "r" and not relation.descendants)
-        proof = look.rows(_PROVEN, {"relation": relation.oid, "column": tokens["id"]}) if one_index else []
+        proof = unique_index(look, relation, tokens["id"])
         if proof:
-            return Reading(f"the unique index {proof[0]['index']} allows none", 0.0, name)
+            return Reading(f"the unique index {proof} allows none", 0.0, name)
         sql = look.sql
         statement = sql.SQL(
             "SELECT count(*) AS ids, coalesce(sum(copies), 0)::int8 AS rows FROM"

@@ -78,8 +78,9 @@ class Acceptance:
 
     def revoked(self) -> Any:
         """Return the condition (never NULL) under which the application refuses the token although it has not expired."""
-        cases = [*self._revoked_in_row(), *(self._before(limit) for limit in self.store.limits)]
-        return self.sql.SQL("({})").format(self.sql.SQL(" OR ").join(cases)) if cases else self.sql.SQL("false")
+        own, limits = self.revoked_by_itself(), [self._before(limit) for limit in self.store.limits]
+        # Alone, it is what the server turns into a join.
+        return self.sql.SQL("({})").format(self.sql.SQL(" OR ").join([own, *limits])) if limits else own
 
     def accepted(self) -> Any:
         """Return the condition under which the application accepts the token."""
@@ -115,16 +116,17 @@ class Acceptance:
             return sql.SQL(form).format(own=own, token=token)
         return sql.SQL("{} OPERATOR(pg_catalog.>=) {}").format(_instant.end_of(self.database, deny_time, own), self.ends_at())
 
-    def _revoked_in_row(self) -> list[Any]:
+    def revoked_by_itself(self) -> Any:
+        """Return the condition (never NULL) under which this very token is revoked, whatever limit it may have been issued before."""
         store, sql = self.store, self.sql
         if store.deny:
-            return [self.denied(for_its_whole_life=True)]
+            return self.denied(for_its_whole_life=True)
         if store.revoked_at:
-            return [sql.SQL("{} IS NOT NULL").format(self.column(store.revoked_at.column))]
+            return sql.SQL("({} IS NOT NULL)").format(self.column(store.revoked_at.column))
         if store.flag:
             word = sql.SQL("true" if store.written["revoke"]["revoked_when"] else "false")
-            return [sql.SQL("({} IS NOT DISTINCT FROM {})").format(self.column(store.flag), word)]
-        return []
+            return sql.SQL("({} IS NOT DISTINCT FROM {})").format(self.column(store.flag), word)
+        return sql.SQL("false")
 
     def _before(self, limit: Limit) -> Any:
         """Return the condition under which the token was issued before a limit. Times of issue are whole seconds in tokens."""

@@ -109,17 +109,14 @@ def _column(criterion: str) -> Callable[[Any, TokenStore, Selection], Any]:
 
 
 def _families(database: Any, store: TokenStore, selection: Selection) -> Any:
-    """The first token of a chain has no family in some stores: others know it by that token's id."""
+    """The first token of a chain has no family in some stores: the others know it by that token's id."""
     family = _column("families")(database, store, selection)
     column = store.token_column("family")
     if column is None or not plainly_comparable(column, store.id):
         return family
-    return database.sql.SQL("{} OR {}").format(
-        family,
-        values_condition(
-            database, store.tokens, store.id, database.sql.Identifier(TOKEN, store.id.name), selection.lists["families"], "families"
-        ),
-    )
+    sql, reference = database.sql, database.sql.Identifier(TOKEN, store.id.name)
+    first = values_condition(database, store.tokens, store.id, reference, selection.lists["families"], "families")
+    return sql.SQL("{} OR ({} IS NULL AND {})").format(family, sql.Identifier(TOKEN, column.name), first)
 
 
 def _scopes(database: Any, store: TokenStore, selection: Selection) -> Any:

@@ -1,0 +1,89 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tokens that a selection means, with everything that was renewed from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column
+from ansible_collections.pgops.runbook.plugins.module_utils._token_store import TOKEN, Acceptance, Selection, TokenStore, condition
+
+_CHAIN = "chain_"
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The selected tokens of one store. `source` and `where` go behind FROM and WHERE of a statement that begins with `with_`."""
+
+    with_: Any
+    source: Any
+    where: Any
+
+    def select(self, sql: Any, columns: Any, *conditions: Any) -> Any:
+        """Return the query of `columns` of the selected tokens that fulfil `conditions` too."""
+        parts = [self.where, *(sql.SQL("({})").format(one) for one in conditions)]
+        return sql.SQL("{}SELECT {} FROM {} WHERE {}").format(self.with_, columns, self.source, sql.SQL(" AND ").join(parts))
+
+
+def matched(database: Any, store: TokenStore, acceptance: Acceptance, selection: Selection, bound: Any = None) -> Matched:
+    """Return the tokens that `selection` means; `bound` is a further condition on those it means itself, not on their successors.
+
+    A successor was renewed from a selected token (`renewed_from`), or belongs to its `family` and was not issued before it. Also
+    expired and revoked tokens lead to theirs: renewing is what ends them.
+    Raises InvalidValue for a criterion that the store cannot answer.
+    """
+    sql = database.sql
+    source = sql.SQL("{} AS {}").format(store.tokens.name.identifier(sql), sql.Identifier(TOKEN))
+    parts = [acceptance.is_token(), condition(database, store, selection), *([bound] if bound is not None else [])]
+    where = sql.SQL("({})").format(sql.SQL(" AND ").join(parts))
+    family, renewed = store.token_column("family"), store.token_column("renewed_from")
+    if selection.all or not (family or renewed):
+        return Matched(sql.SQL(""), source, where)
+    chain = _chain(database, store, acceptance, source, where, family, renewed)
+    inside = sql.SQL("({token}.tableoid, {token}.ctid) IN (SELECT relid, place FROM {chain})").format(
+        token=sql.Identifier(TOKEN), chain=sql.Identifier(_CHAIN)
+    )
+    return Matched(chain, source, inside)
+
+
+def _chain(
+    database: Any, store: TokenStore, acceptance: Acceptance, source: Any, where: Any, family: Column | None, renewed: Column | None
+) -> Any:
+    """Return the recursive query of the places of all selected tokens and their successors. A place means a row within one snapshot."""
+    sql = database.sql
+    columns = sql.SQL("{token}.tableoid AS relid, {token}.ctid AS place, {id}::text AS id, {family} AS family, {issued} AS issued").format(
+        token=sql.Identifier(TOKEN),
+        id=acceptance.column(store.id),
+        family=sql.SQL("{}::text").format(acceptance.column(family)) if family else sql.SQL("NULL::text"),
+        issued=acceptance.issued_at(),
+    )
+    # One row for each way in which a token says what it follows, met with one row for each way in which it can be followed.
+    follows, followed = [], []
+    if renewed:
+        follows.append(sql.SQL("(1, {}::text)").format(acceptance.column(renewed)))
+        followed.append(sql.SQL("(1, {chain}.id)"))
+    if family:
+        follows.append(sql.SQL("(2, {}::text)").format(acceptance.column(family)))
+        # The first token of a chain may have no family: its id is that of the others.
+        followed.append(sql.SQL("(2, coalesce({chain}.family, {chain}.id))"))
+    chain = sql.Identifier(_CHAIN)
+    return sql.SQL(
+        "WITH RECURSIVE {chain} AS (SELECT {columns} FROM {source} WHERE {where} UNION SELECT {columns}"
+        " FROM {chain} CROSS JOIN LATERAL (VALUES {followed}) AS followed_(kind, link)"
+        " JOIN ({source} CROSS JOIN LATERAL (VALUES {follows}) AS follows_(kind, link))"
+        " ON follows_.kind = followed_.kind AND follows_.link = followed_.link"
+        " WHERE {is_token} AND (follows_.kind = 1 OR {token_issued} IS NULL OR {chain}.issued IS NULL"
+        " OR {token_issued} >= {chain}.issued)) "
+    ).format(
+        chain=chain,
+        columns=columns,
+        source=source,
+        where=where,
+        followed=sql.SQL(", ").join(part.format(chain=chain) for part in followed),
+        follows=sql.SQL(", ").join(follows),
+        is_token=acceptance.is_token(),
+        token_issued=acceptance.issued_at(),
+    )

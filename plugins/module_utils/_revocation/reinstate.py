@@ -1,0 +1,231 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Takes one revocation back: exactly the rows that it changed, and nothing that was revoked before or after it.
+
+It works from the journal alone, in one transaction, and in the reverse order. A row that somebody has changed since is left
+as it is and counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping
+
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
+from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation, look_up, require
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import ROWS, Journal, Record
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import (
+    CLEARED,
+    DELETED,
+    DENIED,
+    EXTENDED,
+    FLAGGED,
+    LIMITED,
+    REVOKED_AT,
+    ROW,
+)
+
+_KEPT = "kept_"
+_NEEDED = {DENIED: "DELETE", DELETED: "INSERT"}
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What became of one kind of change: `rows` that the revocation changed, how many are as they were before, and how many are not."""
+
+    store: str
+    table: str
+    change: str
+    rows: int
+    reinstated: int
+
+    def as_result(self) -> dict[str, Any]:
+        """Return it for a result; `left` are rows that somebody changed, removed or made anew since."""
+        return {
+            "store": self.store,
+            "table": self.table,
+            "change": self.change,
+            "rows": self.rows,
+            "reinstated": self.reinstated,
+            "left": self.rows - self.reinstated,
+        }
+
+
+def find(journal: Journal, revocation_id: str) -> Record:
+    """Return the revocation with that id. Raises InvalidValue where the journal has none."""
+    record = journal.find(revocation_id)
+    if record is None:
+        raise InvalidValue(
+            f"revocation_id: schema {journal.schema} of database {journal.database.name!r} keeps no revocation {revocation_id!r}",
+            object_name="revocation_id",
+            hint=f"Look into {journal.schema}.revocations for those that it keeps.",
+        )
+    return record
+
+
+def preview(database: Any, journal: Journal, revocation_id: str) -> list[Undone]:
+    """Return what taking the revocation back would do; reads only. Raises as `take_back` does."""
+    return [_each(database, journal, change, relation, act=False) for change, relation in _changes(database, journal, revocation_id)]
+
+
+def take_back(database: Any, journal: Journal, revocation_id: str, requested_by: str | None, reason: str) -> list[Undone]:
+    """Take the revocation back in the caller's transaction and return what was done.
+
+    Raises MissingObject where a table is gone, InvalidValue where a time of revocation marks more rows than the revocation marked,
+    and DatabaseError.
+    """
+    done = [_each(database, journal, change, relation, act=True) for change, relation in _changes(database, journal, revocation_id)]
+    journal.reinstated(revocation_id, requested_by, reason)
+    return done
+
+
+def _changes(database: Any, journal: Journal, revocation_id: str) -> list[tuple[dict[str, Any], Relation]]:
+    changes = journal.changes(revocation_id)
+    relations = look_up(database, [parse_relation(change["table_name"]) for change in changes])
+    found = [(change, require(relations[parse_relation(change["table_name"])])) for change in changes]
+    for change, relation in found:
+        needed = _NEEDED.get(change["change"], "UPDATE")
+        lacking = relation.itself is None or needed not in relation.itself.privileges
+        if lacking or any(leaf.hides_rows for leaf in relation.leaves):
+            why = (
+                f"the role may not {needed} {relation.name}"
+                if lacking
+                else f"row-level security hides rows of {relation.name} from this role"
+            )
+            raise DatabaseError(why, object_name=str(relation.name), sqlstate="42501", hint="Use the role that revoked.")
+        if change["column_name"]:
+            relation.column(change["column_name"])
+    return found
+
+
+def _each(database: Any, journal: Journal, change: Mapping[str, Any], relation: Relation, *, act: bool) -> Undone:
+    # Where rows are kept, the kept ones are what counts: a time of revocation may stand there only for the record.
+    by_mark = change["mark"] is not None and not _has_rows(database, journal, change)
+    if by_mark:
+        _require_unmistakable(database, change, relation)
+    source = _by_mark(database, change, relation) if by_mark else _by_key(database, journal, change, relation)
+    if act:
+        count = database.execute(_STATEMENTS[change["change"]](database, journal, change, relation, source))
+    else:
+        count = int(database.value(database.sql.SQL("SELECT pg_catalog.count(*) FROM ({}) AS would_").format(source)))
+    return Undone(change["store"], change["table_name"], change["change"], int(change["rows_changed"]), count)
+
+
+def _has_rows(database: Any, journal: Journal, change: Mapping[str, Any]) -> bool:
+    statement = database.sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE change_id = %s)").format(journal.table(ROWS))
+    return bool(database.value(statement, (change["change_id"],)))
+
+
+def _by_mark(database: Any, change: Mapping[str, Any], relation: Relation) -> Any:
+    """Return the query of the places of the marked rows."""
+    sql = database.sql
+    return sql.SQL(
+        "SELECT {row}.tableoid AS relid, {row}.ctid AS place, NULL::text AS before FROM {table} AS {row} WHERE {row}.{column} = {mark}"
+    ).format(
+        row=sql.Identifier(ROW),
+        table=relation.name.identifier(sql),
+        column=sql.Identifier(change["column_name"]),
+        mark=sql.Literal(change["mark"]),
+    )
+
+
+def _require_unmistakable(database: Any, change: Mapping[str, Any], relation: Relation) -> None:
+    sql = database.sql
+    count = database.value(sql.SQL("SELECT pg_catalog.count(*) FROM ({}) AS marked").format(_by_mark(database, change, relation)))
+    if count > change["rows_changed"]:
+        raise InvalidValue(
+            f"{relation.name}: {count} rows have the time of revocation {change['mark']}, and this revocation marked"
+            f" {change['rows_changed']}: it cannot be told which ones",
+            object_name=str(relation.name),
+            hint="Somebody has revoked in the very same microsecond, or copied rows. Nothing was changed.",
+        )
+
+
+def _by_key(database: Any, journal: Journal, change: Mapping[str, Any], relation: Relation) -> Any:
+    """Return the query of the places of the kept rows that are still as the revocation left them; of deleted rows, the rows."""
+    sql = database.sql
+    kept = sql.Identifier(_KEPT)
+    if change["change"] == DELETED:
+        return sql.SQL("SELECT {kept}.before FROM {rows} AS {kept} WHERE {kept}.change_id = {number} AND {kept}.before IS NOT NULL").format(
+            kept=kept, rows=journal.table(ROWS), number=sql.Literal(change["change_id"])
+        )
+    same = [
+        sql.SQL("{}::text = {}.key[{}]").format(sql.Identifier(ROW, relation.column(name).name), kept, sql.Literal(place))
+        for place, name in enumerate(change["key_columns"], 1)
+    ]
+    same.append(sql.SQL("{}::text IS NOT DISTINCT FROM {}.after").format(sql.Identifier(ROW, change["column_name"]), kept))
+    return sql.SQL(
+        "SELECT {row}.tableoid AS relid, {row}.ctid AS place, {kept}.before FROM {rows} AS {kept} JOIN {table} AS {row} ON {same}"
+        " WHERE {kept}.change_id = {number}"
+    ).format(
+        row=sql.Identifier(ROW),
+        kept=kept,
+        rows=journal.table(ROWS),
+        table=relation.name.identifier(sql),
+        same=sql.SQL(" AND ").join(same),
+        number=sql.Literal(change["change_id"]),
+    )
+
+
+def _delete(database: Any, _journal: Journal, _change: Mapping[str, Any], relation: Relation, source: Any) -> Any:
+    sql = database.sql
+    return sql.SQL("WITH source_ AS MATERIALIZED ({source}) DELETE FROM {table} AS {row} USING source_ WHERE {here}").format(
+        source=source, table=relation.name.identifier(sql), row=sql.Identifier(ROW), here=_here(sql)
+    )
+
+
+def _restore(database: Any, _journal: Journal, change: Mapping[str, Any], relation: Relation, source: Any) -> Any:
+    """The column gets back what it held; nothing, where a time of revocation was set."""
+    sql, column = database.sql, relation.column(change["column_name"])
+    value = sql.SQL("NULL") if change["change"] == REVOKED_AT else _typed(sql, column)
+    return sql.SQL(
+        "WITH source_ AS MATERIALIZED ({source}) UPDATE {table} AS {row} SET {column} = {value} FROM source_ WHERE {here}"
+    ).format(
+        source=source,
+        table=relation.name.identifier(sql),
+        row=sql.Identifier(ROW),
+        column=sql.Identifier(column.name),
+        value=value,
+        here=_here(sql),
+    )
+
+
+def _insert(database: Any, _journal: Journal, _change: Mapping[str, Any], relation: Relation, source: Any) -> Any:
+    """Rows that were deleted come back whole, through the text that the server itself made of them; those made anew since stay."""
+    sql, table = database.sql, relation.name.identifier(database.sql)
+    names = [row["attname"] for row in database.rows(_WRITABLE, (relation.oid,))]
+    return sql.SQL(
+        "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM (SELECT (source_.before::{table}) AS was_"
+        " FROM ({source}) AS source_) AS rows_ ON CONFLICT DO NOTHING"
+    ).format(
+        table=table,
+        columns=sql.SQL(", ").join(map(sql.Identifier, names)),
+        values=sql.SQL(", ").join(sql.SQL("(rows_.was_).{}").format(sql.Identifier(name)) for name in names),
+        source=source,
+    )
+
+
+_WRITABLE = """
+SELECT a.attname FROM pg_catalog.pg_attribute a
+WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum
+"""
+_STATEMENTS: dict[str, Callable[..., Any]] = {
+    DENIED: _delete,
+    EXTENDED: _restore,
+    REVOKED_AT: _restore,
+    FLAGGED: _restore,
+    CLEARED: _restore,
+    LIMITED: _restore,
+    DELETED: _insert,
+}
+
+
+def _here(sql: Any) -> Any:
+    return sql.SQL("{row}.ctid = source_.place AND {row}.tableoid = source_.relid").format(row=sql.Identifier(ROW))
+
+
+def _typed(sql: Any, column: Column) -> Any:
+    """Return the kept text as a value of the column's type, as the catalogue spells it."""
+    return sql.SQL("source_.before::{}").format(sql.SQL(column.type))
