@@ -17,3 +17,7 @@ class ProgramMissing(GroundError):
 
 class StartFailed(GroundError):
     """The server did not come up; the message carries the end of its log."""
+
+
+class ServerTooOld(GroundError):
+    """The server is older than what shall run on it supports."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..cluster import Cluster
 from ..databases import Database
+from ..errors import ServerTooOld
 from . import STORES
 from .store import Accepted, PublishedStore
 
@@ -36,8 +37,10 @@ class PublishedDatabases:
         self._filled: dict[tuple[str, int], tuple[str, float]] = {}
 
     def copy(self, layout: str, name: str, rows: int) -> PublishedDatabase:
-        """Create database `name` with a layout and `rows` tokens in it; with none where `rows` is 0."""
+        """Create database `name` with a layout and `rows` tokens in it; with none where `rows` is 0. Raises ServerTooOld."""
         store = STORES[layout]
+        if self.cluster.installation.major < store.least_major:
+            raise ServerTooOld(f"{layout} needs PostgreSQL {store.least_major} or newer")
         self.cluster.create_database(name, self._template(store, rows) if rows else self._empty(store))
         made = PublishedDatabase(self.cluster, name, store, store.description())
         # A copy has rows but no statistics about them, as no database in use ever is.

@@ -19,6 +19,9 @@ PROGRAM = Path(__file__).resolve().parent / "django_site" / "program.py"
 class DjangoStore(PublishedStore):
     """A Django application in a site of its own, which runs in another process."""
 
+    # Django 5.2 refuses to work with an older server.
+    least_major = 14
+
     def create(self, database: Database) -> None:
         self._run(database, "migrate")
 

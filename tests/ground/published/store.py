@@ -18,6 +18,8 @@ Accepted = dict[str, set[str]]
 class PublishedStore(ABC):
     """A layout by name. Its folder under `sql` has rows.sql, and system.yml where the collection ships no description of it."""
 
+    least_major = 12
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.folder = SQL / name

@@ -9,7 +9,7 @@ CREATE FUNCTION pg_temp.rows(share float8) RETURNS int LANGUAGE sql STABLE
 
 -- A number in [0, 1).
 CREATE FUNCTION pg_temp.chance(salt text, i bigint) RETURNS float8 LANGUAGE sql IMMUTABLE
-    AS $$ SELECT ('x' || substr(md5(salt || ' ' || i), 1, 8))::bit(32)::bigint / 4294967296.0 $$;
+    AS $$ SELECT ('x' || substr(md5(salt || ' ' || i), 1, 8))::bit(32)::bigint / 4294967296::float8 $$;
 
 -- A number in 1 .. n; the low ones come up far more often, as a few users, clients and sessions have most of the tokens.
 CREATE FUNCTION pg_temp.skewed(salt text, i bigint, n int) RETURNS int LANGUAGE sql IMMUTABLE

@@ -27,12 +27,11 @@ LATERAL (SELECT ends - 864000, least(ends - 8000, -30)) AS l (began, used);
 
 -- Three in a row: each was used for the next, which names it as its parent.
 INSERT INTO auth.refresh_tokens (token, user_id, revoked, created_at, updated_at, parent, session_id)
-SELECT pg_temp.secret('refresh ' || n, row_number() OVER (ORDER BY s.created_at, s.id)), s.user_id::text, n < 3, s.created_at + n * interval '1 h',
-    s.created_at + (n + 1) * interval '1 h', NULL, s.id
-FROM auth.sessions AS s, generate_series(1, 3) AS n
-WHERE s.refresh_token_hmac_key IS NULL
-ORDER BY s.created_at, s.id, n;
-UPDATE auth.refresh_tokens AS t SET parent = p.token FROM auth.refresh_tokens AS p WHERE p.id = t.id - 1 AND p.session_id = t.session_id;
+SELECT pg_temp.secret('refresh ' || n, s.number), s.user_id::text, n < 3, s.created_at + n * interval '1 h',
+    s.created_at + (n + 1) * interval '1 h', CASE WHEN n > 1 THEN pg_temp.secret('refresh ' || n - 1, s.number) END, s.id
+FROM (SELECT *, row_number() OVER (ORDER BY created_at, id) AS number FROM auth.sessions WHERE refresh_token_hmac_key IS NULL) AS s,
+    generate_series(1, 3) AS n
+ORDER BY s.number, n;
 
 INSERT INTO auth.mfa_amr_claims SELECT id, created_at, created_at, 'password', md5(id::text)::uuid FROM auth.sessions;
 
