@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Iterator, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cache import CacheError, open_cache
+from ansible_collections.pgops.runbook.plugins.module_utils._cache.client import load
 from ansible_collections.pgops.runbook.plugins.module_utils._cache.options import cache_options
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import CHANGES, ROWS, Journal
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.options import Options
@@ -29,6 +30,16 @@ class Cached:
         self._placeholders = placeholders_of(options)
         self._wanted = bool(options.caches)
         self._table = database.sql.Identifier("pg_temp", _TABLE)
+
+    def require_usable(self) -> None:
+        """Refuse caches that no run could reach as they are described. Raises InvalidValue and CacheClientMissing; asks no server.
+
+        A cache that is merely down must not keep the database from revoking.
+        """
+        for cache in self.options.caches:
+            cache_options(cache, self.options.cache_connection)  # type: ignore[arg-type]
+        if self._wanted:
+            load()
 
     def begin(self) -> None:
         """Make the place where the values of cache keys are remembered until the end of the session."""

@@ -43,6 +43,7 @@ def _prepare(database: Any, options: Options) -> tuple[Pass, Journal, str]:
     journal = Journal(database, options.journal)
     journal.require_writable()
     Audit(database, options.audit).require_writable()
+    Cached(database, options).require_usable()
     as_of = server_now(database)
     record = journal.find(options.revocation_id) if options.revocation_id else None
     if record:
