@@ -21,6 +21,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
 from ansible_collections.pgops.runbook.plugins.module_utils._health.times import Moments, declared
 from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted, moment
 from ansible_collections.pgops.runbook.plugins.module_utils._same_id import denied_column, require_comparable, same_id
+from ansible_collections.pgops.runbook.plugins.module_utils._token_store.belonging import belongs
 from ansible_collections.pgops.runbook.plugins.module_utils._unique_index import unique_index
 
 HOUR = 3600.0
@@ -43,18 +44,22 @@ def _revocation_rate(look: Look, limits: Limits) -> Iterable[Reading]:
         for table, time in ((revoke.get("table") or tokens["table"], revoked_at), (tokens["table"], tokens["issued_at"])):
             if declared(readable(look, table, [time["column"]]), time).kind == "date":
                 return Reading(f"{table}.{time['column']} is a date, which does not tell the hour", object_name=name, status=SKIPPED)
-        revoked = _count_last_hour(look, revoke.get("table") or tokens["table"], revoked_at)
-        issued = _count_last_hour(look, tokens["table"], tokens["issued_at"])
+        # The rows of a deny list are its store's alone; those of a table of tokens may be several stores'.
+        revoked = _count_last_hour(look, revoke if revoke.get("table") else tokens, revoked_at)
+        issued = _count_last_hour(look, tokens, tokens["issued_at"])
         return _rate(name, limits, revoked, issued)
 
     return _every_store(look, read)
 
 
-def _count_last_hour(look: Look, table: str, time: Mapping[str, Any]) -> int:
-    relation = readable(look, table, [time["column"]])
+def _count_last_hour(look: Look, part: Mapping[str, Any], time: Mapping[str, Any]) -> int:
+    relation = readable(look, part["table"], [time["column"], *(part.get("where") or ())])
     moments = Moments(look)
-    statement = look.sql.SQL("SELECT count(*) AS rows FROM {table} WHERE {column} > {since} AND {column} <= {until}").format(
+    statement = look.sql.SQL(
+        "SELECT count(*) AS rows FROM {table} AS t WHERE {own} AND t.{column} > {since} AND t.{column} <= {until}"
+    ).format(
         table=relation.name.identifier(look.sql),
+        own=belongs(look.sql, part, "t"),
         column=look.sql.Identifier(time["column"]),
         since=moments.constant(relation, time, look.ago(HOUR)),
         # Rows of a clock that runs ahead belong to this hour as well; token.future_issued tells of those beyond the skew.
@@ -126,12 +131,15 @@ def _future_issued(look: Look, limits: Limits) -> Iterable[Reading]:
         issued_at = tokens.get("issued_at")
         if not issued_at:
             return Reading("the store does not record when a token was issued", object_name=name, status=SKIPPED)
-        relation = readable(look, tokens["table"], [issued_at["column"]])
+        relation = readable(look, tokens["table"], [issued_at["column"], *(tokens.get("where") or ())])
         sql, moments = look.sql, Moments(look)
-        column = sql.Identifier(issued_at["column"])
-        statement = sql.SQL("SELECT count(*) AS rows, {earliest}::text AS earliest FROM {table} WHERE {column} > {limit}").format(
+        column = sql.Identifier("t", issued_at["column"])
+        statement = sql.SQL(
+            "SELECT count(*) AS rows, {earliest}::text AS earliest FROM {table} AS t WHERE {own} AND {column} > {limit}"
+        ).format(
             earliest=moments.instant(relation, issued_at, sql.SQL("min({})").format(column)),
             table=relation.name.identifier(sql),
+            own=belongs(sql, tokens, "t"),
             column=column,
             limit=moments.constant(relation, issued_at, look.ago(-look.clock_skew)),
         )
@@ -147,15 +155,15 @@ def _future_issued(look: Look, limits: Limits) -> Iterable[Reading]:
 def _duplicate_ids(look: Look, limits: Limits) -> Iterable[Reading]:
     def read(name: str, store: Store) -> Reading:
         tokens = store["tokens"]
-        relation = readable(look, tokens["table"], [tokens["id"]])
+        relation = readable(look, tokens["table"], [tokens["id"], *(tokens.get("where") or ())])
         proof = unique_index(look, relation, tokens["id"])
         if proof:
             return Reading(f"the unique index {proof} allows none", 0.0, name)
         sql = look.sql
         statement = sql.SQL(
             "SELECT count(*) AS ids, coalesce(sum(copies), 0)::int8 AS rows FROM"
-            " (SELECT count(*) AS copies FROM {table} WHERE {id} IS NOT NULL GROUP BY {id} HAVING count(*) > 1) AS repeated"
-        ).format(table=relation.name.identifier(sql), id=sql.Identifier(tokens["id"]))
+            " (SELECT count(*) AS copies FROM {table} AS t WHERE {own} AND {id} IS NOT NULL GROUP BY {id} HAVING count(*) > 1) AS repeated"
+        ).format(table=relation.name.identifier(sql), own=belongs(sql, tokens, "t"), id=sql.Identifier("t", tokens["id"]))
         found = look.row(statement)
         if not found["ids"]:
             return Reading("every token id stands once", 0.0, name)

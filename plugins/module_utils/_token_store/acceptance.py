@@ -12,6 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._instant import Inst
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column
 from ansible_collections.pgops.runbook.plugins.module_utils._same_id import same_id
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn
+from ansible_collections.pgops.runbook.plugins.module_utils._token_store.belonging import belongs
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store import Limit, TokenStore
 
 TOKEN = "token_"  # the alias of the table of tokens in every statement
@@ -33,12 +34,7 @@ class Acceptance:
 
     def is_token(self) -> Any:
         """Return the condition under which the row belongs to the store at all."""
-        where = self.store.written["tokens"].get("where") or {}
-        parts = [
-            self.sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(self.sql.Identifier(TOKEN, name), self.sql.Literal(_text(value)))
-            for name, value in where.items()
-        ]
-        return self.sql.SQL(" AND ").join(parts) if parts else self.sql.SQL("true")
+        return belongs(self.sql, self.store.written["tokens"], TOKEN)
 
     def alive(self) -> Any:
         """Return the condition under which the token has not expired, clock skew included; a token without an expiry never has."""
@@ -157,7 +153,3 @@ def _alike(one: TimeColumn, other: TimeColumn) -> bool:
 
 def _null(sql: Any) -> Any:
     return sql.SQL("NULL::timestamptz")
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
