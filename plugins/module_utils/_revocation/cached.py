@@ -11,8 +11,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cache import CacheE
 from ansible_collections.pgops.runbook.plugins.module_utils._cache.client import load
 from ansible_collections.pgops.runbook.plugins.module_utils._cache.options import cache_options
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import CHANGES, ROWS, Journal
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.options import Options
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.passes import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.targets import cache_values, placeholders_of
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store import Selection
 

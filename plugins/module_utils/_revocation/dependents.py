@@ -19,6 +19,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._revocation.targets 
 from ansible_collections.pgops.runbook.plugins.module_utils._same_id import plainly_comparable, require_comparable
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import time_column
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store import TOKEN, Selection, TokenStore
+from ansible_collections.pgops.runbook.plugins.module_utils._token_store.belonging import belongs
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.criteria import through_query, values_condition
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store import COLUMNS, THROUGH
 
@@ -55,6 +56,7 @@ def _entries(store: TokenStore) -> Iterable[Mapping[str, Any]]:
             "mark": None,
             "flag": None,
             "when": [],
+            "where": {},
             "path": f"{store.path}.allowlist",
         }
 
@@ -85,12 +87,13 @@ def _target(
     reached = [_reached(database, store, relation, one, selection, found) for one in entries]
     query = sql.SQL(
         "SELECT row_number() OVER () AS ordinal, {row}.tableoid AS relid, {row}.ctid AS place, {row}.{key} AS key"
-        " FROM {table} AS {row} WHERE {still} AND {reached}"
+        " FROM {table} AS {row} WHERE {still} AND {belongs} AND {reached}"
     ).format(
         row=sql.Identifier(ROW),
         key=sql.Identifier(key.name),
         table=relation.name.identifier(sql),
         still=still,
+        belongs=sql.SQL(" AND ").join(belongs(sql, one, ROW) for one in entries),
         reached=sql.SQL(" AND ").join(reached),
     )
     mark = None

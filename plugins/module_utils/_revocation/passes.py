@@ -10,59 +10,32 @@ are open then are waited for, and the next pass looks again, in a fresh snapshot
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Callable
 
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._instant import Instant, limit, server_now
 from ansible_collections.pgops.runbook.plugins.module_utils._open_transactions import open_transactions, wait_for
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.deny import Denial
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.apply import Application
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.dependents import dependent_targets
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import Journal
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.limits import limit_targets, moment
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.matched import Matched, matched
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import LIMITED
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.look import Look
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.matched import matched
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.options import Options
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.progress import Progress, StoreProgress
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.stage import Stage, Stages
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.progress import Progress
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.stage import Stages
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.targets import (
-    DEPENDENT,
     LIMIT,
-    TOKENS,
     Marking,
-    Target,
     token_target,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store import TOKEN, Acceptance, Selection, TokenStore
 
-LOCK_TIMEOUT = "55P03"
 # While so many passes are made, tokens that were issued since the run began are taken too: whoever renews a token that is
 # not revoked yet gets a new one. Later passes leave those alone that were issued after the last of these, or a busy
 # service would never be done.
 OPEN_ENDED_PASSES = 3
 MOST_PASSES = 20
-_LOCKED_BATCHES = 3  # in a row; somebody has locked the whole table, and every further batch would wait as long
-
-
-@dataclass
-class Look:
-    """One store as a pass sees it: the selected tokens and the targets set aside."""
-
-    store: TokenStore
-    acceptance: Acceptance
-    found: Matched
-    stages: list[Stage]
-
-    @property
-    def tokens(self) -> Stage:
-        """Return the stage of the store's own tokens."""
-        return next(stage for stage in self.stages if stage.target.kind == TOKENS)
-
-    @property
-    def rows(self) -> int:
-        """Return how many rows are to be changed, or cannot be and are still accepted."""
-        return sum(stage.rows for stage in self.stages)
 
 
 class Pass:
@@ -117,12 +90,14 @@ def revoke_all(work: Pass, stages: Stages, first: list[Look], journal: Journal, 
 
     What was committed stays so if it ends with an error. `remaining` of every store is 0 after a proof, else what is still accepted.
     """
-    database, progress, deadline = work.database, run.progress, time.monotonic() + work.options.max_wait
+    database, options, progress = work.database, work.options, run.progress
+    deadline = time.monotonic() + options.max_wait
     looks, bound = work.look_at_limits_again(stages, first), None
+    application = Application(database, options, journal, run.revocation_id, stages, moment(options.selection, work.limit_at))
     progress.passes = 1
     while True:
         run.before(looks)
-        changed = _apply_all(work, looks, journal, run)
+        applied = application.carry_out(looks, progress.stores)
         for look in looks:
             stages.drop_all(look.stages)
         if progress.passes == OPEN_ENDED_PASSES:
@@ -134,7 +109,7 @@ def revoke_all(work: Pass, stages: Stages, first: list[Look], journal: Journal, 
         _note_what_is_left(database, looks, progress)
         if not sum(look.rows for look in looks) or progress.passes >= MOST_PASSES:
             return
-        if not changed and (not waited.transactions or time.monotonic() >= deadline):
+        if not (applied.changed or applied.moved) and (not waited.transactions or time.monotonic() >= deadline):
             # Nobody is left whose end could change anything, or nobody ends in time.
             return
         for look, known in zip(looks, progress.stores):
@@ -155,83 +130,6 @@ def _note_what_is_left(database: Any, looks: list[Look], progress: Progress) -> 
     for look, known in zip(looks, progress.stores):
         known.remaining = look.rows
         known.verified_at = now if not look.rows else None
-
-
-def _apply_all(work: Pass, looks: list[Look], journal: Journal, run: Run) -> int:
-    pairs = list(zip(looks, run.progress.stores))
-    if not work.options.atomic:
-        return sum(_apply(work, look, journal, run.revocation_id, known) for look, known in pairs)
-    with work.database.transaction():
-        changed = [_apply(work, look, journal, run.revocation_id, known) for look, known in pairs]
-    for done, (_look, known) in zip(changed, pairs):
-        if done:
-            _note_effect(work.database, known)
-    return sum(changed)
-
-
-def _apply(work: Pass, look: Look, journal: Journal, revocation_id: str, known: StoreProgress) -> int:
-    changed = 0
-    for stage in look.stages:
-        target, locked = stage.target, 0
-        if target.act is None:
-            # A limit has done it.
-            known.revoked += stage.rows if changed else 0
-            continue
-        for first in range(1, stage.rows + 1, work.options.batch_rows):
-            last = min(stage.rows, first + work.options.batch_rows - 1)
-            _show(work, look.store, target, first, stage.rows)
-            try:
-                done = _batch(work, target, stage, first, last, journal, revocation_id, known)
-            except DatabaseError as error:
-                if error.sqlstate != LOCK_TIMEOUT or work.options.atomic:
-                    raise
-                # The next pass comes back to it, after the transactions that are open now.
-                locked += 1
-                if locked >= _LOCKED_BATCHES:
-                    break
-                continue
-            locked, changed = 0, changed + done
-            if done and target.kind != DEPENDENT and not work.options.atomic:
-                _note_effect(work.database, known)
-    return changed
-
-
-def _batch(
-    work: Pass, target: Target, stage: Stage, first: int, last: int, journal: Journal, revocation_id: str, known: StoreProgress
-) -> int:
-    """Change one batch, with a commit of its own unless all is one transaction."""
-    with nullcontext() if work.options.atomic else work.database.transaction():
-        done, extended = _change(target, stage, first, last, journal, revocation_id)
-    if target.kind == DEPENDENT:
-        known.dependent(str(target.relation.name), target.change)["changed"] += done
-    elif target.kind == LIMIT:
-        known.dependent(str(target.relation.name), LIMITED)["changed"] += done
-        known.not_before = str(moment(work.options.selection, work.limit_at))
-    else:
-        known.revoked += done
-        known.extended += extended
-        known.batches += bool(done or extended)
-    return done + extended
-
-
-def _change(target: Target, stage: Stage, first: int, last: int, journal: Journal, revocation_id: str) -> tuple[int, int]:
-    done = target.act.batch(journal, stage.name, first, last, revocation_id)  # type: ignore[union-attr]
-    extended = 0
-    if isinstance(target.act, Denial) and done < last - first + 1:
-        # Ids that are denied already, but for less than their tokens' life, or since this very moment.
-        extended = target.act.extend(journal, stage.name, first, last, revocation_id)
-    return done, extended
-
-
-def _note_effect(database: Any, known: StoreProgress) -> None:
-    now = str(_clock(database))
-    known.first_effective_at = known.first_effective_at or now
-    known.effective_at = now
-
-
-def _show(work: Pass, store: TokenStore, target: Target, first: int, rows: int) -> None:
-    percent = 100 * (first - 1) // max(1, rows)
-    work.database.set_application_name(f"{work.options.application_name} {store.name} {percent}%")
 
 
 def _clock(database: Any) -> Instant:

@@ -9,8 +9,8 @@ from typing import Any, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import DELETED, DENIED
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.passes import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.targets import Target
 
 _NEEDED = {DENIED: ("INSERT",), DELETED: ("DELETE", "UPDATE")}  # UPDATE is needed to lock the rows that go

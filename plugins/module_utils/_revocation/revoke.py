@@ -15,8 +15,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._revocation import j
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.audit import Audit
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.cached import Cached
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import Journal
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.options import REVOKED, Options
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.passes import Look, Pass, Run, revoke_all
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.passes import Pass, Run, revoke_all
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.preflight import require_possible
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.progress import Progress, StoreProgress
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.report import Interrupted, Refused, Unproven, result_of

@@ -125,11 +125,17 @@ class Acceptance:
         return sql.SQL("false")
 
     def _before(self, limit: Limit) -> Any:
-        """Return the condition under which the token was issued before a limit. Times of issue are whole seconds in tokens."""
-        sql = self.sql
+        """Return the condition under which the token was issued before a limit. Times of issue are whole seconds in tokens.
+
+        What was renewed since was issued anew.
+        """
+        sql, renewed = self.sql, self.store.renewed
+        issued = self.issued_at()
+        if renewed:
+            issued = sql.SQL("greatest({}, {})").format(issued, _instant.start_of(self.database, renewed, self.column(renewed.column)))
         parts = [
             sql.SQL("pg_catalog.date_trunc('second', {}) OPERATOR(pg_catalog.<) {}").format(
-                self.issued_at(), _instant.start_of(self.database, limit.column, sql.Identifier(_LIMIT, limit.column.column.name))
+                issued, _instant.start_of(self.database, limit.column, sql.Identifier(_LIMIT, limit.column.column.name))
             )
         ]
         if limit.id:

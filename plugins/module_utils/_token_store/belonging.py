@@ -8,11 +8,14 @@ from __future__ import annotations
 from typing import Any, Mapping
 
 
-def belongs(sql: Any, tokens: Mapping[str, Any], alias: str) -> Any:
-    """Return the condition under which the row with the alias `alias` is a token of the store whose `tokens` are given, as written."""
+def belongs(sql: Any, table: Mapping[str, Any], alias: str) -> Any:
+    """Return the condition under which the row with the alias `alias` is one that `table` means: its `where`, as written.
+
+    `table` are the tokens of a store, or rows that go with them.
+    """
     parts = [
         sql.SQL("{} OPERATOR(pg_catalog.=) {}").format(sql.Identifier(alias, column), sql.Literal(_text(value)))
-        for column, value in (tokens.get("where") or {}).items()
+        for column, value in (table.get("where") or {}).items()
     ]
     return sql.SQL(" AND ").join(parts) if parts else sql.SQL("true")
 

@@ -61,6 +61,7 @@ class TokenStore:
     tokens: Relation
     id: Column
     issued: TimeColumn | None
+    renewed: TimeColumn | None
     expires: TimeColumn | None
     expires_in: Column | None
     lifetime: float | None
@@ -130,6 +131,7 @@ def _resolve(written: Mapping[str, Any], path: str, relations: Mapping[RelationN
         tokens=tokens,
         id=tokens.column(fields["id"]),
         issued=_time(tokens, fields.get("issued_at"), f"{path}.tokens.issued_at"),
+        renewed=_time(tokens, fields.get("renewed_at"), f"{path}.tokens.renewed_at"),
         expires=_time(tokens, fields.get("expires_at"), f"{path}.tokens.expires_at"),
         expires_in=_seconds_column(tokens, fields.get("expires_in"), f"{path}.tokens.expires_in"),
         lifetime=fields.get("lifetime_seconds"),
