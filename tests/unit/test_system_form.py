@@ -97,6 +97,7 @@ def test_a_store_in_its_normal_form() -> None:
             "table": "public.tokens",
             "id": "jti",
             "issued_at": None,
+            "renewed_at": None,
             "expires_at": {"column": "expires_at", **time},
             "expires_in": None,
             "lifetime": None,
@@ -167,7 +168,7 @@ def test_every_way_to_treat_a_dependent_row() -> None:
         {**row, "on_revoke": "delete", "when": ["provider", "address"]},
         {**row, "on_revoke": "timestamp", "mark": "used_at"},
         {**row, "on_revoke": "flag", "flag": "active", "revoked_when": False},
-        {**row, "on_revoke": "clear"},
+        {**row, "on_revoke": "clear", "where": {"offline": True, "kind": "code"}},
     ]
     (store,) = load({"name": "x", "token_stores": [{**STORE, "dependents": written}]})["token_stores"]
     used_at = {"column": "used_at", "time_zone": None, "unit": None}
@@ -177,6 +178,13 @@ def test_every_way_to_treat_a_dependent_row() -> None:
         ("flag", None, "active", False),
         ("clear", None, None, True),
     ]
+    assert [one["where"] for one in store["dependents"]] == [{}, {}, {}, {"offline": True, "kind": "code"}]
+
+
+def test_a_token_may_say_when_it_was_last_renewed() -> None:
+    tokens = {**STORE["tokens"], "issued_at": "issued_at", "renewed_at": {"column": "used_on", "unit": "ms"}}
+    (store,) = load({"name": "x", "token_stores": [{**STORE, "tokens": tokens}]})["token_stores"]
+    assert store["tokens"]["renewed_at"] == {"column": "used_on", "time_zone": None, "unit": "ms"}
 
 
 def test_what_a_report_reads_beside_the_stores() -> None:

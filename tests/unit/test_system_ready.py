@@ -76,7 +76,9 @@ def test_keycloak() -> None:
         ("offline_sessions", "delete", {"offline_flag": "1"}),
     ]
     for store in stores:
-        assert store["tokens"]["issued_at"]["unit"] == "s"
+        assert {store["tokens"][key]["unit"] for key in ("issued_at", "renewed_at")} == {"s"}
+        # The client sessions of the other kind have the same ids.
+        assert [one["where"] for one in store["dependents"]] == [store["tokens"]["where"]]
         assert [(one["table"], one["by"], one["column"]["unit"]) for one in store["not_before"]] == [
             ("public.realm", "tenant", "s"),
             ("public.user_entity", "subject", "s"),

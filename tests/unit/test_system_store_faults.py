@@ -70,6 +70,19 @@ FAULTS: dict[str, tuple[Change, str]] = {
         to(*REFRESH, "dependents", value=[{**DEPENDENT, "on_revoke": "clear", "when": ["scope"]}]),
         "token_stores[1].dependents[0].when[0]: 'scope' is not one of id, subject, client, tenant, provider, address, all",
     ),
+    "a dependent row by a column that its table lacks": (
+        to(*ACCESS, "dependents", value=[{**DEPENDENT, "references": "jti", "on_revoke": "delete", "where": {"jti": 1}}]),
+        "token_stores[0].dependents[0].where.jti: 'jti' is not one of the columns of login.refresh: id, user_id, revoked, at",
+    ),
+    "a dependent row by something that is no value": (
+        to(*ACCESS, "dependents", value=[{**DEPENDENT, "references": "jti", "on_revoke": "delete", "where": {"revoked": [True]}}]),
+        "token_stores[0].dependents[0].where.revoked: [True] is not a text, a number, true or false",
+    ),
+    "a time of renewal that is none": (
+        to(*ACCESS, "tokens", "renewed_at", value="claims"),
+        "token_stores[0].tokens.renewed_at: login.tokens.claims is text, which is not a time: timestamptz, timestamp, date,"
+        " or an integer with a unit",
+    ),
     "two expiries": (
         to(*ACCESS, "tokens", "expires_in", value="jti"),
         "token_stores[0].tokens.expires_in: is said beside expires_at: at most one of expires_at, expires_in, lifetime",

@@ -8,8 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults, join
-from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import ITSELF, Choices, Field, Group, Listing
-from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import BOOLEAN, COLUMN, SCHEMA_NAME, TABLE, Choice, Table
+from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import ITSELF, Choices, Field, Group, Listing, Named
+from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import (
+    BOOLEAN,
+    COLUMN,
+    SCHEMA_NAME,
+    TABLE,
+    Choice,
+    Scalar,
+    Table,
+)
 from ansible_collections.pgops.runbook.plugins.module_utils._system.times import TIME
 
 REVOKE = Choices(
@@ -110,6 +118,7 @@ DEPENDENT = Group(
             "only when tokens were revoked by one of these, and then even rows of which no token is left; always where it is empty",
             default=[],
         ),
+        "where": Field(Named(COLUMN, Scalar()), "only rows with these values go with a token", default={}),
     },
     check=_check_dependent,
 )

@@ -55,6 +55,7 @@ TOKENS = Group(
         "table": Field(TABLE, "the table", required=True),
         "id": Field(COLUMN, "the column that identifies a token", required=True),
         "issued_at": Field(TIME, "when a token was issued"),
+        "renewed_at": Field(TIME, "when it was last renewed; a limit is compared with it where it is named"),
         "expires_at": Field(TIME, "when it expires; NULL in a row means never"),
         "expires_in": Field(COLUMN, "seconds that a token lives after issued_at; NULL means for ever"),
         "lifetime": Field(DURATION, "how long a token lives after issued_at, where no column says so"),
