@@ -44,6 +44,7 @@ READABLE_PARAMETERS = frozenset({
     "target_session_attrs", "tcp_user_timeout", "user",
 })  # fmt: skip
 
+_ITEM_ENDS = re.compile(r"[,\r\n]")
 _CONNECTION_STRING = re.compile(r"://|\bpassword\s*=", re.IGNORECASE)
 _PASSWORDS = (re.compile(r"://[^:/@\s]*:([^/@\s]+)@"), re.compile(r"\bpassword\s*=\s*(?:'((?:\\.|[^'\\])+)'|([^\s&']+))", re.IGNORECASE))
 
@@ -85,6 +86,21 @@ def keep_readable(hidden: set[str], parameters: Mapping[str, Any]) -> None:
     inside, secret = parameters.get("connect_params") or {}, secret_values(parameters)
     hidden.difference_update({str(value) for key, value in inside.items() if key in READABLE_PARAMETERS} - secret)
     hidden.update(secret)
+
+
+def listed(value: Any) -> list[Any]:
+    """Return the items of an option that is a list, or a text of items between commas and line ends, as a survey sends one.
+
+    None and a text without any item give an empty list, a single number a list of one.
+    """
+    if value is None or isinstance(value, (list, tuple)):
+        return list(value or ())
+    return [item for item in map(str.strip, _ITEM_ENDS.split(value)) if item] if isinstance(value, str) else [value]
+
+
+def given_parts(value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the parts of an option that is a mapping, without those that count as not given."""
+    return {name: part for name, part in (value or {}).items() if part not in (None, "", [])}
 
 
 def _passwords(text: str) -> Iterator[str]:
