@@ -118,7 +118,8 @@ def _only_denied(view: View, ids: Sequence[tuple[int, str]]) -> list[dict[str, A
 
 def _asked(sql: Any, ids: Sequence[tuple[int, str]]) -> Any:
     numbers, values = array_literal([str(number) for number, _id in ids]), array_literal([one for _number, one in ids])
-    return sql.SQL("pg_catalog.unnest({}::int[], {}::text[]) AS asked_(number, value)").format(sql.Literal(numbers), sql.Literal(values))
+    form = "ROWS FROM (pg_catalog.unnest({}::int[]), pg_catalog.unnest({}::text[])) AS asked_(number, value)"
+    return sql.SQL(form).format(sql.Literal(numbers), sql.Literal(values))
 
 
 def _typed(sql: Any, column: Column) -> Any:

@@ -51,7 +51,8 @@ def text(sql: Any, column: Column, reference: Any, secrets: Collection[str], lon
     """Return the expression for a column as text, cut where it is long; a fingerprint if the column is among `secrets`."""
     if column.name in secrets:
         return fingerprint(sql, column, reference)
-    whole = sql.SQL("{}::text").format(reference)
+    # The text of an address has a mask of all bits behind it, which nobody writes.
+    whole = sql.SQL("pg_catalog.abbrev({})" if column.base == "inet" else "{}::text").format(reference)
     return whole if longest is None else sql.SQL("pg_catalog.left({}, {})").format(whole, sql.Literal(longest))
 
 

@@ -78,6 +78,7 @@ class View:
         parts = {
             "id": shown.text(self.sql, self.store.id, self.now.column(self.store.id), self.secrets, None),
             "issued_at": self._time(self.store.issued),
+            "renewed_at": self._time(self.store.renewed),
             "expires_at": self._time(self.store.expires) if self.store.expires else shown.instant(self.sql, self.now.ends_at()),
             "accepted_until": self._accepted_until(status),
             "claims": self._claims(),
