@@ -121,7 +121,7 @@ options:
     type: str
   revocation_id:
     description:
-      - The name of the revocation, up to 100 letters, digits, and C(. _ : -).
+      - The name of the revocation, up to 100 letters, digits, dots, colons, hyphens and underscores.
       - Required for O(state=reinstated). For O(state=revoked) one is made up if it is not given.
     type: str
   clock_skew:
