@@ -317,6 +317,8 @@ def _settings(
         # A policy must end in an error: with it, a hidden row would be counted as a row that is not there.
         "row_security": "off",
         "jit": "off",
+        # Where a database or role has another default, a statement would not see what has been committed since the one before it.
+        "default_transaction_isolation": "read committed",
         "TimeZone": "UTC",
         "DateStyle": "ISO, YMD",
         "IntervalStyle": "postgres",

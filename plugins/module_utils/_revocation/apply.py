@@ -19,8 +19,11 @@ from ansible_collections.pgops.runbook.plugins.module_utils._revocation.progress
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.stage import Stage, Stages
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.targets import DEPENDENT, LIMIT, Target
 
-LOCK_TIMEOUT = "55P03"
-_LOCKED_BATCHES = 3  # in a row; somebody has locked the whole table, and every further batch would wait as long
+# Lock timeout, deadlock, failure to serialise: others are at the same rows, and it may be different a moment later.
+HELD_BACK = ("55P03", "40P01", "40001")
+# A batch that others hold back is halved until all but their rows are done, each part waiting briefly for them. Where so many
+# parts were held back the whole table may be locked, and the rest is left to the next pass.
+_PARTS_HELD_BACK, _BRIEFLY = 25, "100ms"
 
 
 class _Moved(Exception):
@@ -29,10 +32,10 @@ class _Moved(Exception):
 
 @dataclass
 class Applied:
-    """What became of a pass: rows changed, and whether rows moved under it, so that it is worth another try at once."""
+    """What became of a pass: rows changed, and what held others back: the server's words where it has any, None for nothing."""
 
     changed: int = 0
-    moved: bool = False
+    held_back: str | None = None
 
 
 @dataclass
@@ -79,11 +82,10 @@ class Application:
                 for look, known in pairs:
                     done.append((known, self._whole(look)))
         except _Moved:
-            self.applied.moved = True
+            self.applied.held_back = "some are locked or refuse to, and the others must go together with them"
             return
         except DatabaseError as error:
-            if error.sqlstate != LOCK_TIMEOUT:
-                raise
+            self._hold_back(error)
             return
         for (look, _known), (known, parts) in zip(pairs, done):
             for part in parts:
@@ -107,24 +109,35 @@ class Application:
 
     def _in_batches(self, look: Look, known: StoreProgress) -> None:
         for stage in [stage for stage in look.stages if stage.target.act]:
-            locked = 0
-            for first in range(1, stage.rows + 1, self.options.batch_rows):
-                last = min(stage.rows, first + self.options.batch_rows - 1)
-                self.database.set_application_name(f"{self.options.application_name} {look.store.name} {100 * (first - 1) // stage.rows}%")
-                try:
-                    with self.database.transaction():
-                        part = self._change(stage.target, stage, first, last)
-                except DatabaseError as error:
-                    if error.sqlstate != LOCK_TIMEOUT:
-                        raise
-                    # The next pass comes back to it, after the transactions that are open now.
-                    locked += 1
-                    if locked >= _LOCKED_BATCHES:
-                        break
-                    continue
-                locked = 0
-                self._note(known, part)
+            self._in_parts(look, stage, known)
         self._note_limited(look, known)
+
+    def _in_parts(self, look: Look, stage: Stage, known: StoreProgress) -> None:
+        size, held_back = self.options.batch_rows, 0
+        # The last of the list is the next one.
+        parts = [(first, min(stage.rows, first + size - 1), False) for first in range(1, stage.rows + 1, size)][::-1]
+        while parts and held_back < _PARTS_HELD_BACK:
+            first, last, briefly = parts.pop()
+            self.database.set_application_name(f"{self.options.application_name} {look.store.name} {100 * (first - 1) // stage.rows}%")
+            try:
+                with self.database.transaction():
+                    if briefly:
+                        self.database.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (_BRIEFLY,))
+                    part = self._change(stage.target, stage, first, last)
+            except DatabaseError as error:
+                self._hold_back(error)
+                held_back += 1
+                if first < last:
+                    middle = (first + last) // 2
+                    parts += [(middle + 1, last, True), (first, middle, True)]
+                continue
+            self._note(known, part)
+
+    def _hold_back(self, error: DatabaseError) -> None:
+        """Leave what others hold back to the next pass, after the transactions that are open now; anything else is an error."""
+        if error.sqlstate not in HELD_BACK:
+            raise error
+        self.applied.held_back = error.message
 
     def _change(self, target: Target, stage: Stage, first: int, last: int) -> _Done:
         rows = target.act.batch(self.journal, stage.name, first, last, self.revocation_id)  # type: ignore[union-attr]

@@ -46,12 +46,13 @@ class StoreProgress:
 
 @dataclass
 class Progress:
-    """The whole run."""
+    """The whole run. `held_back` is what the server said last when others held a part of the latest pass back."""
 
     stores: list[StoreProgress]
     passes: int = 0
     waited: list[Any] = field(default_factory=list)
     begun: bool = False
+    held_back: str | None = None
 
     @property
     def pending(self) -> int:

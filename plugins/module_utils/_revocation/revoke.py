@@ -144,7 +144,8 @@ class _Revocation:
         """Refuse to end well while anything may still be accepted."""
         left = []
         if result["remaining"]:
-            left.append(f"{result['remaining']} rows could not be changed and may still be accepted")
+            why = f" ({self.progress.held_back})" if self.progress.held_back else ""
+            left.append(f"{result['remaining']} rows could not be changed and may still be accepted{why}")
         writers = [each for each in self.progress.waited[-1].still_open if each.writes] if self.progress.waited else []
         if writers:
             who = ", ".join(f"pid {each.pid}" if each.prepared is None else f"prepared {each.prepared}" for each in writers[:5])

@@ -4,8 +4,9 @@
 """Rows that are marked, flagged, cleared or deleted where they stand: those of tokens, and those that go with them.
 
 The rows of a pass are set aside by their place first. In the batch the place, the key and the condition must still agree,
-because a row may have moved in between and another one may stand there. Rows that somebody has locked are passed over: the
-next pass finds them, after the transactions that were open have ended.
+because a row may have moved in between and another one may stand there. A row that has moved, as every use of a token moves
+it in some applications, is looked for by its key. Rows that somebody has locked are passed over: the next pass finds them,
+after the transactions that were open have ended.
 """
 
 from __future__ import annotations
@@ -42,11 +43,36 @@ class RowChange:
     def batch(self, journal: Journal, stage: Any, first: int, last: int, revocation_id: str) -> int:
         """Change the rows numbered `first` to `last` of `stage` that are free, and return how many. Needs a transaction around it."""
         number = journal.change_id(self.change, revocation_id) if self.kept else None
-        found = journal.database.row(self._statement(journal, stage, first, last, number))
-        changed = int(found["changed"])
+        statement = self._statement(journal, stage, first, last, number)
+        changed = int(journal.database.value(statement))
+        if changed < last - first + 1 and self.key.indexed and journal.database.execute(self._find_again(journal, stage, first, last)):
+            changed += int(journal.database.value(statement))
         if changed:
             journal.count(self.change, changed, revocation_id)
         return changed
+
+    def _find_again(self, journal: Journal, stage: Any, first: int, last: int) -> Any:
+        """Return the statement that locks rows which are still to be changed, wherever they stand now, and notes their places.
+
+        In one statement with the change it would not do: a row that moved after that had begun could be locked, but not be seen.
+        """
+        sql = journal.database.sql
+        return sql.SQL(
+            "WITH moved AS MATERIALIZED (SELECT {row}.tableoid AS relid, {row}.ctid AS place, {stage}.ordinal"
+            " FROM {stage_table} AS {stage} JOIN {table} AS {row} ON {row}.{key} = {stage}.key"
+            " WHERE {stage}.ordinal BETWEEN {first} AND {last} AND {still} FOR UPDATE OF {row} SKIP LOCKED)"
+            " UPDATE {stage_table} AS {stage} SET relid = moved.relid, place = moved.place FROM moved"
+            " WHERE {stage}.ordinal = moved.ordinal"
+        ).format(
+            row=sql.Identifier(self.alias),
+            stage=sql.Identifier(STAGE),
+            stage_table=stage,
+            table=self.relation.name.identifier(sql),
+            key=sql.Identifier(self.key.name),
+            first=sql.Literal(first),
+            last=sql.Literal(last),
+            still=self.still,
+        )
 
     def _statement(self, journal: Journal, stage: Any, first: int, last: int, number: int | None) -> Any:
         sql = journal.database.sql
