@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.pgops.runbook.plugins.module_utils import _token_info
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
+from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration.inquiring import ask, store_of, tokens_of
 from tests.integration.watching import SYSTEM, create_role, drop_role, run_script, stock
@@ -452,6 +453,15 @@ def test_active_clients_are_unknown_where_a_store_is(database: Database, reader:
     assert "which clients are active is not known: shut could not be read" in [one["message"] for one in result["unknown"]]
     run_script(database, "INSERT INTO shut.tokens VALUES (1)")
     assert ask(database, described, reports=["clients"])["clients"]["newest"][0]["active_tokens"] == 2
+
+
+def test_a_standby_can_be_asked(database: Database, cluster: Cluster, standby: Cluster) -> None:
+    run_script(database, TWO)
+    cluster.wait_for(standby)
+    login = standby.login(database.name, tcp=False)
+    result = ask(database, system(OPEN, SHUT), login=login, ids=["2", "9"], reports=["counts"])
+    assert statuses(result) == {"2": "active", "9": "not_found"}
+    assert [one["counts"]["total"] for one in result["stores"]] == [1, 1]
 
 
 # --- the module -----------------------------------------------------------------------------------------------------------
