@@ -11,6 +11,7 @@ import pytest
 from psycopg import sql
 
 from tests.ground.evidence import fingerprint
+from tests.ground.redis import RedisServer
 from tests.ground.runner import PlaybookResult
 from tests.ground.templates import SystemDatabase
 
@@ -227,3 +228,25 @@ def test_thousands_of_ids_from_a_survey_flood_nothing(system_database: Systems, 
     assert done.rc == 0, done.stdout
     assert len(done.stdout) < 20_000
     assert any("not covered: 5,000 ids that no store has" in line for line in printed(done)[0])
+
+
+def test_cached_sessions_go_too_and_a_cache_that_is_down_is_named(system_database: Systems, run_playbook: Playbook) -> None:
+    database = system_database("azth")
+    ((session, user),) = database.query("SELECT id::text, user_id::text FROM sessions WHERE expires_at > now() LIMIT 1")
+    with RedisServer(password="hush-hush") as server:
+        cached = server.client()
+        cached.mset({f"session:{session}": "x", f"user_sessions:{user}": "x", "cache:settings": "x"})
+        cache = {**server.connection, "timeout": "1 s"}
+        hosts = {"azth-1": {"pgops_system": "azth", "pgops_connection": database.login(), "pgops_cache_connection": cache}}
+        answers = {"target": "azth-1", "subjects": user, "reason": "account taken over", "confirm": True}
+        with server.paused():
+            down = run_playbook("emergency_revoke", hosts, extra_vars=answers)
+        assert down.rc != 0
+        assert database.query("SELECT count(*) FROM sessions WHERE user_id::text = %s AND expires_at > now()", [user]) == [(0,)]
+        report = "\n".join(printed(down)[-1])
+        assert "FAILED  azth-1 (azth): " in report
+        assert "which stands, but: cache " in report
+        again = run_playbook("emergency_revoke", hosts, extra_vars=answers)
+        assert again.rc == 0, again.stdout
+        assert cached.keys() == [b"cache:settings"]
+        assert "hush-hush" not in down.stdout + again.stdout
