@@ -88,7 +88,9 @@ def test_keycloak() -> None:
 def test_ory_hydra() -> None:
     assert ways("ory_hydra") == {"refresh_tokens": "delete", "access_tokens": "delete", "login_sessions": "delete"}
     assert [store["tokens"]["family"] for store in SYSTEMS["ory_hydra"]["token_stores"]] == ["request_id", "request_id", None]
-    closed = SYSTEMS["ory_hydra"]["token_stores"][0]["dependents"]
+    for store, other in (("refresh_tokens", "access"), ("access_tokens", "refresh")):
+        assert dependents("ory_hydra", store)[0] == (f"hydra_oauth2_{other}", "request_id", "request_id", "delete", [])
+    closed = SYSTEMS["ory_hydra"]["token_stores"][0]["dependents"][1:]
     assert {(one["flag"], one["revoked_when"]) for one in closed} == {("active", False), ("device_code_active", False)}
 
 
