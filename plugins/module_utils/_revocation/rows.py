@@ -23,7 +23,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names im
 class RowChange:
     """A change of rows of `relation`, whose alias in `still` is `alias`: what is set in `column` (None: the rows are deleted).
 
-    `still` is the condition under which a row that was set aside is changed; `key` the column that it was set aside with.
+    `still` is the condition under which a row that was set aside is changed; `key` the column that it was set aside with. A row
+    that has moved is found again by a key that is unique, and by the next pass otherwise.
     """
 
     change: Change
@@ -34,6 +35,7 @@ class RowChange:
     column: Column | None
     value: Any
     with_cache_values: bool = False
+    key_is_unique: bool = False
 
     @property
     def kept(self) -> bool:
@@ -45,7 +47,7 @@ class RowChange:
         number = journal.change_id(self.change, revocation_id) if self.kept else None
         statement = self._statement(journal, stage, first, last, number)
         changed = int(journal.database.value(statement))
-        if changed < last - first + 1 and self.key.indexed and journal.database.execute(self._find_again(journal, stage, first, last)):
+        if changed < last - first + 1 and self.key_is_unique and journal.database.execute(self._find_again(journal, stage, first, last)):
             changed += int(journal.database.value(statement))
         if changed:
             journal.count(self.change, changed, revocation_id)

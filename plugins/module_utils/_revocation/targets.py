@@ -66,7 +66,8 @@ def token_target(database: Any, store: TokenStore, acceptance: Acceptance, found
     keys = key_columns(database, store.tokens, [store.id])
     change = Change(store.name, str(store.tokens.name), word, column.name if column else "", mark, keys)
     still = database.sql.SQL(" AND ").join([acceptance.is_token(), *pending])
-    act = RowChange(change, store.tokens, TOKEN, store.id, still, column, value, bool(marking.placeholders))
+    unique = unique_index(database, store.tokens, store.id.name) is not None
+    act = RowChange(change, store.tokens, TOKEN, store.id, still, column, value, bool(marking.placeholders), key_is_unique=unique)
     return Target(TOKENS, store.tokens, word, change.column, query, act)
 
 
