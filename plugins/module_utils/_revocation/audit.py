@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any, Mapping
 
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, MissingObject
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation, look_up
 
@@ -33,8 +33,11 @@ class Audit:
 
     def require_writable(self) -> None:
         """Refuse a table that lacks a column, or that the role may not write. Raises DatabaseError and MissingObject."""
+        if self.table is None:
+            return
         relation = self._look_up()
-        if self.table is None or relation is None:
+        if not relation.exists:
+            self._require_creatable(relation)
             return
         for column in _COLUMNS:
             relation.column(column)
@@ -47,7 +50,7 @@ class Audit:
 
     def create(self) -> None:
         """Make the table where it is not there."""
-        if self.table is not None and self._look_up() is None:
+        if self.table is not None and not self._look_up().exists:
             sql = self.database.sql
             columns = sql.SQL(", ").join(sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in _COLUMNS.items())
             self.database.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} ({})").format(self._name(), columns))
@@ -75,13 +78,19 @@ class Audit:
             (json.dumps(counts), action, revocation_id),
         )
 
-    def _look_up(self) -> Relation | None:
-        """Return the table, None where it is not there or none is asked for."""
-        if self.table is None:
-            return None
-        name = parse_relation(self.table)
-        relation = look_up(self.database, [name])[name]
-        return relation if relation.exists else None
+    def _require_creatable(self, relation: Relation) -> None:
+        schema = relation.name.schema
+        if not relation.schema_exists:
+            hint = "Make it, or name another table under revocation.audit."
+            raise MissingObject(f"schema {schema} does not exist: {self.table} cannot be made", object_name=schema, hint=hint)
+        may = "SELECT pg_catalog.has_schema_privilege(%(schema)s, 'CREATE') AND pg_catalog.has_schema_privilege(%(schema)s, 'USAGE')"
+        if not self.database.value(may, {"schema": schema}):
+            hint = f"Give it CREATE on schema {schema}, or make the table for it."
+            raise DatabaseError(f"the role may not make {self.table}", object_name=self.table, sqlstate="42501", hint=hint)
+
+    def _look_up(self) -> Relation:
+        name = parse_relation(self.table or "")
+        return look_up(self.database, [name])[name]
 
     def _name(self) -> Any:
         return parse_relation(self.table or "").identifier(self.database.sql)

@@ -63,7 +63,19 @@ CREATE TABLE IF NOT EXISTS {schema}.changed_rows (
 )
 """,
     "CREATE INDEX IF NOT EXISTS changed_rows_change_id ON {schema}.changed_rows (change_id)",
+    "COMMENT ON TABLE {schema}.revocations IS 'Revocations of tokens by pgops.runbook: who, when, why, what was selected'",
+    "COMMENT ON TABLE {schema}.changed_rows IS"
+    " 'Rows as they were before a revocation; those of one that will not be taken back may be deleted'",
 )
+# Whom default privileges let in. PUBLIC has no name.
+_GRANTEES = """
+SELECT DISTINCT g.grantee <> 0 AS is_role, r.rolname
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS g
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = g.grantee
+WHERE n.nspname = %(schema)s AND c.relname = ANY (%(tables)s) AND g.grantee <> c.relowner
+"""
 _ACCESS = """
 SELECT n.oid IS NOT NULL AS present, pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') AS may_create_schema,
     coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), false) AS may_use,
@@ -131,7 +143,16 @@ class Journal:
                 self.database.execute(self._sql("CREATE SCHEMA IF NOT EXISTS {schema}"))
             for statement in _TABLES:
                 self.database.execute(self._sql(statement))
+            self._shut()
         self._access = {**self._access, "present": True, "tables": 3, "writable": 3, "may_use": True}
+
+    def _shut(self) -> None:
+        """Take away what default privileges have given to others on the new tables: deleted rows stand there as they were."""
+        sql, tables = self.database.sql, [REVOCATIONS, CHANGES, ROWS]
+        names = sql.SQL(", ").join(self.table(name) for name in tables)
+        for row in self.database.rows(_GRANTEES, {"schema": self.schema, "tables": tables}):
+            whom = sql.Identifier(row["rolname"]) if row["is_role"] else sql.SQL("PUBLIC")
+            self.database.execute(sql.SQL("REVOKE ALL ON {} FROM {}").format(names, whom))
 
     def table(self, name: str) -> Any:
         """Return the identifier of one of its tables."""

@@ -18,7 +18,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal 
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.options import REVOKED, Options
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.passes import Pass, Run, revoke_all
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.preflight import require_possible
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.preflight import require_possible, require_temporary_tables
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.progress import Progress, StoreProgress
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.report import Interrupted, Refused, Unproven, result_of
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.stage import Stages, count_accepted
@@ -31,7 +31,10 @@ def revoke(database: Any, options: Options, *, check_mode: bool) -> dict[str, An
     if check_mode:
         with database.transaction(read_only=True, snapshot=True):
             work, journal, revocation_id = _prepare(database, options)
-            progress = _progress(work, work.look(Stages(database, keep=False, sample=options.sample)))
+            looks = work.look(Stages(database, keep=False, sample=options.sample))
+            progress = _progress(work, looks)
+            _guard(options, progress, looks, _result(options, work, progress, revocation_id, preview=True))
+            require_possible(database, looks)
             return {**_result(options, work, progress, revocation_id, preview=True), "warnings": _warnings(options, progress)}
     work, journal, revocation_id = _prepare(database, options)
     return _Revocation(work, journal, revocation_id).act()
@@ -40,6 +43,7 @@ def revoke(database: Any, options: Options, *, check_mode: bool) -> dict[str, An
 def _prepare(database: Any, options: Options) -> tuple[Pass, Journal, str]:
     """Look everything up that can be wrong before anything is changed."""
     _require_writable(database)
+    require_temporary_tables(database)
     stores = resolve_stores(database, options.stores)
     journal = Journal(database, options.journal)
     journal.require_writable()
@@ -69,18 +73,18 @@ class _Revocation:
         stages = Stages(database, keep=True, sample=options.sample)
         looks = self.work.look(stages)
         self.progress = _progress(self.work, looks)
-        self._guard(looks)
+        _guard(options, self.progress, looks, _result(options, self.work, self.progress, self.revocation_id, preview=True))
         require_possible(database, looks)
         if options.introspection:
             self.sample = _tokens_to_ask_about(database, looks, options.introspection_sample)
         self.cached.begin()
         try:
             revoke_all(self.work, stages, looks, self.journal, Run(self.revocation_id, self.progress, self._before))
+            return self._finish()
         except DatabaseError as error:
             if not self.progress.begun:
                 raise
             raise Interrupted(error, self._result()) from error
-        return self._finish()
 
     def _before(self, looks: list[Look]) -> None:
         self.cached.remember(looks)
@@ -119,27 +123,6 @@ class _Revocation:
     def _result(self) -> dict[str, Any]:
         return _result(self.options, self.work, self.progress, self.revocation_id, preview=False)
 
-    def _guard(self, looks: list[Look]) -> None:
-        options, progress = self.options, self.progress
-        result = _result(options, self.work, progress, self.revocation_id, preview=True)
-        refused = {**result, "changed": False, "revoked": 0, "dependents": 0}
-        hint = "Look at the counts of each store, then raise it if they are right. Nothing was changed."
-        if options.max_tokens is not None and progress.pending > options.max_tokens:
-            message = f"{progress.pending} tokens would be revoked, more than max_tokens ({options.max_tokens})."
-            raise Refused(message, option="max_tokens", result=refused, hint=hint)
-        accepted = sum(store.accepted or 0 for store in progress.stores)
-        tokens = sum(store.pending_tokens for store in progress.stores)
-        if options.max_share is not None and accepted and 100.0 * tokens / accepted > options.max_share:
-            share = 100.0 * tokens / accepted
-            message = (
-                f"{tokens} of {accepted} accepted tokens ({share:.1f} %) would be revoked, more than max_share ({options.max_share:g} %)."
-            )
-            raise Refused(message, option="max_share", result=refused, hint=hint)
-        rows = sum(look.rows for look in looks)
-        if options.atomic and rows > options.batch_rows:
-            message = f"atomic: {rows} rows are too many for one transaction; batch_rows allows {options.batch_rows}."
-            raise Refused(message, option="atomic", result=refused, hint="Leave atomic out, or raise batch_rows. Nothing was changed.")
-
     def _prove(self, result: dict[str, Any]) -> None:
         """Refuse to end well while anything may still be accepted."""
         left = []
@@ -163,6 +146,25 @@ class _Revocation:
             raise Unproven(message, result=result, hint="Run it again when the cause is gone: it does what is left.")
 
 
+def _guard(options: Options, progress: Progress, looks: list[Look], result: Mapping[str, Any]) -> None:
+    """Refuse more than is allowed; `result` is what would be done. A rehearsal ends as the run would."""
+    refused = {**result, "changed": False, "revoked": 0, "dependents": 0}
+    hint = "Look at the counts of each store, then raise it if they are right. Nothing was changed."
+    if options.max_tokens is not None and progress.pending > options.max_tokens:
+        message = f"{progress.pending} tokens would be revoked, more than max_tokens ({options.max_tokens})."
+        raise Refused(message, option="max_tokens", result=refused, hint=hint)
+    accepted = sum(store.accepted or 0 for store in progress.stores)
+    tokens = sum(store.pending_tokens + store.elsewhere for store in progress.stores)
+    if options.max_share is not None and accepted and 100.0 * tokens / accepted > options.max_share:
+        share = 100.0 * tokens / accepted
+        message = f"{tokens} of {accepted} accepted tokens ({share:.1f} %) would be revoked, more than max_share ({options.max_share:g} %)."
+        raise Refused(message, option="max_share", result=refused, hint=hint)
+    rows = sum(look.rows for look in looks)
+    if options.atomic and rows > options.batch_rows:
+        message = f"atomic: {rows} rows are too many for one transaction; batch_rows allows {options.batch_rows}."
+        raise Refused(message, option="atomic", result=refused, hint="Leave atomic out, or raise batch_rows. Nothing was changed.")
+
+
 def _progress(work: Pass, looks: list[Look]) -> Progress:
     """Return the counts of the first look: those of the selected tokens beside what was set aside."""
     stores = []
@@ -170,7 +172,7 @@ def _progress(work: Pass, looks: list[Look]) -> Progress:
         known = StoreProgress(look.store.name, look.store.how)
         counts = _selected(work.database, look)
         known.selected, known.expired = int(counts["selected"]), int(counts["expired"])
-        known.pending, known.pending_tokens = look.tokens.rows, look.tokens.tokens
+        known.pending, known.pending_tokens, known.elsewhere = look.tokens.rows, look.tokens.tokens, look.elsewhere
         known.claim_sets, known.matched_claims = look.tokens.facts["claim_sets"], look.tokens.facts["matched_claims"]
         known.sample = look.tokens.facts["sample"] or []
         for stage in look.stages:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.targets import TOKENS, Target
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store import TOKEN, Acceptance, TokenStore
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.claims import as_like, keys
@@ -39,14 +38,6 @@ class Stages:
 
     def __init__(self, database: Any, *, keep: bool, sample: int) -> None:
         self.database, self.keep, self.sample, self._made = database, keep, sample, 0
-        if keep and not database.value("SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY')"):
-            hint = f"Give {database.user} TEMPORARY on the database."
-            raise DatabaseError(
-                f"the role may not make temporary tables in database {database.name}, in which the rows of a pass are set aside",
-                object_name=database.name,
-                sqlstate="42501",
-                hint=hint,
-            )
 
     def look(self, target: Target, store: TokenStore, selection: Selection) -> Stage:
         """Set the rows of `target` aside and return them with what is said of them."""
