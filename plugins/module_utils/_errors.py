@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
+_MOST_FAULTS = 100  # that a result lists: thousands of wrong ids would bury everything else
+
 
 def with_hint(message: str, hint: str | None) -> str:
     """Return `message` and what to do next as sentences; a message may end without a full stop."""
@@ -45,8 +47,9 @@ class DescriptionError(RunbookError):
         self.errors = list(errors)
 
     def as_result(self) -> dict[str, Any]:
-        """Add the whole list of faults."""
-        return {**super().as_result(), "errors": self.errors}
+        """Add the list of faults, the first hundred."""
+        more = [f"and {len(self.errors) - _MOST_FAULTS} more"] if len(self.errors) > _MOST_FAULTS else []
+        return {**super().as_result(), "errors": [*self.errors[:_MOST_FAULTS], *more]}
 
 
 class ConnectError(RunbookError):

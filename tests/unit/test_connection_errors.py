@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, DatabaseError
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, DatabaseError, DescriptionError
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,9 @@ def test_a_hint_is_a_sentence_of_its_own(message: str, expected: str) -> None:
 @pytest.mark.parametrize("hint", [None, ""])
 def test_without_a_hint_the_message_stays_as_it_is(hint: str | None) -> None:
     assert DatabaseError("rows are hidden", hint=hint).as_result()["msg"] == "rows are hidden"
+
+
+def test_a_flood_of_faults_is_bounded() -> None:
+    result = DescriptionError([f"select.ids[{number}]: is empty" for number in range(5000)]).as_result()
+    assert len(result["errors"]) == 101
+    assert result["errors"][-1] == "and 4900 more"

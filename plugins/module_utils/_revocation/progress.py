@@ -19,6 +19,7 @@ class StoreProgress:
     expired: int = 0
     pending: int = 0
     pending_tokens: int = 0
+    elsewhere: int = 0
     accepted: int | None = None
     revoked: int = 0
     extended: int = 0
@@ -46,15 +47,20 @@ class StoreProgress:
 
 @dataclass
 class Progress:
-    """The whole run. `held_back` is what the server said last when others held a part of the latest pass back."""
+    """The whole run.
+
+    `not_found` are given ids that no store knows. `held_back` is what the server said last when others held a part of the latest
+    pass back.
+    """
 
     stores: list[StoreProgress]
     passes: int = 0
     waited: list[Any] = field(default_factory=list)
     begun: bool = False
     held_back: str | None = None
+    not_found: int | None = None
 
     @property
     def pending(self) -> int:
-        """Return how many tokens (ids of a deny list) the first look found to revoke."""
-        return sum(store.pending for store in self.stores)
+        """Return how many tokens (ids of a deny list) the first look found to revoke, each counted in its own store."""
+        return sum(store.pending + store.elsewhere for store in self.stores)
