@@ -342,7 +342,7 @@ RETURN = r"""
 revocation_id:
   description:
     - The name of the revocation, by which O(state=reinstated) takes it back.
-    - In check mode, and where nothing was there to revoke, nothing has been recorded under it.
+    - Where nothing was there to revoke, nothing has been recorded under it. In check mode it is None, unless O(revocation_id) was given.
   returned: when the selection was looked up
   type: str
   sample: 20260115T110412Z-9f86d081
@@ -390,6 +390,10 @@ already_revoked:
   type: int
 pending:
   description: How many of them the first look found to revoke. Of a deny list, ids, since several tokens may have one.
+  returned: for O(state=revoked)
+  type: int
+elsewhere:
+  description: How many more of them go along with tokens of other stores. They are counted there, among RV(stores[].dependents).
   returned: for O(state=revoked)
   type: int
 revoked:
@@ -453,6 +457,9 @@ stores:
     pending:
       description: As RV(pending), in this store.
       type: int
+    elsewhere:
+      description: As RV(elsewhere), in this store.
+      type: int
     revoked:
       description: As RV(revoked), in this store.
       type: int
@@ -469,7 +476,7 @@ stores:
       description: Whether anything was changed for this store, or would be.
       type: bool
     accepted_before:
-      description: How many tokens of the store were accepted before. None without O(max_share).
+      description: How many tokens of the store were accepted before. None outside check mode without O(max_share).
       type: int
     share_pct:
       description: How many percent of them were to be revoked.
@@ -506,7 +513,7 @@ stores:
       description: When a fresh snapshot found no selected token accepted any more. None where it found some.
       type: str
 not_found:
-  description: How many of the ids in O(select.ids) no store has. None where other criteria were given as well.
+  description: How many of the ids in O(select.ids) neither have a token in any of the stores nor are denied. None without ids.
   returned: for O(state=revoked)
   type: int
 caches:
