@@ -67,7 +67,7 @@ class Application:
             self._together(pairs)
         else:
             for look, known in pairs:
-                if any(stage.target.change == CLEARED and stage.rows for stage in look.stages):
+                if any(self._current(look, stage).rows for stage in look.stages if stage.target.change == CLEARED):
                     # A link that is cleared and the row that it led to: after a crash between the two nobody would find that row.
                     self._together([(look, known)])
                 else:
@@ -96,10 +96,9 @@ class Application:
         done, touched = [], set()
         for stage in look.stages:
             target = stage.target
-            if target.act is None or not stage.rows:
+            current = self._current(look, stage, anew=target.relation.oid in touched)
+            if target.act is None or not current.rows:
                 continue
-            # Rows that an earlier part has changed stand somewhere else now.
-            current = self.stages.look(target, look.store, self.options.selection) if target.relation.oid in touched else stage
             part = self._change(target, current, 1, current.rows)
             if not isinstance(target.act, Denial) and part.rows < current.rows:
                 raise _Moved
@@ -109,7 +108,7 @@ class Application:
 
     def _in_batches(self, look: Look, known: StoreProgress) -> None:
         for stage in [stage for stage in look.stages if stage.target.act]:
-            self._in_parts(look, stage, known)
+            self._in_parts(look, self._current(look, stage), known)
         self._note_limited(look, known)
 
     def _in_parts(self, look: Look, stage: Stage, known: StoreProgress) -> None:
@@ -132,6 +131,13 @@ class Application:
                     parts += [(middle + 1, last, True), (first, middle, True)]
                 continue
             self._note(known, part)
+
+    def _current(self, look: Look, stage: Stage, *, anew: bool = False) -> Stage:
+        """Return the rows to change now; `anew`: an earlier part has changed rows of the table, which stand somewhere else now."""
+        # What a store before should have changed may still be there when it was held back, and hinder what depends on it.
+        if anew or (self.applied.held_back and stage.target.whole is not None):
+            return self.stages.look(stage.target.alone, look.store, self.options.selection)
+        return stage
 
     def _hold_back(self, error: DatabaseError) -> None:
         """Leave what others hold back to the next pass, after the transactions that are open now; anything else is an error."""

@@ -21,6 +21,8 @@ class Look:
     acceptance: Acceptance
     found: Matched
     stages: list[Stage]
+    # Tokens that are to be revoked and that another store takes along.
+    elsewhere: int = 0
 
     @property
     def tokens(self) -> Stage:

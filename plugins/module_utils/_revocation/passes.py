@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._instant import Instant, limit, server_now
 from ansible_collections.pgops.runbook.plugins.module_utils._open_transactions import open_transactions, wait_for
@@ -23,9 +23,11 @@ from ansible_collections.pgops.runbook.plugins.module_utils._revocation.look imp
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.matched import matched
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.progress import Progress
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.shared import count_taken, without
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.stage import Stages
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.targets import (
     LIMIT,
+    TOKENS,
     Marking,
     token_target,
 )
@@ -51,22 +53,28 @@ class Pass:
 
     def look(self, stages: Stages, bound: Instant | None = None) -> list[Look]:
         """Set aside everything that is to be changed; `bound` leaves alone what was issued from then on, where a store knows it."""
-        return [self._look(stages, store, bound) for store in self.stores]
+        looks: list[Look] = []
+        for store in self.stores:
+            looks.append(self._look(stages, store, bound, looks))
+        return looks
 
     def look_at_limits_again(self, stages: Stages, looks: list[Look]) -> list[Look]:
         """Return `looks` with limits raised to this moment: some time has passed since the first look, in which tokens were issued."""
         if not any(stage.target.kind == LIMIT for look in looks for stage in look.stages):
             return looks
         self.limit_at = _clock(self.database)
-        return [self._look_again(stages, look) for look in looks]
+        again: list[Look] = []
+        for look in looks:
+            again.append(self._look_again(stages, look, again))
+        return again
 
-    def _look_again(self, stages: Stages, look: Look) -> Look:
+    def _look_again(self, stages: Stages, look: Look, before: Sequence[Look]) -> Look:
         if not any(stage.target.kind == LIMIT for stage in look.stages):
             return look
         stages.drop_all(look.stages)
-        return self._look(stages, look.store, None)
+        return self._look(stages, look.store, None, before)
 
-    def _look(self, stages: Stages, store: TokenStore, bound: Instant | None) -> Look:
+    def _look(self, stages: Stages, store: TokenStore, bound: Instant | None, before: Sequence[Look]) -> Look:
         database, selection = self.database, self.options.selection
         acceptance = Acceptance(database, store, self.as_of, self.options.clock_skew)
         limits = limit_targets(database, store, selection, self.limit_at)
@@ -79,7 +87,10 @@ class Pass:
             *dependent_targets(database, store, self.options.selection, found, self.marking),
             token_target(database, store, acceptance, found, self.marking),
         ]
-        return Look(store, acceptance, found, [stages.look(target, store, self.options.selection) for target in targets])
+        earlier = [stage.target for look in before for stage in look.stages]
+        own = [without(database.sql, target, earlier) for target in targets]
+        set_aside = [stages.look(target, store, self.options.selection) for target in own]
+        return Look(store, acceptance, found, set_aside, sum(count_taken(database, target) for target in own if target.kind == TOKENS))
 
     def _bound(self, store: TokenStore, selection: Selection, bound: Instant | None) -> Any:
         if bound is None or store.issued is None or selection.issued_to is not None:

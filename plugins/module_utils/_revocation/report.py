@@ -12,6 +12,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._open_transactions i
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.progress import Progress, StoreProgress
 
+_TOTALS = ("selected", "expired", "already_revoked", "pending", "elsewhere", "revoked", "late")
+
 
 class Refused(RunbookError):
     """A guard stopped the run before the first change. The result holds the counts."""
@@ -57,7 +59,7 @@ class Interrupted(DatabaseError):
 def result_of(options: Options, progress: Progress, facts: Mapping[str, Any], *, preview: bool) -> dict[str, Any]:
     """Return the result; with `preview` the numbers are what the run would do."""
     stores = [_store(store, preview=preview) for store in progress.stores]
-    totals = {key: sum(store[key] for store in stores) for key in ("selected", "expired", "already_revoked", "pending", "revoked", "late")}
+    totals = {key: sum(store[key] for store in stores) for key in _TOTALS}
     dependents = sum(one["changed"] for store in stores for one in store["dependents"])
     remaining = None if preview else _sum(store["remaining"] for store in stores)
     return {
@@ -84,15 +86,16 @@ def _store(store: StoreProgress, *, preview: bool) -> dict[str, Any]:
         "how": store.how,
         "selected": store.selected,
         "expired": store.expired,
-        "already_revoked": max(0, store.selected - store.expired - store.pending_tokens),
+        "already_revoked": max(0, store.selected - store.expired - store.pending_tokens - store.elsewhere),
         "pending": store.pending,
+        "elsewhere": store.elsewhere,
         "revoked": revoked,
         "extended": 0 if preview else store.extended,
         "late": store.late,
         "remaining": store.remaining,
         "changed": bool(revoked or any(one["changed"] for one in dependents)),
         "accepted_before": store.accepted,
-        "share_pct": round(100.0 * store.pending_tokens / store.accepted, 2) if store.accepted else None,
+        "share_pct": round(100.0 * (store.pending_tokens + store.elsewhere) / store.accepted, 2) if store.accepted else None,
         "dependents": dependents,
         "claim_sets": store.claim_sets,
         "matched_claims": store.matched_claims,

@@ -8,7 +8,7 @@ What would mint new tokens goes first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Sequence, Union
 
 from ansible_collections.pgops.runbook.plugins.module_utils._instant import Instant
@@ -31,7 +31,10 @@ TOKENS, DEPENDENT, LIMIT = "tokens", "dependent", "limit"
 
 @dataclass(frozen=True)
 class Target:
-    """Rows to set aside and change. `query` sets them aside, numbered by `ordinal`; `act` is None where a limit does the work."""
+    """Rows to set aside and change. `query` sets them aside, numbered by `ordinal`; `act` is None where a limit does the work.
+
+    `whole` is the query with the rows that other stores change before, None where there cannot be any.
+    """
 
     kind: str
     relation: Relation
@@ -39,6 +42,12 @@ class Target:
     column: str
     query: Any
     act: Union[RowChange, Denial, None]
+    whole: Any = None
+
+    @property
+    def alone(self) -> Target:
+        """Return the target as it is without other stores."""
+        return replace(self, query=self.whole, whole=None) if self.whole is not None else self
 
 
 @dataclass(frozen=True)
