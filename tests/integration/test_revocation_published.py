@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +16,11 @@ import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _revocation
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.report import Unproven
+from tests.ground import runner
 from tests.ground.errors import ServerTooOld
 from tests.ground.published.databases import PublishedDatabase, PublishedDatabases
+from tests.ground.published.django import DjangoStore
 from tests.ground.published.store import Accepted
 from tests.integration.published_cases import LAYOUTS, Case, Layout
 
@@ -168,3 +176,99 @@ def test_the_application_refuses_what_was_selected_and_nothing_else(layout: str,
     assert (undone["changed"], undone["left"]) == (True, 0)
     assert content(database) == filled.content
     assert numbers(planned) == numbers(result)
+
+
+# --- the toolkit: what its endpoint says, and what a crash leaves behind ------------------------------------------------
+
+toolkit = pytest.mark.parametrize(
+    "layout", [pytest.param("django_oauth_toolkit", marks=pytest.mark.xdist_group("published django_oauth_toolkit"))]
+)
+# Of clients that have no secret.
+RENEWABLE = """
+SELECT r.id::text, r.user_id::text FROM oauth2_provider_refreshtoken AS r JOIN oauth2_provider_application AS a ON a.id = r.application_id
+WHERE a.client_type = 'public' AND r.revoked IS NULL ORDER BY r.id
+"""
+
+
+def subject_case() -> Case:
+    """Return the toolkit's selection by subject."""
+    (found,) = [case for case in LAYOUTS["django_oauth_toolkit"].cases if case.name == "subject"]
+    return found
+
+
+@toolkit
+def test_the_token_endpoint_refuses_to_renew_what_was_revoked(layout: str, filled: Filled) -> None:
+    database, select = filled.database, selection(filled.database, subject_case())
+    asked = {token: user for token, user in database.query(RENEWABLE) if token in filled.accepted["refresh_tokens"]}
+    selected = {token for token, user in asked.items() if user in select["subjects"]}
+    assert isinstance(database.store, DjangoStore)
+    assert selected
+    assert database.store.renew(database, asked) == dict.fromkeys(asked, 200)
+    result = run(database, select, list(subject_case().where))
+    assert database.store.renew(database, asked) == {token: 400 if token in selected else 200 for token in asked}
+    undo(database, result)
+
+
+KILLED = """
+import json, os, signal, sys
+given = json.loads(sys.argv[1])
+from ansible_collections.pgops.runbook.plugins.module_utils import _revocation
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.apply import Application
+change, left = Application._change, [given["changes"]]
+def change_or_die(*arguments):
+    left[0] -= 1
+    if left[0] < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return change(*arguments)
+Application._change = change_or_die
+options = _revocation.read_options(given["options"])
+with connect(ConnectionOptions.from_params(given["login"]), application_name="killed", read_only=False) as session:
+    _revocation.run(session, options, check_mode=False)
+"""
+
+
+@toolkit
+@pytest.mark.parametrize("changes", [2, 4, 6])
+def test_a_killed_run_is_gone_on_with(layout: str, changes: int, filled: Filled) -> None:
+    """A refresh token's link is cleared and its access token removed: whoever clears alone would never find the access token again."""
+    database, case = filled.database, subject_case()
+    select, stores = selection(database, case), list(case.where)
+    gone = doomed(database, LAYOUTS[layout], case, select)
+    options = {"token_stores": database.description["token_stores"], "stores": stores, "reason": "a test", "select": select}
+    once = {"batch_rows": 3, "revocation_id": f"killed-{changes}"}
+    given = json.dumps({"login": database.login(), "options": {**options, **once}, "changes": changes})
+    environment = {"PYTHONPATH": str(runner.collections_path()), "PATH": "/usr/bin"}
+    killed = subprocess.run([sys.executable, "-c", KILLED, given], env=environment, capture_output=True, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    # Its lock goes with its session, a moment after it.
+    while database.query("SELECT FROM pg_stat_activity WHERE application_name LIKE 'killed%%' AND datname = current_database()"):
+        time.sleep(0.02)
+    result = run(database, select, stores, **once)
+    assert database.accepted() == {name: found - gone.get(name, set()) for name, found in filled.accepted.items()}
+    links = "SELECT count(*) FROM oauth2_provider_refreshtoken WHERE user_id::text = ANY (%s) AND access_token_id IS NOT NULL"
+    assert (result["remaining"], database.query(links, [select["subjects"]])) == (0, [(0,)])
+    undo(database, result)
+    assert content(database) == filled.content
+
+
+@toolkit
+def test_a_store_that_is_held_back_keeps_no_other_from_what_they_share(layout: str, filled: Filled) -> None:
+    """The first store was to clear the links to access tokens; the second, which removes them, has to do that itself then."""
+    database, case = filled.database, subject_case()
+    select, stores = selection(database, case), list(case.where)
+    gone = doomed(database, LAYOUTS[layout], case, select)
+    with database.connect() as session:
+        session.execute("BEGIN")
+        session.execute("SELECT FROM oauth2_provider_grant WHERE user_id::text = ANY (%s) FOR UPDATE", [select["subjects"]])
+        with pytest.raises(Unproven) as caught:
+            run(database, select, stores, max_wait="500 ms", revocation_id="held-back")
+        session.execute("ROLLBACK")
+    still = database.accepted()
+    assert {name: still[name] & gone[name] for name in ("access_tokens", "id_tokens")} == {"access_tokens": set(), "id_tokens": set()}
+    assert caught.value.result["remaining"] > 0
+    result = run(database, select, stores, revocation_id="held-back")
+    assert result["remaining"] == 0
+    assert database.accepted() == {name: found - gone.get(name, set()) for name, found in filled.accepted.items()}
+    undo(database, result)
+    assert content(database) == filled.content

@@ -82,7 +82,7 @@ def take_back(database: Any, journal: Journal, revocation_id: str, requested_by:
 
 
 def _changes(database: Any, journal: Journal, revocation_id: str) -> list[tuple[dict[str, Any], Relation]]:
-    changes = journal.changes(revocation_id)
+    changes = _merged(database, journal, journal.changes(revocation_id))
     relations = look_up(database, [parse_relation(change["table_name"]) for change in changes])
     found = [(change, require(relations[parse_relation(change["table_name"])])) for change in changes]
     for change, relation in found:
@@ -100,12 +100,34 @@ def _changes(database: Any, journal: Journal, revocation_id: str) -> list[tuple[
     return found
 
 
+def _merged(database: Any, journal: Journal, changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the changes, those of several stores joined that have marked rows of one table with the same time.
+
+    `by_mark` says whether that time finds the rows. Where all are kept, the kept ones are what counts: the time stands there only for
+    the record.
+    """
+    marked: dict[Any, list[dict[str, Any]]] = {}
+    for change in changes:
+        marked.setdefault(_marking(change), []).append(change)
+    found = []
+    for change in changes:
+        same = marked[_marking(change)]
+        if change["mark"] is None or all(_has_rows(database, journal, one) for one in same):
+            found.append({**change, "by_mark": False})
+        elif change is same[0]:
+            stores = ", ".join(dict.fromkeys(one["store"] for one in reversed(same)))
+            found.append({**change, "by_mark": True, "store": stores, "rows_changed": sum(one["rows_changed"] for one in same)})
+    return found
+
+
+def _marking(change: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(change[key] for key in ("table_name", "change", "column_name", "mark"))
+
+
 def _each(database: Any, journal: Journal, change: Mapping[str, Any], relation: Relation, *, act: bool) -> Undone:
-    # Where rows are kept, the kept ones are what counts: a time of revocation may stand there only for the record.
-    by_mark = change["mark"] is not None and not _has_rows(database, journal, change)
-    if by_mark:
+    if change["by_mark"]:
         _require_unmistakable(database, change, relation)
-    source = _by_mark(database, change, relation) if by_mark else _by_key(database, journal, change, relation)
+    source = _by_mark(database, change, relation) if change["by_mark"] else _by_key(database, journal, change, relation)
     if act:
         count = database.execute(_STATEMENTS[change["change"]](database, journal, change, relation, source))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ class DjangoStore(PublishedStore):
 
     def accepted(self, database: Database) -> Accepted:
         return {name: set(ids) for name, ids in self._run(database, "accepted").items()}
+
+    def renew(self, database: Database, refresh_tokens: Iterable[str]) -> dict[str, int]:
+        """Return the HTTP status with which Django OAuth Toolkit's token endpoint answers each refresh token, by its id."""
+        return dict(self._run(database, "renew", *refresh_tokens))
 
     def _run(self, database: Database, *command: str) -> Any:
         address = json.dumps(database.cluster.address(database.name))

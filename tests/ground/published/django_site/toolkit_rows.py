@@ -5,14 +5,18 @@ from __future__ import annotations
 import uuid
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib.auth import get_user_model
+from django.db import transaction
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application, Grant, IDToken, RefreshToken, revoke_access_token
 from oauth2_provider.oauth2_validators import OAuth2Validator
 from oauthlib.common import Request
+from oauthlib.oauth2 import Server
 
 HOUR = timedelta(hours=1)
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 def fill(_rows: int) -> None:
@@ -66,6 +70,21 @@ def accepted() -> dict[str, list[str]]:
     identity = {row.jti: row.is_valid() for row in IDToken.objects.all()}
     answers = {"access_tokens": passed, "refresh_tokens": renewable, "id_tokens": identity}
     return {name: [str(key) for key, yes in rows.items() if yes] for name, rows in answers.items()}
+
+
+def renew(*refresh_tokens: int) -> dict[str, int]:
+    """Return the status with which the token endpoint answers each of the refresh tokens; nothing of it stays.
+
+    Only those of public clients can be asked for, because nobody knows the others' secrets.
+    """
+    found = {}
+    for row in RefreshToken.objects.select_related("application").filter(pk__in=refresh_tokens):
+        asked = {"grant_type": "refresh_token", "refresh_token": row.token, "client_id": row.application.client_id}
+        with transaction.atomic():
+            answer = Server(OAuth2Validator()).create_token_response("https://example.com/o/token/", "POST", urlencode(asked), FORM)
+            found[str(row.pk)] = answer[2]
+            transaction.set_rollback(True)
+    return found
 
 
 def _request() -> Request:
