@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Iterable
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.look import Look
-from ansible_collections.pgops.runbook.plugins.module_utils._token_store import TOKEN
+from ansible_collections.pgops.runbook.plugins.module_utils._token_store import TOKEN, TokenStore
 
 
 def tokens_to_ask_about(database: Any, looks: list[Look], most: int) -> list[str]:
@@ -32,10 +32,14 @@ def tokens_to_ask_about(database: Any, looks: list[Look], most: int) -> list[str
             most=sql.Literal(most),
         )
         found += [str(row["token"]) for row in database.rows(query)]
-    if not any(look.store.token_column("token") for look in looks):
+    return found[:most]
+
+
+def require_token_column(stores: Iterable[TokenStore]) -> None:
+    """Refuse stores none of which says where the token itself stands. Raises InvalidValue."""
+    if not any(store.token_column("token") for store in stores):
         raise InvalidValue(
             "introspection: none of the stores says in which column the token itself stands, so that nothing can be asked",
             object_name="introspection",
             hint="Add tokens.token to the system description, or leave introspection out.",
         )
-    return found[:most]

@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cache import CacheError, open_cache
 from ansible_collections.pgops.runbook.plugins.module_utils._cache.client import load
 from ansible_collections.pgops.runbook.plugins.module_utils._cache.options import cache_options
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import CHANGES, ROWS, Journal
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import CHANGES, ROWS, Change, Journal
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.look import Look
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import CACHED
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.targets import cache_values, placeholders_of
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store import Selection
 
 _ROWS_AT_ONCE = 5000
+_ROUNDS = 3  # what a request that was under way writes anew is deleted again
 _TABLE = "pgops_cached"
 # What each criterion puts into a cache key by itself, so that a session goes of which the database has no row any more.
 _GIVEN = {"ids": "id", "subjects": "user_id", "tenants": "tenant_id", "clients": "client_id", "families": "family"}
@@ -42,10 +44,17 @@ class Cached:
             load()
 
     def begin(self) -> None:
-        """Make the place where the values of cache keys are remembered until the end of the session."""
-        if self._wanted:
-            create = "CREATE TEMPORARY TABLE {} (ordinal bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, cache_values jsonb)"
-            self.database.execute(self.database.sql.SQL(create).format(self.database.sql.Identifier(_TABLE)))
+        """Make the place where the values of cache keys are remembered until the end of the session, with those that were given."""
+        if not self._wanted:
+            return
+        sql = self.database.sql
+        create = "CREATE TEMPORARY TABLE {} (ordinal bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, cache_values jsonb)"
+        self.database.execute(sql.SQL(create).format(sql.Identifier(_TABLE)))
+        for placeholder, values in given_values(self.options.selection).items():
+            insert = (
+                "INSERT INTO {} (cache_values) SELECT pg_catalog.jsonb_build_object({}::text, one) FROM pg_catalog.unnest(%s::text[]) one"
+            )
+            self.database.execute(sql.SQL(insert).format(self._table, sql.Literal(placeholder)), (list(values),))
 
     def remember(self, looks: list[Look]) -> None:
         """Remember the values of all selected tokens that have not expired, revoked before or not: a cache may not know that they are."""
@@ -56,50 +65,66 @@ class Cached:
                 sql.SQL("INSERT INTO {} (cache_values) {}").format(self._table, look.found.select(sql, values, look.acceptance.alive()))
             )
 
-    def forget(self, journal: Journal, revocation_id: str) -> tuple[list[dict[str, Any]], bool]:
-        """Delete the sessions from every cache; return what became of each, and whether all of them are gone.
+    def forget(self, journal: Journal, unfinished: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Delete the sessions from every cache, those of `unfinished` revocations along with them, and return what became of each.
 
-        Sessions that an earlier run could not delete go along. A cache that fails is said in its result and hides no other.
+        A cache that fails is said in its result and hides no other.
         """
-        unfinished = journal.unfinished(revocation_id) if self._wanted else []
-        results = [self._forget(cache, journal, unfinished) for cache in self.options.caches]
-        return results, all(result["error"] is None for result in results)
-
-    def _forget(self, cache: Mapping[str, Any], journal: Journal, unfinished: list[dict[str, Any]]) -> dict[str, Any]:
+        if self._wanted:
+            self._remember_unfinished(journal, [one["revocation_id"] for one in unfinished])
         everything = self.options.selection.all or any(one["everything"] for one in unfinished)
+        return [self._forget(cache, everything=everything) for cache in self.options.caches]
+
+    def keep(self, journal: Journal, revocation_id: str) -> None:
+        """Keep in the record of a revocation what is remembered, also of tokens that it found revoked and did not change."""
+        sql = self.database.sql
+        with self.database.transaction():
+            number = journal.change_id(Change("", "", CACHED, "", None, ()), revocation_id)
+            self.database.execute(
+                sql.SQL(
+                    "INSERT INTO {} (change_id, cache_values) SELECT {}, cache_values FROM (SELECT DISTINCT cache_values FROM {}) AS one"
+                ).format(journal.table(ROWS), sql.Literal(number), self._table)
+            )
+
+    def _remember_unfinished(self, journal: Journal, revocation_ids: Sequence[str]) -> None:
+        if not revocation_ids:
+            return
+        sql = self.database.sql
+        self.database.execute(
+            sql.SQL(
+                "INSERT INTO {} (cache_values) SELECT r.cache_values FROM {} AS r JOIN {} AS c USING (change_id)"
+                " WHERE r.cache_values IS NOT NULL AND c.revocation_id = ANY (%s)"
+            ).format(self._table, journal.table(ROWS), journal.table(CHANGES)),
+            (list(revocation_ids),),
+        )
+
+    def _forget(self, cache: Mapping[str, Any], *, everything: bool) -> dict[str, Any]:
         place = cache_options(cache, self.options.cache_connection).place  # type: ignore[arg-type]
         result: dict[str, Any] = {"cache": place, "deleted": 0, "remaining": None, "error": None}
+        deleted = 0
         try:
             with open_cache(cache, self.options.cache_connection, whole=everything) as opened:  # type: ignore[arg-type]
-                counts = opened.forget_all() if everything else opened.forget(self._rows(journal, unfinished))
-                result.update(counts.as_result())
-                result["remaining"] = opened.remaining(None if everything else self._rows(journal, unfinished))
+                for _round in range(_ROUNDS):
+                    counts = opened.forget_all() if everything else opened.forget(self._rows())
+                    deleted += counts.found
+                    result["remaining"] = opened.remaining(None if everything else self._rows())
+                    if not result["remaining"]:
+                        break
+                result.update({**counts.as_result(), "deleted": deleted})
         except CacheError as error:
-            result["deleted"] = error.deleted or result["deleted"]
-            result["error"] = str(error)
-        if result["remaining"]:
+            result.update({"deleted": deleted + (error.deleted or 0), "error": str(error)})
+        if result["remaining"] and everything:
+            # Whoever logs in again gets a new session; on a busy service there is always one.
+            result["warning"] = f"cache {place}: {result['remaining']} keys were written after all had been deleted, {_ROUNDS} times"
+        elif result["remaining"]:
             result["error"] = f"{result['remaining']} keys of revoked tokens are there again: somebody writes them anew"
         return result
 
-    def _rows(self, journal: Journal, unfinished: list[dict[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        yield from given_values(self.options.selection)
-        sql = self.database.sql
-        yield from self._pages(sql.SQL("SELECT ordinal, cache_values FROM {}").format(self._table), "ordinal")
-        for one in unfinished:
-            changes = sql.SQL("SELECT change_id FROM {} WHERE revocation_id = {}").format(
-                journal.table(CHANGES), sql.Literal(one["revocation_id"])
-            )
-            kept = sql.SQL(
-                "SELECT row_number() OVER (ORDER BY change_id, ctid) AS ordinal, cache_values FROM {}"
-                " WHERE cache_values IS NOT NULL AND change_id IN ({})"
-            ).format(journal.table(ROWS), changes)
-            yield from self._pages(kept, "ordinal")
-
-    def _pages(self, query: Any, ordinal: str) -> Iterator[Mapping[str, Any]]:
-        """Yield the values page by page, so that millions of them never stand in memory."""
+    def _rows(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the remembered values page by page, so that millions of them never stand in memory."""
         sql, last = self.database.sql, 0
-        page = sql.SQL("SELECT ordinal, cache_values FROM ({}) AS pages_ WHERE {} > %s ORDER BY 1 LIMIT {}").format(
-            query, sql.Identifier(ordinal), sql.Literal(_ROWS_AT_ONCE)
+        page = sql.SQL("SELECT ordinal, cache_values FROM {} WHERE ordinal > %s ORDER BY ordinal LIMIT {}").format(
+            self._table, sql.Literal(_ROWS_AT_ONCE)
         )
         while True:
             rows = self.database.rows(page, (last,))
@@ -109,8 +134,9 @@ class Cached:
             last = rows[-1]["ordinal"]
 
 
-def given_values(selection: Selection) -> Iterator[Mapping[str, Any]]:
-    """Yield what a selection by one list of values says about cache keys; under further criteria it would say too much."""
+def given_values(selection: Selection) -> dict[str, tuple[str, ...]]:
+    """Return by placeholder what a selection by one list of values says about cache keys; under further criteria it would say too much."""
     given = [name for name, values in selection.lists.items() if values]
     if len(given) == 1 and given[0] in _GIVEN and not (selection.issued_from or selection.issued_to or selection.claim_pattern):
-        yield from ({_GIVEN[given[0]]: value} for value in selection.lists[given[0]])
+        return {_GIVEN[given[0]]: selection.lists[given[0]]}
+    return {}

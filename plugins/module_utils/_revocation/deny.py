@@ -91,17 +91,18 @@ class Denial:
     def _insert_and_keep(self, journal: Journal, stage: Any, first: int, last: int, number: int) -> Any:
         sql = journal.database.sql
         keys = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(_DENY, name)) for name in self.change.key_columns)
-        cached = sql.SQL("NULL::jsonb")
+        cached, source = sql.SQL("NULL::jsonb"), sql.SQL("denied")
         if self.with_cache_values:
-            cached = sql.SQL("(SELECT {stage}.cache_values FROM {source} AS {stage} WHERE {stage}.key = denied.id LIMIT 1)").format(
-                stage=sql.Identifier(STAGE), source=stage
-            )
+            cached = sql.SQL("{}.cache_values").format(sql.Identifier(STAGE))
+            same = same_id(sql, (self.deny.id, sql.SQL("denied.id")), (self.deny.key, sql.Identifier(STAGE, "key")))
+            source = sql.SQL("denied LEFT JOIN {} AS {} ON {}").format(stage, sql.Identifier(STAGE), same)
         return sql.SQL(
             "WITH denied AS ({insert} RETURNING ARRAY[{keys}] AS key, {deny}.{column}::text AS after, {deny}.{id} AS id),"
             " noted AS (INSERT INTO {rows} (change_id, key, after, cache_values)"
-            " SELECT {number}, key, after, {cached} FROM denied RETURNING 1)"
+            " SELECT {number}, denied.key, after, {cached} FROM {kept} RETURNING 1)"
             " SELECT pg_catalog.count(*) AS changed FROM noted"
         ).format(
+            kept=source,
             insert=self._insert(sql, stage, first, last),
             keys=keys,
             deny=sql.Identifier(_DENY),

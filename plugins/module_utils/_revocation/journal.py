@@ -176,25 +176,25 @@ class Journal:
         """Write the first row of a revocation; one that is there already is gone on with."""
         self.database.execute(
             self._sql(
-                "INSERT INTO {schema}.revocations (revocation_id, began_at, mark, role_name, requested_by, reason, selection,"
+                "INSERT INTO {schema}.revocations AS r (revocation_id, began_at, mark, role_name, requested_by, reason, selection,"
                 " selection_digest, caches_pending) VALUES (%(revocation_id)s, pg_catalog.now(), %(mark)s::timestamptz, current_user,"
                 " %(requested_by)s, %(reason)s, %(selection)s::jsonb, %(digest)s, %(caches_pending)s)"
-                " ON CONFLICT (revocation_id) DO UPDATE SET ended_at = NULL, caches_pending = excluded.caches_pending"
+                " ON CONFLICT (revocation_id) DO UPDATE SET ended_at = NULL, caches_pending = r.caches_pending OR excluded.caches_pending"
             ),
             {**record, "selection": json.dumps(selection), "digest": digest},
         )
 
-    def end(self, revocation_id: str, *, caches_pending: bool) -> None:
-        """Note that a revocation has come to its end, and whether cached sessions are left."""
+    def end(self, revocation_id: str) -> None:
+        """Note that a revocation has come to its end."""
         self.database.execute(
-            self._sql("UPDATE {schema}.revocations SET ended_at = pg_catalog.now(), caches_pending = %s WHERE revocation_id = %s"),
-            (caches_pending, revocation_id),
+            self._sql("UPDATE {schema}.revocations SET ended_at = pg_catalog.now() WHERE revocation_id = %s"), (revocation_id,)
         )
 
-    def caches_done(self) -> None:
-        """Note that the cached sessions of this and of all earlier revocations are gone."""
+    def caches_done(self, revocation_ids: Sequence[str]) -> None:
+        """Note that the cached sessions of these revocations are gone."""
         if self.exists:
-            self.database.execute(self._sql("UPDATE {schema}.revocations SET caches_pending = false WHERE caches_pending"))
+            statement = "UPDATE {schema}.revocations SET caches_pending = false WHERE caches_pending AND revocation_id = ANY (%s)"
+            self.database.execute(self._sql(statement), (list(revocation_ids),))
 
     def count(self, change: Change, rows: int, revocation_id: str) -> None:
         """Add `rows` to what a revocation has done to one column of one table; in the transaction that did it."""

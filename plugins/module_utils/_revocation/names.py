@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # What was done to a row.
-DENIED, EXTENDED, REVOKED_AT, FLAGGED, DELETED, CLEARED, LIMITED = (
+DENIED, EXTENDED, REVOKED_AT, FLAGGED, DELETED, CLEARED, LIMITED, CACHED = (
     "denied",
     "extended",
     "revoked_at",
@@ -14,6 +14,7 @@ DENIED, EXTENDED, REVOKED_AT, FLAGGED, DELETED, CLEARED, LIMITED = (
     "deleted",
     "cleared",
     "limited",
+    "cached",
 )
 # The alias of a row of a table that is not the store's own.
 ROW = "row_"

@@ -12,7 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Datab
 from ansible_collections.pgops.runbook.plugins.module_utils._instant import Instant, server_now
 from ansible_collections.pgops.runbook.plugins.module_utils._introspection import ask_sample
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation import journal as journals
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.asked import tokens_to_ask_about
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.asked import require_token_column, tokens_to_ask_about
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.audit import Audit
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.cached import Cached
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.guards import guard, require_proof
@@ -49,6 +49,8 @@ def _prepare(database: Any, options: Options) -> tuple[Pass, Journal, str]:
     _require_writable(database)
     require_temporary_tables(database)
     stores = resolve_stores(database, options.stores)
+    if options.introspection:
+        require_token_column(stores)
     journal = Journal(database, options.journal)
     journal.require_writable()
     Audit(database, options.audit).require_writable()
@@ -92,7 +94,12 @@ class _Revocation:
 
     def _before(self, looks: list[Look]) -> None:
         self.cached.remember(looks)
-        if self.progress.begun or not any(look.rows for look in looks):
+        if any(look.rows for look in looks):
+            self._begin()
+
+    def _begin(self) -> None:
+        """Make the record of this run, once."""
+        if self.progress.begun:
             return
         self.journal.create()
         self.audit.create()
@@ -110,19 +117,29 @@ class _Revocation:
         self.progress.begun = True
 
     def _finish(self) -> dict[str, Any]:
-        caches, gone = self.cached.forget(self.journal, self.revocation_id)
+        caches = self._forget()
         asked = ask_sample(self.options.introspection, self.sample) if self.options.introspection else None
         if self.progress.begun:
             with self.database.transaction():
-                self.journal.end(self.revocation_id, caches_pending=not gone)
+                self.journal.end(self.revocation_id)
                 self.audit.end(REVOKED, self.revocation_id, _counts(self._result()))
-        if gone and caches:
-            self.journal.caches_done()
         self.database.set_application_name(self.options.application_name)
-        result = {**self._result(), "caches": caches, "introspection": asked, "warnings": _warnings(self.options, self.progress)}
+        warnings = [*_warnings(self.options, self.progress), *(cache.pop("warning") for cache in caches if "warning" in cache)]
+        result = {**self._result(), "caches": caches, "introspection": asked, "warnings": warnings}
         result["changed"] = result["changed"] or any(cache["deleted"] for cache in caches)
         require_proof(result, self.progress)
         return result
+
+    def _forget(self) -> list[dict[str, Any]]:
+        """Forget what caches hold; what one of them still holds is kept in the record, for whichever run comes next."""
+        unfinished = self.journal.unfinished(self.revocation_id) if self.options.caches else []
+        caches = self.cached.forget(self.journal, unfinished)
+        if any(cache["error"] for cache in caches):
+            self._begin()
+            self.cached.keep(self.journal, self.revocation_id)
+        elif caches:
+            self.journal.caches_done([self.revocation_id, *(one["revocation_id"] for one in unfinished)])
+        return caches
 
     def _result(self) -> dict[str, Any]:
         return _result(self.options, self.work, self.progress, self.revocation_id, preview=False)
