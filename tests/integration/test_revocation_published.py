@@ -123,6 +123,12 @@ def parameters(select: dict[str, Any], case: Case) -> dict[str, Any]:
     return {"given": select.get(case.criterion), "start": select.get("issued_from"), "end": select.get("issued_to")}
 
 
+def until_then(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the end of the selection where a limit was raised: one without an end is raised again a second later, to that moment."""
+    raised = [store["not_before"] for store in result["stores"] if store["not_before"]]
+    return {"issued_to": max(raised)} if raised else {}
+
+
 def doomed(database: PublishedDatabase, layout: Layout, case: Case, select: dict[str, Any]) -> Accepted:
     """Return the ids that have to go, by store: those selected, what they were renewed to, and what goes along."""
     gone: Accepted = {}
@@ -169,7 +175,7 @@ def test_the_application_refuses_what_was_selected_and_nothing_else(layout: str,
     assert codes(database, form) == open_codes - closed
     assert result["remaining"] == 0
     after = content(database)
-    again = run(database, select, stores, **guard)
+    again = run(database, {**select, **until_then(result)}, stores, **guard)
     assert (again["changed"], again["revoked"], again["dependents"]) == (False, 0, 0)
     assert content(database) == after
     undone = undo(database, result)
