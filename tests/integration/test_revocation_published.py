@@ -242,7 +242,7 @@ def test_a_killed_run_is_gone_on_with(layout: str, changes: int, filled: Filled)
     select, stores = selection(database, case), list(case.where)
     gone = doomed(database, LAYOUTS[layout], case, select)
     options = {"token_stores": database.description["token_stores"], "stores": stores, "reason": "a test", "select": select}
-    once = {"batch_rows": 3, "revocation_id": f"killed-{changes}"}
+    once: dict[str, Any] = {"batch_rows": 3, "revocation_id": f"killed-{changes}"}
     given = json.dumps({"login": database.login(), "options": {**options, **once}, "changes": changes})
     environment = {"PYTHONPATH": str(runner.collections_path()), "PATH": "/usr/bin"}
     killed = subprocess.run([sys.executable, "-c", KILLED, given], env=environment, capture_output=True, check=False, timeout=60)
