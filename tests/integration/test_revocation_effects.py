@@ -148,6 +148,27 @@ def test_a_cache_that_is_down_and_the_next_run_whatever_it_selects(
     assert (third["changed"], third["caches"][0]["deleted"]) == (False, 0)
 
 
+def test_a_cache_that_stays_down_makes_no_record_grow(revoker: Revoker, sessions: Sessions) -> None:
+    """Each run keeps its own, and none of them that of the others before it."""
+    kept = []
+    for user in ("user1", "user2", "user3"):
+        with pytest.raises(Unproven):
+            revoker.run({"subjects": [user]}, STAMPED, **sessions.without_server())
+        kept.append(
+            revoker.value(
+                "SELECT count(*) FROM pgops_runbook.changed_rows r JOIN pgops_runbook.changes USING (change_id) WHERE change = 'cached'"
+            )
+        )
+    # 18 or so sessions of a user, and the user by itself.
+    assert kept[1] - kept[0] < 25
+    assert kept[2] - kept[1] < 25
+    deleted = revoker.run({"subjects": ["stranger"]}, STAMPED, **sessions.options)["caches"][0]["deleted"]
+    assert (
+        deleted
+        == revoker.value("SELECT count(*) FROM app.sessions WHERE expires_at > now() AND subject IN ('user1', 'user2', 'user3')") + 3
+    )
+
+
 def test_limits_and_a_cache_that_is_down(revoker: Revoker, sessions: Sessions) -> None:
     """No row of a token is changed where a limit does the work."""
     revoker.sql("CREATE TABLE app.limits (subject text PRIMARY KEY, not_before timestamptz); INSERT INTO app.limits VALUES ('user1', NULL)")

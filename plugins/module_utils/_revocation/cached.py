@@ -32,6 +32,7 @@ class Cached:
         self._placeholders = placeholders_of(options)
         self._wanted = bool(options.caches)
         self._table = database.sql.Identifier("pg_temp", _TABLE)
+        self._own = 0  # so many of the remembered values are this run's, and no earlier one's
 
     def require_usable(self) -> None:
         """Refuse caches that no run could reach as they are described. Raises InvalidValue and CacheClientMissing; asks no server.
@@ -71,6 +72,8 @@ class Cached:
         A cache that fails is said in its result and hides no other.
         """
         if self._wanted:
+            last = self.database.sql.SQL("SELECT coalesce(pg_catalog.max(ordinal), 0) FROM {}").format(self._table)
+            self._own = int(self.database.value(last))
             self._remember_unfinished(journal, [one["revocation_id"] for one in unfinished])
         everything = self.options.selection.all or any(one["everything"] for one in unfinished)
         return [self._forget(cache, everything=everything) for cache in self.options.caches]
@@ -82,8 +85,9 @@ class Cached:
             number = journal.change_id(Change("", "", CACHED, "", None, ()), revocation_id)
             self.database.execute(
                 sql.SQL(
-                    "INSERT INTO {} (change_id, cache_values) SELECT {}, cache_values FROM (SELECT DISTINCT cache_values FROM {}) AS one"
-                ).format(journal.table(ROWS), sql.Literal(number), self._table)
+                    "INSERT INTO {} (change_id, cache_values)"
+                    " SELECT {}, cache_values FROM (SELECT DISTINCT cache_values FROM {} WHERE ordinal <= {}) AS own_"
+                ).format(journal.table(ROWS), sql.Literal(number), self._table, sql.Literal(self._own))
             )
 
     def _remember_unfinished(self, journal: Journal, revocation_ids: Sequence[str]) -> None:
@@ -92,7 +96,7 @@ class Cached:
         sql = self.database.sql
         self.database.execute(
             sql.SQL(
-                "INSERT INTO {} (cache_values) SELECT r.cache_values FROM {} AS r JOIN {} AS c USING (change_id)"
+                "INSERT INTO {} (cache_values) SELECT DISTINCT r.cache_values FROM {} AS r JOIN {} AS c USING (change_id)"
                 " WHERE r.cache_values IS NOT NULL AND c.revocation_id = ANY (%s)"
             ).format(self._table, journal.table(ROWS), journal.table(CHANGES)),
             (list(revocation_ids),),
