@@ -307,8 +307,6 @@ SUPABASE_LAYOUT = Layout(
     SELECT 'link' AS kind, id::text AS id, user_id::text AS subject, NULL AS client FROM auth.one_time_tokens
     UNION ALL SELECT 'flow', id::text, user_id::text, NULL FROM auth.flow_state
     UNION ALL SELECT 'authorization', id::text, user_id::text, client_id::text FROM auth.oauth_authorizations
-    UNION ALL SELECT 'refresh', t.id::text, s.user_id::text, s.oauth_client_id::text
-    FROM auth.refresh_tokens AS t JOIN auth.sessions AS s ON s.id = t.session_id WHERE false
     """,
 )
 
