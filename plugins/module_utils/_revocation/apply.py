@@ -16,6 +16,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._revocation.look imp
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import CLEARED, LIMITED
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.progress import StoreProgress
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_locks import lock_rows
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.rows import RowChange
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.stage import Stage, Stages
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.targets import DEPENDENT, LIMIT, Target
 
@@ -24,6 +26,7 @@ HELD_BACK = ("55P03", "40P01", "40001")
 # A batch that others hold back is halved until all but their rows are done, each part waiting briefly for them. Where so many
 # parts were held back the whole table may be locked, and the rest is left to the next pass.
 _PARTS_HELD_BACK, _BRIEFLY = 25, "100ms"
+_LOCK_ATTEMPTS = 5  # the second time few rows are free to move, because the others are locked by then
 
 
 class _Moved(Exception):
@@ -94,7 +97,7 @@ class Application:
 
     def _whole(self, look: Look) -> list[_Done]:
         done, touched = [], set()
-        for stage in look.stages:
+        for stage in self._locked(look):
             target = stage.target
             current = self._current(look, stage, anew=target.relation.oid in touched)
             if target.act is None or not current.rows:
@@ -105,6 +108,20 @@ class Application:
             touched.add(target.relation.oid)
             done.append(part)
         return done
+
+    def _locked(self, look: Look) -> list[Stage]:
+        """Return the rows of a store set aside anew once all of them are locked: on a busy service some are held at any moment."""
+        stages = look.stages
+        for _attempt in range(_LOCK_ATTEMPTS):
+            moved = 0
+            for stage in stages:
+                if isinstance(stage.target.act, RowChange):
+                    moved += stage.rows - lock_rows(self.database, stage.target.act, stage.name)
+            if not moved:
+                break
+            # What somebody changed before it was locked stands somewhere else.
+            stages = [self._current(look, stage, anew=True) for stage in stages]
+        return stages
 
     def _in_batches(self, look: Look, known: StoreProgress) -> None:
         for stage in [stage for stage in look.stages if stage.target.act]:
