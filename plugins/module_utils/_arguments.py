@@ -98,6 +98,15 @@ def listed(value: Any) -> list[Any]:
     return [item for item in map(str.strip, _ITEM_ENDS.split(value)) if item] if isinstance(value, str) else [value]
 
 
+def says_nothing(value: Any) -> bool:
+    """Return whether `value` is given and has no item all the same, such as a comma between two variables that are empty.
+
+    It does not count as not given: whoever wrote it meant something, and without it a selection would mean more.
+    """
+    items = listed(value)
+    return value not in (None, "", []) and not [item for item in items if item is not None and str(item).strip()]
+
+
 def given_parts(value: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the parts of an option that is a mapping, without those that count as not given."""
     return {name: part for name, part in (value or {}).items() if part not in (None, "", [])}

@@ -40,7 +40,8 @@ options:
       - Which tokens to revoke. Criteria are joined by AND, the values of one criterion by OR.
       - Required for O(state=revoked), and refused for O(state=reinstated). An empty selection is refused; everything is O(select.all).
       - A criterion that one of the stores has no column for is refused. O(stores) leaves that store out.
-      - What is empty counts as not given, as a survey sends it.
+      - What is empty counts as not given, as a survey sends it. A text of commas and spaces alone is refused, since the other criteria
+        would mean more without it.
       - A criterion with several values is a list, or a text with commas or line ends between the values.
     type: dict
     suboptions:
@@ -571,9 +572,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils._arguments import (
     given_parts,
     keep_readable,
     listed,
+    says_nothing,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation import OPERATION, read_options, run
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.selection import LISTS, SHOWN_VALUES
 
@@ -632,7 +634,7 @@ PARTS = ("cache_connection", "introspection", "revocation")
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    written = module.params["select"] or {}
+    written, given_stores = module.params["select"] or {}, module.params["stores"]
     select = {name: listed(value) if name in LISTS else value for name, value in given_parts(written).items()}
     secrets = {
         str(part) for name in PARTS for key, part in given_parts(module.params[name]).items() if key in ("password", "client_secret")
@@ -641,14 +643,17 @@ def main() -> None:
     module.no_log_values.difference_update(criteria - secrets)
     keep_readable(module.no_log_values, module.params)
     parts = {name: given_parts(module.params[name]) for name in PARTS}
-    parameters = {**module.params, **parts, "select": select, "stores": listed(module.params["stores"])}
+    parameters = {**module.params, **parts, "select": select, "stores": listed(given_stores)}
     # What the result repeats of the arguments: ids may be secret, and thousands of values would bury everything else.
     module.params["select"] = {
         name: f"{len(value)} values" if isinstance(value, list) and (name == "ids" or len(value) > SHOWN_VALUES) else value
         for name, value in select.items()
     }
     name = application_name(OPERATION)
+    lists = {**{f"select.{one}": value for one, value in written.items() if one in LISTS}, "stores": given_stores}
     try:
+        for path in (path for path, value in lists.items() if says_nothing(value)):
+            raise InvalidValue(f"{path}: is given and has no value in it", object_name=path)
         options = read_options(parameters, name)
         with connect(ConnectionOptions.from_params(module.params), application_name=name, read_only=module.check_mode) as database:
             result, leave = run(database, options, check_mode=module.check_mode), module.exit_json

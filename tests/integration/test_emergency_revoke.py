@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 from psycopg import sql
 
 from tests.ground.evidence import fingerprint
 from tests.ground.redis import RedisServer
 from tests.ground.runner import PlaybookResult
+from tests.ground.servers import CHECKOUT
 from tests.ground.templates import SystemDatabase
 
 Playbook = Callable[..., PlaybookResult]
@@ -95,7 +98,7 @@ def test_preview_confirm_again_and_undo(system_database: Systems, run_playbook: 
     assert printed(checked)[0][-1] == "check mode: nothing is changed although confirm is true"
     assert fingerprint(database) == print_before
 
-    done = run_playbook("emergency_revoke", hosts, extra_vars={**ALL, "confirm": True, "expected_tokens": total}, driver=driver)
+    done = run_playbook("emergency_revoke", hosts, extra_vars={**ALL, "confirm": True, "expected_tokens": f"{total:,}"}, driver=driver)
     assert done.rc == 0, done.stdout
     assert accepted(database) == 0
     told, report = printed(done)
@@ -154,6 +157,9 @@ def test_what_a_survey_leaves_empty_counts_as_not_given(system_database: Systems
         ({"all_tokens": True, "pgops_system": "timm"}, "timm"),
         ({"all_tokens": True, "confirm": "perhaps"}, "token_revoke_confirm"),
         ({"all_tokens": True, "state": "gone"}, "token_revoke_state"),
+        ({"issued_from": "2026-01-15T10:00:00Z", "subjects": ","}, "select.subjects: is given and has no value in it"),
+        ({"issued_from": "2026-01-15T10:00:00Z", "claims": ["", " "]}, "select.claims: is given and has no value in it"),
+        ({"all_tokens": True, "stores": " "}, "stores: is given and has no value in it"),
     ],
 )
 def test_bad_answers_are_named_before_anything_is_connected_to(run_playbook: Playbook, answers: dict[str, Any], said: str) -> None:
@@ -163,6 +169,62 @@ def test_bad_answers_are_named_before_anything_is_connected_to(run_playbook: Pla
     assert done.changed == 0
     assert said in done.stdout
     assert "onnection refused" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-e", "subjcts=ann"], "subjcts is no answer that this runbook knows, did you mean subjects?"),
+        (["-e", "issued_form=2026-01-15T10:00:00Z"], "issued_form is no answer that this runbook knows, did you mean issued_from?"),
+        (["-e", "pgops_conection={}"], "did you mean pgops_connection?"),
+        (["-e", "user=ann"], "user is no answer that this runbook knows;"),
+        (["-e", "subjects=ann, bob"], "words behind a space belong to no answer"),
+        (["-e", '{"token_revoke_select": {"claims": "admin"}}'], "token_revoke_select is no answer"),
+    ],
+)
+def test_a_mistyped_answer_does_not_widen_the_selection(
+    system_database: Systems, run_playbook: Playbook, arguments: list[str], said: str
+) -> None:
+    database = system_database("tim")
+    before = fingerprint(database)
+    answers = {"target": "tim-1", "issued_from": "2020-01-01T00:00:00Z", "reason": "a test", "confirm": True}
+    done = run_playbook("emergency_revoke", hosts_of(database), extra_vars=answers, arguments=arguments)
+    assert done.rc != 0
+    assert said in done.stdout
+    assert not done.find(action="pg_token_revoke")
+    assert fingerprint(database) == before
+
+
+def test_variables_of_awx_and_of_ones_own_are_no_typos(run_playbook: Playbook) -> None:
+    theirs = {"awx_job_id": 7, "tower_user_name": "ann", "ansible_become": False}
+    own = {**theirs, "pgops_summary": {}, "pgops_revocation": {}, "site_name": "north"}
+    answers = {**dict.fromkeys(SURVEY, ""), **own, "target": "databases", "pgops_other_variables": ["site_*"]}
+    done = run_playbook("emergency_revoke", {"tim-1": DEAD}, extra_vars=answers)
+    assert "no answer that this runbook knows" not in done.stdout
+    assert "reason: is missing" in done.stdout
+
+
+def test_the_playbook_knows_every_answer_that_it_reads() -> None:
+    preflight, play = yaml.safe_load((CHECKOUT / "playbooks/emergency_revoke.yml").read_text(encoding="utf-8"))
+    known = set(preflight["vars"]["emergency_answers"])
+    read = set(re.findall(r"{{ (\w+) \| default", str(play["vars"])))
+    assert read - known == {"pgops_cache_connection", "pgops_introspection"}
+    assert {name for name in known if not name.startswith("token_revoke_")} == read & known
+    assert set(SURVEY) - {"target"} == read & known
+    options = yaml.safe_load((CHECKOUT / "roles/token_revoke/meta/argument_specs.yml").read_text(encoding="utf-8"))
+    assert known - read <= set(options["argument_specs"]["main"]["options"])
+
+
+def test_answers_that_differ_by_host_are_shown_by_host(system_database: Systems, run_playbook: Playbook) -> None:
+    hosts = hosts_of(system_database("tim"), system_database("tim"))
+    hosts["tim-2"]["claims"] = "admin"
+    answers = {"target": "databases", "issued_from": "2026-01-15T10:00:00Z", "reason": "a test"}
+    done = run_playbook("emergency_revoke", hosts, extra_vars=answers)
+    assert done.rc == 0, done.stdout
+    (lines,) = printed(done)
+    assert lines[1] == "selection: not the same on all hosts, see each"
+    assert "         selection: issued_from 2026-01-15T10:00:00+00:00" in lines
+    assert [line for line in lines if line.startswith("         selection: ") and "claims admin" in line]
 
 
 def test_a_host_without_preview_keeps_all_others_from_acting(system_database: Systems, run_playbook: Playbook) -> None:
@@ -189,6 +251,7 @@ def test_a_host_without_preview_keeps_all_others_from_acting(system_database: Sy
     done = run_playbook("emergency_revoke", hosts, extra_vars={**ALL, "confirm": True})
     assert done.rc != 0
     assert "nothing was changed: dead-db, lost-host could not be previewed" in done.stdout
+    assert printed(done)[0][-1].startswith("confirmed, but nothing is changed: dead-db, lost-host could not be previewed")
     assert [one.result["msg"] for one in done.find(host="tim-1") if one.status == "failed"]
     assert fingerprint(database) == before
 
@@ -208,12 +271,14 @@ def test_a_host_that_fails_while_acting_is_named_and_fails_alone(system_database
     assert accepted(good) == 0
 
 
-def test_another_number_than_expected_stops_all_hosts(system_database: Systems, run_playbook: Playbook) -> None:
+@pytest.mark.parametrize("expected", ["1", 0, "many"])
+def test_another_number_than_expected_stops_all_hosts(system_database: Systems, run_playbook: Playbook, expected: Any) -> None:
     one, two = system_database("tim"), system_database("tim")
     before = [fingerprint(database) for database in (one, two)]
-    done = run_playbook("emergency_revoke", hosts_of(one, two), extra_vars={**ALL, "confirm": True, "expected_tokens": "1"})
+    done = run_playbook("emergency_revoke", hosts_of(one, two), extra_vars={**ALL, "confirm": True, "expected_tokens": expected})
     assert done.rc != 0
-    assert "nothing was changed: expected_tokens is 1, and there are" in done.stdout
+    assert f"nothing was changed: expected_tokens is {expected}, and there are" in done.stdout
+    assert printed(done)[0][-1].startswith(f"confirmed, but nothing is changed: expected_tokens is {expected}, and there are")
     assert [done.stats[host]["failures"] for host in ("tim-1", "tim-2")] == [1, 1]
     assert [fingerprint(database) for database in (one, two)] == before
 

@@ -96,6 +96,13 @@ def test_empty_answers_of_a_survey_count_as_not_given(fleet: dict[str, SystemDat
     assert (kept.result["window"]["days"], kept.result["time_zone"], len(kept.result["reports"])) == (30, "UTC", 9)
 
 
+def test_a_mistyped_answer_reads_no_tables(fleet: dict[str, SystemDatabase], run_playbook: Playbook) -> None:
+    done = run_playbook("token_report", hosts_of(fleet, "tim"), extra_vars={"id": "4b2bc14c-c234-4f63-a4dd-4522860d9b36"})
+    assert done.rc != 0
+    assert "id is no answer that this runbook knows, did you mean ids?" in done.stdout
+    assert not done.find(action="pg_token_info")
+
+
 def test_answers_of_a_survey_are_texts(fleet: dict[str, SystemDatabase], run_playbook: Playbook) -> None:
     given = {"reports": "counts,\nissued", "days": "7", "time_zone": "Europe/Tallinn", "stores": "tara"}
     done = run_playbook("token_report", hosts_of(fleet, "tim"), extra_vars=given, check=True)
