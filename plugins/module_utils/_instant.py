@@ -11,12 +11,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
-from ansible_collections.pgops.runbook.plugins.module_utils._time_column import UNITS, TimeColumn, within_range
+from ansible_collections.pgops.runbook.plugins.module_utils._time_column import FARTHEST, LARGEST_INT4, UNITS, TimeColumn, within_range
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # The last place on Earth where a calendar day ends; the sign of an Etc zone is the reverse of the usual one.
 LAST_ZONE, _FIRST_ZONE = "Etc/GMT+12", "Etc/GMT-14"
 _CALENDAR = {"date": "date", "wall": "timestamp"}  # the types whose values are those of a calendar
+_FARTHEST_DAY = "9892-01-01"  # shortly before FARTHEST
 
 # A wall clock that is set back shows the same time twice. The earliest wall clock from the cut-off on is before every row
 # that could still lie ahead, in whichever of the two passes it was written. Clocks change on quarters of an hour.
@@ -121,11 +122,11 @@ def start_of(database: Any, time: TimeColumn, reference: Any) -> Any:
 def end_of(database: Any, time: TimeColumn, reference: Any) -> Any:
     """Return the expression for the instant (timestamptz) from which a value of `time` is past, to compare columns of different types.
 
-    That of NULL is infinity. Values too far away for a timestamp are drawn nearer, so that a sentinel such as the largest
-    integer is no error.
+    That of NULL is infinity, and so is that of a sentinel: what is too far away for other types to hold, or the largest integer.
     """
     sql = database.sql
     never, zone = sql.SQL("{} IS NULL").format(reference), sql.Literal(time.time_zone or LAST_ZONE)
+    far = sql.SQL("{} OR {} OPERATOR(pg_catalog.>=) {}").format(never, reference, _farthest(sql, time))
     if time.kind == "epoch":
         unit = time.unit or "s"
         near = within_range(sql, reference, unit)
@@ -133,13 +134,18 @@ def end_of(database: Any, time: TimeColumn, reference: Any) -> Any:
     elif time.kind == "instant":
         end = reference
     else:
-        never = sql.SQL("{} OR {} OPERATOR(pg_catalog.=) 'infinity'::{}").format(never, reference, sql.SQL(_CALENDAR[time.kind]))
-        near = sql.SQL("greatest(least({}, '9999-12-30'::{type}), '0001-01-02'::{type})").format(
-            reference, type=sql.SQL(_CALENDAR[time.kind])
-        )
+        type_ = sql.SQL(_CALENDAR[time.kind])
+        near = sql.SQL("greatest(least({}, {}), '0001-01-02'::{})").format(reference, _farthest(sql, time), type_)
         end = sql.SQL("({} + 1)::timestamp" if time.kind == "date" else "{}").format(near)
         end = sql.SQL("{} AT TIME ZONE {}").format(end, zone)
-    return sql.SQL("CASE WHEN {} THEN 'infinity'::timestamptz ELSE {} END").format(never, end)
+    return sql.SQL("CASE WHEN {} THEN 'infinity'::timestamptz ELSE {} END").format(far, end)
+
+
+def _farthest(sql: Any, time: TimeColumn) -> Any:
+    """Return the constant of a time column's own type from which on a value means never."""
+    if time.kind == "epoch":
+        return sql.Literal(LARGEST_INT4 if time.column.base == "int4" else FARTHEST * UNITS[time.unit or "s"])
+    return sql.SQL("'{}'::{}").format(sql.SQL(_FARTHEST_DAY), sql.SQL({"instant": "timestamptz", **_CALENDAR}[time.kind]))
 
 
 def _wall(database: Any, time: TimeColumn, at: Instant, query: str = _WALL, anywhere: str = LAST_ZONE) -> str:

@@ -36,10 +36,15 @@ def same_id(sql: Any, one: Side, other: Side) -> Any:
     if _native(*columns):
         form = "{} OPERATOR(pg_catalog.=) {}" if columns[0].collation == columns[1].collation else form
     elif "uuid" in (columns[0].base, columns[1].base):
-        sides = [sql.SQL(_PLAIN_UUID).format(side) for side in sides]
+        sides = [plain_uuid(sql, side) for side in sides]
     else:
         sides = [sql.SQL("pg_catalog.lower({}::text)").format(side) for side in sides]
     return sql.SQL(form).format(*sides)
+
+
+def plain_uuid(sql: Any, reference: Any) -> Any:
+    """Return the expression for the digits of a uuid, however it is written."""
+    return sql.SQL(_PLAIN_UUID).format(reference)
 
 
 def require_comparable(one: Tuple[Relation, Column], other: Tuple[Relation, Column], path: str) -> None:

@@ -12,7 +12,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Inval
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
 
 UNITS = {"s": 1, "ms": 1000}  # how many of them make a second
-_FARTHEST = 250_000_000_000  # seconds: the year 9892, far in the future and within the range of a timestamp
+FARTHEST = 250_000_000_000  # seconds: the year 9892, far in the future and within the range of a timestamp
+LARGEST_INT4 = 2_147_483_647
 _KINDS = {"timestamptz": "instant", "timestamp": "wall", "date": "date", "int8": "epoch", "int4": "epoch"}
 
 
@@ -57,5 +58,5 @@ def within_range(sql: Any, value: Any, unit: str) -> Any:
 
     A sentinel such as the largest integer is then far away instead of an error. `sql` is the driver's sql module.
     """
-    farthest = _FARTHEST * UNITS[unit]
+    farthest = FARTHEST * UNITS[unit]
     return sql.SQL("greatest(least({}, {}), {})").format(value, sql.Literal(farthest), sql.Literal(-farthest // 10))

@@ -11,7 +11,8 @@ from typing import Any
 from ansible_collections.pgops.runbook.plugins.module_utils._instant import end_of
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import ROWS, Change, Journal
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import STAGE
-from ansible_collections.pgops.runbook.plugins.module_utils._same_id import same_id
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_key import key_of
+from ansible_collections.pgops.runbook.plugins.module_utils._same_id import plain_uuid, same_id
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.acceptance import never
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store import DenyList
@@ -76,7 +77,7 @@ class Denial:
         # In the order of the ids, which is that of the index: pages are filled one after the other.
         return sql.SQL(
             "INSERT INTO {table} AS {deny} ({columns}) SELECT {values} FROM {source} AS {stage}"
-            " WHERE {stage}.ordinal BETWEEN {first} AND {last} ORDER BY {stage}.key ON CONFLICT DO NOTHING"
+            " WHERE {stage}.ordinal BETWEEN {first} AND {last} AND {stage}.key IS NOT NULL ORDER BY {stage}.key ON CONFLICT DO NOTHING"
         ).format(
             table=self.deny.relation.name.identifier(sql),
             deny=sql.Identifier(_DENY),
@@ -90,14 +91,14 @@ class Denial:
 
     def _insert_and_keep(self, journal: Journal, stage: Any, first: int, last: int, number: int) -> Any:
         sql = journal.database.sql
-        keys = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(_DENY, name)) for name in self.change.key_columns)
+        keys = key_of(sql, _DENY, self.change.key_columns)
         cached, source = sql.SQL("NULL::jsonb"), sql.SQL("denied")
         if self.with_cache_values:
             cached = sql.SQL("{}.cache_values").format(sql.Identifier(STAGE))
             same = same_id(sql, (self.deny.id, sql.SQL("denied.id")), (self.deny.key, sql.Identifier(STAGE, "key")))
             source = sql.SQL("denied LEFT JOIN {} AS {} ON {}").format(stage, sql.Identifier(STAGE), same)
         return sql.SQL(
-            "WITH denied AS ({insert} RETURNING ARRAY[{keys}] AS key, {deny}.{column}::text AS after, {deny}.{id} AS id),"
+            "WITH denied AS ({insert} RETURNING {keys} AS key, {deny}.{column}::text AS after, {deny}.{id} AS id),"
             " noted AS (INSERT INTO {rows} (change_id, key, after, cache_values)"
             " SELECT {number}, denied.key, after, {cached} FROM {kept} RETURNING 1)"
             " SELECT pg_catalog.count(*) AS changed FROM noted"
@@ -116,10 +117,10 @@ class Denial:
     def _extension(self, journal: Journal, stage: Any, first: int, last: int, number: int) -> Any:
         sql, time = journal.database.sql, self.deny.expires_at
         column = sql.Identifier(_DENY, time.column.name)  # type: ignore[union-attr]
-        keys = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(_DENY, name)) for name in self.extension.key_columns)
+        keys = key_of(sql, _DENY, self.extension.key_columns)
         same = same_id(sql, (self.deny.id, sql.Identifier(_DENY, self.deny.id.name)), (self.deny.key, sql.Identifier(STAGE, "key")))
         return sql.SQL(
-            "WITH short AS MATERIALIZED (SELECT {deny}.tableoid AS relid, {deny}.ctid AS place, ARRAY[{keys}] AS key,"
+            "WITH short AS MATERIALIZED (SELECT {deny}.tableoid AS relid, {deny}.ctid AS place, {keys} AS key,"
             " {column}::text AS before, {ends} AS after FROM {source} AS {stage} JOIN {table} AS {deny} ON {same}"
             " WHERE {stage}.ordinal BETWEEN {first} AND {last} AND {own_end} OPERATOR(pg_catalog.<) {stage}.ends"
             " FOR UPDATE OF {deny} SKIP LOCKED),"
@@ -148,6 +149,16 @@ class Denial:
     def _ends(self, sql: Any) -> Any:
         """Return when a deny row ends: when its token does, and the clock skew later, as its column has it."""
         return ends(sql, self.deny.expires_at, sql.Identifier(STAGE, "ends"), self.clock_skew)  # type: ignore[arg-type]
+
+
+def key_as_denied(sql: Any, deny: DenyList, reference: Any) -> Any:
+    """Return what a deny row holds of a token's key, `reference`; NULL, which denies nothing, where the column cannot hold it."""
+    if deny.id.base == deny.key.base or "uuid" not in (deny.id.base, deny.key.base):
+        return reference
+    if deny.key.base == "uuid":
+        return sql.SQL("{}::text").format(reference)
+    plain = plain_uuid(sql, reference)
+    return sql.SQL("CASE WHEN {plain} ~ '^[0-9a-f]{{32}}$' THEN {plain}::uuid END").format(plain=plain)
 
 
 def ends(sql: Any, time: TimeColumn, instant: Any, clock_skew: float) -> Any:

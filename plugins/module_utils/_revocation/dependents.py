@@ -11,9 +11,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Inval
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation import marks
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import Change, key_columns
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import Change
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.matched import Matched
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import CLEARED, DELETED, FLAGGED, REVOKED_AT, ROW
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_key import key_columns
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.rows import RowChange
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.targets import DEPENDENT, Marking, Target
 from ansible_collections.pgops.runbook.plugins.module_utils._same_id import plainly_comparable, require_comparable
@@ -100,7 +101,7 @@ def _target(
     if word == REVOKED_AT:
         time = time_column(relation, entry["mark"], f"{entry['path']}.mark")
         mark = marks.value(database, time, marking.mark) if marks.is_unmistakable(time) else None
-    keys = key_columns(database, relation, [key])
+    keys = key_columns(database, relation, column)
     change = Change(store.name, str(relation.name), word, column.name if column else "", mark, keys)
     return Target(DEPENDENT, relation, word, change.column, query, RowChange(change, relation, ROW, key, still, column, value))
 

@@ -16,7 +16,6 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._instant import Instant
-from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
 
 REVOCATIONS, CHANGES, ROWS = "revocations", "changes", "changed_rows"
 _TABLES = (
@@ -221,6 +220,15 @@ class Journal:
             )
         )
 
+    def foresee(self, changes: Sequence[Change], revocation_id: str) -> None:
+        """Number the changes that a revocation may make, in their order, which is reversed when it is taken back.
+
+        A later pass may find rows of a kind that the first one found none of.
+        """
+        with self.database.transaction():
+            for change in changes:
+                self.count(change, 0, revocation_id)
+
     def changes(self, revocation_id: str) -> list[dict[str, Any]]:
         """Return what a revocation has changed, the last first."""
         return self.database.rows(
@@ -287,20 +295,6 @@ class Change:
         """Return the parameters of the journal's statements."""
         names = ("store", "table", "change", "column", "mark")
         return {**{name: getattr(self, name) for name in names}, "keys": list(self.key_columns)}
-
-
-_PRIMARY_KEY = """
-SELECT a.attname FROM pg_catalog.pg_index i
-CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place)
-JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-WHERE i.indrelid = %s AND i.indisprimary AND k.place <= i.indnkeyatts ORDER BY k.place
-"""
-
-
-def key_columns(database: Any, relation: Relation, otherwise: Sequence[Column]) -> tuple[str, ...]:
-    """Return the columns that name a row of `relation`: its primary key, or `otherwise` where it has none."""
-    found = tuple(row["attname"] for row in database.rows(_PRIMARY_KEY, (relation.oid,)))
-    return found or tuple(column.name for column in otherwise)
 
 
 def digest(selection: Any, stores: Sequence[str]) -> str:

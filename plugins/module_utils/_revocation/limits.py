@@ -10,8 +10,9 @@ from typing import Any
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._instant import Instant, start_of
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation import marks
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import Change, key_columns
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import Change
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import LIMITED, ROW
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_key import key_columns
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.rows import RowChange
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.targets import LIMIT, Target
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store import Selection, TokenStore
@@ -66,6 +67,6 @@ def _target(database: Any, store: TokenStore, limit: Limit, selection: Selection
         "SELECT row_number() OVER () AS ordinal, {row}.tableoid AS relid, {row}.ctid AS place, {row}.{key} AS key"
         " FROM {table} AS {row} WHERE {whose} AND {earlier}"
     ).format(row=sql.Identifier(ROW), key=sql.Identifier(key.name), table=limit.relation.name.identifier(sql), whose=whose, earlier=earlier)
-    change = Change(store.name, str(limit.relation.name), LIMITED, column.name, None, key_columns(database, limit.relation, [key]))
+    change = Change(store.name, str(limit.relation.name), LIMITED, column.name, None, key_columns(database, limit.relation, column))
     value = sql.Literal(marks.value(database, limit.column, at))
     return Target(LIMIT, limit.relation, LIMITED, column.name, query, RowChange(change, limit.relation, ROW, key, earlier, column, value))

@@ -26,6 +26,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names im
     REVOKED_AT,
     ROW,
 )
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_key import key_of, unique_key
 
 _KEPT = "kept_"
 _NEEDED = {DENIED: "DELETE", DELETED: "INSERT"}
@@ -128,11 +129,16 @@ def _each(database: Any, journal: Journal, change: Mapping[str, Any], relation: 
     if change["by_mark"]:
         _require_unmistakable(database, change, relation)
     source = _by_mark(database, change, relation) if change["by_mark"] else _by_key(database, journal, change, relation)
+    rows = int(change["rows_changed"])
+    if not change["by_mark"] and change["change"] != DELETED:
+        # A row that was changed more than once comes back once.
+        kept = _kept(database, journal, change, relation)
+        rows = int(database.value(database.sql.SQL("SELECT pg_catalog.count(*) FROM ({}) AS kept_").format(kept)))
     if act:
         count = database.execute(_STATEMENTS[change["change"]](database, journal, change, relation, source))
     else:
         count = int(database.value(database.sql.SQL("SELECT pg_catalog.count(*) FROM ({}) AS would_").format(source)))
-    return Undone(change["store"], change["table_name"], change["change"], int(change["rows_changed"]), count)
+    return Undone(change["store"], change["table_name"], change["change"], rows, count)
 
 
 def _has_rows(database: Any, journal: Journal, change: Mapping[str, Any]) -> bool:
@@ -173,22 +179,38 @@ def _by_key(database: Any, journal: Journal, change: Mapping[str, Any], relation
         return sql.SQL("SELECT {kept}.before FROM {rows} AS {kept} WHERE {kept}.change_id = {number} AND {kept}.before IS NOT NULL").format(
             kept=kept, rows=journal.table(ROWS), number=sql.Literal(change["change_id"])
         )
-    same = [
-        sql.SQL("{}::text = {}.key[{}]").format(sql.Identifier(ROW, relation.column(name).name), kept, sql.Literal(place))
-        for place, name in enumerate(change["key_columns"], 1)
-    ]
-    same.append(sql.SQL("{}::text IS NOT DISTINCT FROM {}.after").format(sql.Identifier(ROW, change["column_name"]), kept))
-    return sql.SQL(
-        "SELECT {row}.tableoid AS relid, {row}.ctid AS place, {kept}.before FROM {rows} AS {kept} JOIN {table} AS {row} ON {same}"
-        " WHERE {kept}.change_id = {number}"
-    ).format(
-        row=sql.Identifier(ROW),
-        kept=kept,
-        rows=journal.table(ROWS),
-        table=relation.name.identifier(sql),
-        same=sql.SQL(" AND ").join(same),
-        number=sql.Literal(change["change_id"]),
+    column = sql.SQL("{}::text").format(sql.Identifier(ROW, change["column_name"]))
+    key = key_of(sql, ROW, [relation.column(name).name for name in change["key_columns"]])
+    rows = sql.SQL("SELECT {row}.tableoid AS relid, {row}.ctid AS place, {key} AS key, {column} AS after FROM {table} AS {row}").format(
+        row=sql.Identifier(ROW), key=key, column=column, table=relation.name.identifier(sql)
     )
+    nth = sql.SQL("true")
+    if not _once_each(database, change, relation):
+        # Of rows that look alike so many come back as were changed.
+        rows = sql.SQL("SELECT *, row_number() OVER (PARTITION BY key, after) AS nth FROM ({}) AS numbered_").format(rows)
+        nth = sql.SQL("{}.nth = rows_.nth").format(kept)
+    return sql.SQL(
+        "SELECT rows_.relid, rows_.place, {kept}.before FROM ({before}) AS {kept} JOIN ({rows}) AS rows_"
+        " ON {kept}.key = rows_.key AND {kept}.after IS NOT DISTINCT FROM rows_.after AND {nth}"
+    ).format(kept=kept, before=_kept(database, journal, change, relation), rows=rows, nth=nth)
+
+
+def _once_each(database: Any, change: Mapping[str, Any], relation: Relation) -> bool:
+    """Return whether what was kept of one key is of one row: extensions and limits are found by a key that no other row has."""
+    return change["change"] in (EXTENDED, LIMITED) or tuple(change["key_columns"]) == unique_key(database, relation)
+
+
+def _kept(database: Any, journal: Journal, change: Mapping[str, Any], relation: Relation) -> Any:
+    """Return the query of the rows that were kept, each as it was before the first change in this revocation and after the last."""
+    sql = database.sql
+    if _once_each(database, change, relation):
+        form = (
+            "SELECT key, (pg_catalog.array_agg(before ORDER BY changed_at))[1] AS before,"
+            " (pg_catalog.array_agg(after ORDER BY changed_at DESC))[1] AS after FROM {rows} WHERE change_id = {number} GROUP BY key"
+        )
+    else:
+        form = "SELECT key, before, after, row_number() OVER (PARTITION BY key, after) AS nth FROM {rows} WHERE change_id = {number}"
+    return sql.SQL(form).format(rows=journal.table(ROWS), number=sql.Literal(change["change_id"]))
 
 
 def _delete(database: Any, _journal: Journal, _change: Mapping[str, Any], relation: Relation, source: Any) -> Any:

@@ -72,6 +72,7 @@ class _Revocation:
         self.database, self.options = work.database, work.options
         self.audit, self.cached = Audit(work.database, work.options.audit), Cached(work.database, work.options)
         self.sample: list[str] = []
+        self.foreseen = False
 
     def act(self) -> dict[str, Any]:
         """Guard, revoke, prove, forget what caches hold, ask the endpoint, record; and return the result."""
@@ -96,6 +97,10 @@ class _Revocation:
         self.cached.remember(looks)
         if any(look.rows for look in looks):
             self._begin()
+            if not self.foreseen:
+                changes = [change for look in looks for stage in look.stages for change in stage.target.changes]
+                self.journal.foresee(changes, self.revocation_id)
+                self.foreseen = True
 
     def _begin(self) -> None:
         """Make the record of this run, once."""

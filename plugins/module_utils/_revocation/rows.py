@@ -17,6 +17,7 @@ from typing import Any
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import ROWS, Change, Journal
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import DELETED, STAGE
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_key import key_of
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class RowChange:
         here, staged = (self._at(sql, sql.Identifier(source)) for source in ("picked", STAGE))
         kept = sql.SQL("picked.cache_values") if self.with_cache_values else sql.SQL("NULL::jsonb")
         if self.column is None:
-            act = sql.SQL("DELETE FROM {table} AS {row} USING picked WHERE {here} RETURNING {row}::text AS before, NULL::text AS after")
+            act = sql.SQL("DELETE FROM {table} AS {row} USING picked WHERE {here} RETURNING ({row}.*)::text AS before, NULL::text AS after")
         else:
             act = sql.SQL(
                 "UPDATE {table} AS {row} SET {column} = {value} FROM picked WHERE {here}"
@@ -91,10 +92,10 @@ class RowChange:
         column = sql.Identifier(self.column.name) if self.column else sql.SQL("")
         act = act.format(table=table, row=alias, column=column, value=self.value, here=here)
         statement = sql.SQL(
-            "WITH picked AS MATERIALIZED (SELECT {row}.tableoid AS relid, {row}.ctid AS place, {keys} AS key, {old} AS before,"
+            "WITH picked AS MATERIALIZED (SELECT {row}.tableoid AS relid, {row}.ctid AS place, {old} AS before,"
             " {cached} FROM {stage_table} AS {stage} JOIN {table} AS {row} ON {staged} AND {row}.{key} IS NOT DISTINCT FROM {stage}.key"
             " WHERE {stage}.ordinal BETWEEN {first} AND {last} AND {still}"
-            " FOR UPDATE OF {row} SKIP LOCKED), changed AS ({act}, picked.key, {kept} AS cache_values)"
+            " FOR UPDATE OF {row} SKIP LOCKED), changed AS ({act}, {keys} AS key, {kept} AS cache_values)"
         ).format(
             row=alias,
             keys=self._keys(sql),
@@ -127,7 +128,6 @@ class RowChange:
         return sql.SQL(form).format(row=sql.Identifier(self.alias), source=source)
 
     def _keys(self, sql: Any) -> Any:
-        if self.change.change == DELETED or not self.change.key_columns:
+        if self.change.change == DELETED:
             return sql.SQL("NULL::text[]")
-        names = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(self.alias, name)) for name in self.change.key_columns)
-        return sql.SQL("ARRAY[{}]").format(names)
+        return key_of(sql, self.alias, self.change.key_columns)

@@ -15,12 +15,14 @@ from ansible_collections.pgops.runbook.plugins.module_utils._instant import Inst
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation import marks
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.deny import Denial
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import Change, key_columns
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.deny import Denial, key_as_denied
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import Change
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.matched import Matched
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import DELETED, DENIED, EXTENDED, FLAGGED, REVOKED_AT
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.options import Options
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_key import key_columns
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.rows import RowChange
+from ansible_collections.pgops.runbook.plugins.module_utils._same_id import plainly_comparable
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store import TOKEN, Acceptance, TokenStore
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.claims import claims_column
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store import DenyList
@@ -43,6 +45,13 @@ class Target:
     query: Any
     act: Union[RowChange, Denial, None]
     whole: Any = None
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """Return what it may do to rows, in this order."""
+        if self.act is None:
+            return ()
+        return (self.act.change, self.act.extension) if isinstance(self.act, Denial) else (self.act.change,)
 
     @property
     def alone(self) -> Target:
@@ -72,7 +81,7 @@ def token_target(database: Any, store: TokenStore, acceptance: Acceptance, found
         return Target(TOKENS, store.tokens, "", "", query, None)
     column, value, word = _set(database, store, marking)
     mark = marks.value(database, store.revoked_at, marking.mark) if store.revoked_at and marks.is_unmistakable(store.revoked_at) else None
-    keys = key_columns(database, store.tokens, [store.id])
+    keys = key_columns(database, store.tokens, column)
     change = Change(store.name, str(store.tokens.name), word, column.name if column else "", mark, keys)
     still = database.sql.SQL(" AND ").join([acceptance.is_token(), *pending])
     unique = unique_index(database, store.tokens, store.id.name) is not None
@@ -110,30 +119,30 @@ def _denial(
 ) -> Target:
     sql = database.sql
     common = _common(database, store, acceptance, marking)
-    key, token_id = acceptance.column(deny.key), acceptance.column(store.id)
-    if unique_index(database, store.tokens, deny.key.name):
+    key, token_id = key_as_denied(sql, deny, acceptance.column(deny.key)), acceptance.column(store.id)
+    if plainly_comparable(deny.key, deny.id) and unique_index(database, store.tokens, deny.key.name):
         columns = sql.SQL(
             "row_number() OVER (ORDER BY {issued} DESC NULLS LAST, {ends} DESC) AS ordinal, {key} AS key, {ends} AS ends,"
             " {id}::text AS id, 1::bigint AS tokens, {claims} AS claims, {cache_values} AS cache_values"
         ).format(key=key, id=token_id, **common)
-        query = found.select(sql, columns, *pending, sql.SQL("{} IS NOT NULL").format(key))
+        query = found.select(sql, columns, *pending)
     else:
         # The row of an id that stands more than once must last as long as the longest of its tokens.
         columns = sql.SQL(
             "{key} AS key, pg_catalog.max({issued}) AS issued, pg_catalog.max({ends}) AS ends, pg_catalog.min({id}::text) AS id,"
             " pg_catalog.count(*) AS tokens, pg_catalog.min({claims}) AS claims, (pg_catalog.array_agg({cache_values}))[1] AS cache_values"
         ).format(key=key, id=token_id, **common)
-        grouped = found.select(sql, columns, *pending, sql.SQL("{} IS NOT NULL").format(key)) + sql.SQL(" GROUP BY {}").format(key)
+        grouped = found.select(sql, columns, *pending) + sql.SQL(" GROUP BY 1")
         query = sql.SQL(
             "SELECT row_number() OVER (ORDER BY issued DESC NULLS LAST, ends DESC) AS ordinal, key, ends, id, tokens, claims, cache_values"
             " FROM ({}) AS grouped"
         ).format(grouped)
     revoked_at = marks.value(database, deny.revoked_at, marking.mark) if deny.revoked_at else None
     mark = revoked_at if marks.is_unmistakable(deny.revoked_at) else None
-    table, keys = str(deny.relation.name), key_columns(database, deny.relation, [deny.id])
+    table, end = str(deny.relation.name), deny.expires_at.column if deny.expires_at else None
     column = deny.revoked_at.column.name if deny.revoked_at else deny.id.name
-    denied = Change(store.name, table, DENIED, column, mark, keys)
-    extended = Change(store.name, table, EXTENDED, deny.expires_at.column.name if deny.expires_at else "", None, keys)
+    denied = Change(store.name, table, DENIED, column, mark, key_columns(database, deny.relation, None))
+    extended = Change(store.name, table, EXTENDED, end.name if end else "", None, key_columns(database, deny.relation, end))
     act = Denial(denied, extended, deny, revoked_at, marking.reason, marking.clock_skew, bool(marking.placeholders))
     return Target(TOKENS, deny.relation, DENIED, column, query, act)
 

@@ -11,13 +11,13 @@ from ansible_collections.pgops.runbook.plugins.module_utils import _instant
 from ansible_collections.pgops.runbook.plugins.module_utils._instant import Instant
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column
 from ansible_collections.pgops.runbook.plugins.module_utils._same_id import same_id
-from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn
+from ansible_collections.pgops.runbook.plugins.module_utils._time_column import LARGEST_INT4, TimeColumn
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.belonging import belongs
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store import Limit, TokenStore
 
 TOKEN = "token_"  # the alias of the table of tokens in every statement
 _DENY, _LIMIT = "deny_", "limit_"
-_LARGEST = {"int4": 2_147_483_647, "int8": 9_223_372_036_854_775_807}
+_LARGEST = {"int4": LARGEST_INT4, "int8": 9_223_372_036_854_775_807}
 
 
 class Acceptance:
@@ -154,7 +154,8 @@ def never(sql: Any, time: TimeColumn) -> Any:
 
 
 def _alike(one: TimeColumn, other: TimeColumn) -> bool:
-    return (one.kind, one.time_zone, one.unit) == (other.kind, other.time_zone, other.unit)
+    """Return whether equal values mean the same: an integer of four bytes has another largest one, which means never."""
+    return (one.kind, one.column.base, one.time_zone, one.unit) == (other.kind, other.column.base, other.time_zone, other.unit)
 
 
 def _null(sql: Any) -> Any:
