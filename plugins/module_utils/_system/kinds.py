@@ -41,7 +41,7 @@ class Text(Kind):
     def read(self, value: Any, path: str, faults: Faults) -> str | None:
         text = str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
         if isinstance(text, str) and self.pattern.fullmatch(text):
-            return text.strip()
+            return text.strip() or text  # a separator may be a space
         self.refuse(value, path, faults)
         return None
 

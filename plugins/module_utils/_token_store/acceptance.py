@@ -11,7 +11,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils import _instant
 from ansible_collections.pgops.runbook.plugins.module_utils._instant import Instant
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column
 from ansible_collections.pgops.runbook.plugins.module_utils._same_id import same_id
-from ansible_collections.pgops.runbook.plugins.module_utils._time_column import LARGEST_INT4, TimeColumn
+from ansible_collections.pgops.runbook.plugins.module_utils._time_column import LARGEST_INT4, TimeColumn, within_range
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.belonging import belongs
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store import Limit, TokenStore
 
@@ -63,7 +63,7 @@ class Acceptance:
         if store.expires:
             return _instant.end_of(self.database, store.expires, self.column(store.expires.column))
         if store.expires_in:
-            seconds = self.column(store.expires_in)
+            seconds = within_range(sql, self.column(store.expires_in), "s")
             life = sql.SQL("pg_catalog.make_interval(secs => {})").format(seconds)
         elif store.lifetime is not None:
             life = sql.SQL("pg_catalog.make_interval(secs => {})").format(sql.Literal(store.lifetime))
