@@ -259,6 +259,12 @@ notes:
     nor that of the role matters.
   - The ids in O(select) are not logged on the target, and the invocation in the result only counts them.
   - If a run is interrupted, what it has committed stays revoked. Run it again; it goes on from there.
+  - What deleted rows held is kept in the schema O(revocation.journal), secrets included, so that it can be taken back. Only the role
+    that made it may read it, and nothing removes it. The role P(pgops.runbook.token_revoke#role) shows how to.
+  - The role needs C(TEMPORARY) on the database, to write the tables that are changed, and to write or make the schema
+    O(revocation.journal).
+  - A token that is accepted without asking the database stays accepted until it ends, and so does one that a service keeps in a cache
+    of its own.
   - If a cache cannot be reached, the tokens are revoked in the database nevertheless, and the module fails and says what is left.
 seealso:
   - module: pgops.runbook.pg_cleanup

@@ -192,6 +192,8 @@ def _print_help(state: dict[str, Any]) -> None:
     say("and then, for instance:")
     say("  ansible-playbook pgops.runbook.daily --check --limit tim_db")
     say("  ansible-playbook pgops.runbook.hourly")
+    say("  ansible-playbook pgops.runbook.token_report --limit tim_db")
+    say("  ansible-playbook pgops.runbook.emergency_revoke --limit tim_db -e claims=admin -e reason=drill    # a preview")
     say("  ansible-inventory --graph")
     say(f"The server's log is {state['folder']}/log/server.log. `make demo-stop` ends it and removes its data.")
 
