@@ -354,9 +354,14 @@ unknown:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.pgops.runbook.plugins.module_utils._arguments import CONNECTION_ARGUMENTS, application_name, keep_readable
+from ansible_collections.pgops.runbook.plugins.module_utils._arguments import (
+    CONNECTION_ARGUMENTS,
+    application_name,
+    keep_readable,
+    says_nothing,
+)
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._token_info import OPERATION, Options, fault_of, read_options, token_info
 
 ARGUMENTS = {
@@ -381,6 +386,8 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     keep_readable(module.no_log_values, module.params)
     try:
+        for name in (one for one in ("stores", "ids", "reports") if says_nothing(module.params[one])):
+            raise InvalidValue(f"{name}: is given and has no value in it", object_name=name)
         options = read_options(module.params)
         with connect(
             ConnectionOptions.from_params(module.params), application_name=application_name(OPERATION), read_only=True

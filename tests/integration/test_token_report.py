@@ -103,6 +103,12 @@ def test_a_mistyped_answer_reads_no_tables(fleet: dict[str, SystemDatabase], run
     assert not done.find(action="pg_token_info")
 
 
+def test_ids_without_an_id_read_no_tables(fleet: dict[str, SystemDatabase], run_playbook: Playbook) -> None:
+    done = run_playbook("token_report", hosts_of(fleet, "tim"), extra_vars={"ids": ", ,"})
+    assert done.rc != 0
+    assert "ids: is given and has no value in it" in "\n".join(lines_of(done))
+
+
 def test_answers_of_a_survey_are_texts(fleet: dict[str, SystemDatabase], run_playbook: Playbook) -> None:
     given = {"reports": "counts,\nissued", "days": "7", "time_zone": "Europe/Tallinn", "stores": "tara"}
     done = run_playbook("token_report", hosts_of(fleet, "tim"), extra_vars=given, check=True)
