@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column
+from ansible_collections.pgops.runbook.plugins.module_utils._same_id import plain_uuid
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store import TOKEN, Acceptance, Selection, TokenStore, condition
 
 _CHAIN = "chain_"
@@ -53,37 +54,49 @@ def _chain(
     database: Any, store: TokenStore, acceptance: Acceptance, source: Any, where: Any, family: Column | None, renewed: Column | None
 ) -> Any:
     """Return the recursive query of the places of all selected tokens and their successors. A place means a row within one snapshot."""
-    sql = database.sql
-    columns = sql.SQL("{token}.tableoid AS relid, {token}.ctid AS place, {id}::text AS id, {family} AS family, {issued} AS issued").format(
+    sql, chain = database.sql, database.sql.Identifier(_CHAIN)
+    issued = acceptance.issued_at()
+    columns = sql.SQL("{token}.tableoid AS relid, {token}.ctid AS place, {id} AS id, {family} AS family").format(
         token=sql.Identifier(TOKEN),
-        id=acceptance.column(store.id),
-        family=sql.SQL("{}::text").format(acceptance.column(family)) if family else sql.SQL("NULL::text"),
-        issued=acceptance.issued_at(),
+        id=sql.SQL("{}::text").format(acceptance.column(store.id)),
+        family=_as_link(sql, family, store.id, acceptance.column(family)) if family else sql.SQL("NULL::text"),
     )
     # One row for each way in which a token says what it follows, met with one row for each way in which it can be followed.
     follows, followed = [], []
     if renewed:
-        follows.append(sql.SQL("(1, {}::text)").format(acceptance.column(renewed)))
-        followed.append(sql.SQL("(1, {chain}.id)"))
+        follows.append(sql.SQL("(1, {})").format(_as_link(sql, renewed, store.id, acceptance.column(renewed))))
+        followed.append(sql.SQL("(1, {})").format(_as_link(sql, store.id, renewed, sql.Identifier(_CHAIN, "id"))))
     if family:
-        follows.append(sql.SQL("(2, {}::text)").format(acceptance.column(family)))
+        follows.append(sql.SQL("(2, {})").format(_as_link(sql, family, store.id, acceptance.column(family))))
         # The first token of a chain may have no family: its id is that of the others.
-        followed.append(sql.SQL("(2, coalesce({chain}.family, {chain}.id))"))
-    chain = sql.Identifier(_CHAIN)
+        first = _as_link(sql, store.id, family, sql.Identifier(_CHAIN, "id"))
+        followed.append(sql.SQL("(2, coalesce({}.family, {}))").format(chain, first))
     return sql.SQL(
-        "WITH RECURSIVE {chain} AS (SELECT {columns} FROM {source} WHERE {where} UNION SELECT {columns}"
+        "WITH RECURSIVE {chain} AS (SELECT {columns}, {issued} AS issued FROM {source} WHERE {where}"
+        # Of one whose time of issue is not known, no more follows than of the one that it follows itself.
+        " UNION SELECT {columns}, coalesce({issued}, {chain}.issued) AS issued"
         " FROM {chain} CROSS JOIN LATERAL (VALUES {followed}) AS followed_(kind, link)"
         " JOIN ({source} CROSS JOIN LATERAL (VALUES {follows}) AS follows_(kind, link))"
         " ON follows_.kind = followed_.kind AND follows_.link = followed_.link"
-        " WHERE {is_token} AND (follows_.kind = 1 OR {token_issued} IS NULL OR {chain}.issued IS NULL"
-        " OR {token_issued} >= {chain}.issued)) "
+        " WHERE {is_token} AND (follows_.kind = 1 OR {issued} IS NULL OR {chain}.issued IS NULL"
+        " OR {issued} >= {chain}.issued)) "
     ).format(
         chain=chain,
         columns=columns,
         source=source,
         where=where,
-        followed=sql.SQL(", ").join(part.format(chain=chain) for part in followed),
+        followed=sql.SQL(", ").join(followed),
         follows=sql.SQL(", ").join(follows),
         is_token=acceptance.is_token(),
-        token_issued=acceptance.issued_at(),
+        issued=issued,
+    )
+
+
+def _as_link(sql: Any, column: Column, other: Column, reference: Any) -> Any:
+    """Return the text by which `reference`, which holds what `column` holds, meets `other`: a uuid may be written in several ways."""
+    text = sql.SQL("{}::text").format(reference)
+    if "uuid" not in (column.base, other.base) or column.base == other.base:
+        return text
+    return sql.SQL("CASE WHEN {plain} ~ '^[0-9a-f]{{32}}$' THEN {plain} ELSE {text} END").format(
+        plain=plain_uuid(sql, reference), text=text
     )
