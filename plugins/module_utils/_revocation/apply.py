@@ -22,7 +22,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._revocation.stage im
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.targets import DEPENDENT, LIMIT, Target
 
 # Lock timeout, deadlock, failure to serialise: others are at the same rows, and it may be different a moment later.
-HELD_BACK = ("55P03", "40P01", "40001")
+_REFERRED = "23503"  # somebody has made a row that refers to one which was to go
+HELD_BACK = ("55P03", "40P01", "40001", _REFERRED)
 # A batch that others hold back is halved until all but their rows are done, each part waiting briefly for them. Where so many
 # parts were held back the whole table may be locked, and the rest is left to the next pass.
 _PARTS_HELD_BACK, _BRIEFLY = 25, "100ms"
@@ -52,7 +53,10 @@ class _Done:
 
 @dataclass
 class Application:
-    """What every pass of a run is carried out with. `limit_at` is the moment that limits are raised to."""
+    """What every pass of a run is carried out with.
+
+    `limit_at` is the moment that limits are raised to. `referred` are stores of which rows could not go because others refer to them.
+    """
 
     database: Any
     options: Options
@@ -61,6 +65,7 @@ class Application:
     stages: Stages
     limit_at: Instant
     applied: Applied = field(default_factory=Applied)
+    referred: set[str] = field(default_factory=set)
 
     def carry_out(self, looks: list[Look], stores: list[StoreProgress]) -> Applied:
         """Change what `looks` have set aside and note it in `stores`. What was committed stays so if it ends with an error."""
@@ -70,8 +75,10 @@ class Application:
             self._together(pairs)
         else:
             for look, known in pairs:
-                if any(self._current(look, stage).rows for stage in look.stages if stage.target.change == CLEARED):
-                    # A link that is cleared and the row that it led to: after a crash between the two nobody would find that row.
+                # A link that is cleared and the row that it led to: after a crash between the two nobody would find that row.
+                linked = any(self._current(look, stage).rows for stage in look.stages if stage.target.change == CLEARED)
+                if linked or known.name in self.referred:
+                    self.referred.discard(known.name)
                     self._together([(look, known)])
                 else:
                     self._in_batches(look, known)
@@ -121,7 +128,8 @@ class Application:
                 break
             # What somebody changed before it was locked stands somewhere else.
             stages = [self._current(look, stage, anew=True) for stage in stages]
-        return stages
+        # Nobody can refer to a locked row any more, and what did so until then goes along.
+        return [self._current(look, stage, anew=True) for stage in stages]
 
     def _in_batches(self, look: Look, known: StoreProgress) -> None:
         for stage in [stage for stage in look.stages if stage.target.act]:
@@ -143,6 +151,10 @@ class Application:
             except DatabaseError as error:
                 self._hold_back(error)
                 held_back += 1
+                if error.sqlstate == _REFERRED:
+                    # In the next pass the rows are locked before those that refer to them are looked for.
+                    self.referred.add(known.name)
+                    break
                 if first < last:
                     middle = (first + last) // 2
                     parts += [(middle + 1, last, True), (first, middle, True)]

@@ -117,7 +117,7 @@ def revoke_all(work: Pass, stages: Stages, first: list[Look], journal: Journal, 
         for look in looks:
             stages.drop_all(look.stages)
         if progress.passes == OPEN_ENDED_PASSES:
-            bound = _clock(database).up_to_second()
+            bound = _passed_second(database)
         waited = wait_for(database, open_transactions(database), max(deadline - time.monotonic(), min(options.max_wait, _LEAST_WAIT)))
         progress.waited.append(waited)
         looks = work.look(stages, bound)
@@ -146,6 +146,14 @@ def _note_what_is_left(database: Any, looks: list[Look], progress: Progress) -> 
     for look, known in zip(looks, progress.stores):
         known.remaining = look.rows
         known.verified_at = now if not look.rows else None
+
+
+def _passed_second(database: Any) -> Instant:
+    """Return the end of the second that it is now, once it is over: whatever is issued after that lies behind it."""
+    now = _clock(database)
+    end = now.up_to_second()
+    time.sleep((end.microseconds - now.microseconds) / 1_000_000)
+    return end
 
 
 def _clock(database: Any) -> Instant:
