@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import resource
 import statistics
@@ -116,14 +117,15 @@ def timed(act: Callable[[], Any]) -> tuple[Any, float]:
 
 def speed(cluster: Cluster, repeats: int) -> None:
     """Print the first and the second run against the best plain statement, in turns."""
-    first, again = [], []
+    first: list[tuple[float, float]] = []
+    again: list[tuple[float, float]] = []
     for turn in range(repeats):
-        seconds = {}
+        seconds: dict[str, float] = {}
         for word in ("ours", "plain") if turn % 2 else ("plain", "ours"):
-            login = fresh(cluster)
+            act = functools.partial(ours, fresh(cluster))
             if word == "ours":
-                result, seconds["ours"] = timed(lambda at=login: ours(at))
-                repeated, seconds["ours again"] = timed(lambda at=login: ours(at))
+                result, seconds["ours"] = timed(act)
+                repeated, seconds["ours again"] = timed(act)
                 counts = (result["revoked"], repeated["revoked"])
             else:
                 done, seconds["plain"] = timed(lambda: plain(cluster, BEST))
@@ -164,8 +166,9 @@ class Application:
     """Sessions that issue a token and look one up, again and again, and note how long each took."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.cluster, self.seconds, self._stop = cluster, [], threading.Event()
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(WRITERS)]
+        self.cluster, self._stop = cluster, threading.Event()
+        self.seconds: list[float] = []
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _number in range(WRITERS)]
 
     def __enter__(self) -> Application:
         for thread in self._threads:

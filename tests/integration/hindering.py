@@ -143,7 +143,7 @@ class Revoker:
             except Exception as error:  # noqa: BLE001  (raised below)
                 errors.append(error)
 
-        threads = [threading.Thread(target=body) for _ in range(sessions)]
+        threads = [threading.Thread(target=body) for _number in range(sessions)]
         for thread in threads:
             thread.start()
         try:

@@ -37,7 +37,7 @@ def at_work(database: Database, statement: str, sessions: int = 2) -> Iterator[N
             while not done.is_set():
                 connection.execute(statement)
 
-    threads = [threading.Thread(target=work) for _ in range(sessions)]
+    threads = [threading.Thread(target=work) for _number in range(sessions)]
     for thread in threads:
         thread.start()
     try:
