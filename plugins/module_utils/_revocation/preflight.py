@@ -9,25 +9,15 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.cascades import cascades
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.covered import takes_all
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.deny import Denial
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.look import Look
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import CLEARED, DELETED, DENIED
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.rows import RowChange
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import DELETED, DENIED
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.targets import Target
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store import DenyList
 
 _NEEDED = {DENIED: ("INSERT",), DELETED: ("DELETE", "UPDATE")}  # UPDATE is needed to lock the rows that go
-# Foreign keys that change or remove rows of other tables when a row goes.
-_CASCADES = """
-SELECT c.conname, c.conrelid::bigint AS child,
-    ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)) AS columns,
-    c.conrelid::regclass::text AS child_name, c.confdeltype,
-    c.confrelid::regclass::text AS parent
-FROM pg_catalog.pg_constraint c
-WHERE c.contype = 'f' AND c.confrelid = ANY (%s::oid[]) AND c.confdeltype IN ('c', 'n', 'd') AND c.conparentid = 0
-"""
-
-
 # Columns that an insertion has to name. What a trigger puts in before cannot be known.
 _UNFILLED = """
 SELECT a.attname
@@ -101,38 +91,25 @@ def _require_privileges(relation: Relation, needed: Sequence[str]) -> None:
 
 
 def _require_no_cascade(database: Any, looks: Sequence[Look], targets: list[Target]) -> None:
-    deleting: dict[int, Relation] = {
-        target.relation.oid: target.relation for target in targets if target.change == DELETED and target.relation.oid
-    }
-    if not deleting:
-        return
+    deleting = {target.relation.oid: target.relation for target in targets if target.change == DELETED and target.relation.oid}
     _require_no_children(deleting)
-    everything = [stage.target for look in looks for stage in look.stages]
-    oids = (
-        "{"
-        + ",".join(str(leaf.oid) for relation in deleting.values() for leaf in relation.leaves)
-        + ","
-        + ",".join(map(str, deleting))
-        + "}"
-    )
-    for row in database.rows(_CASCADES, (oids,)):
-        if not any(target.relation.oid == row["child"] and _lets_go(target, row["columns"]) for target in everything):
-            raise InvalidValue(
-                f"a deletion from {row['parent']} would change rows of {row['child_name']} by the foreign key {row['conname']},"
-                " and they could not be brought back",
-                object_name=row["child_name"],
-                hint=f"Declare {row['child_name']} under dependents of the store, before what it refers to, to be deleted or cleared.",
-            )
+    found = {oid: cascades(database, relation) for oid, relation in deleting.items()}
+    for look in looks:
+        for place, stage in enumerate(look.stages):
+            if not (stage.rows and stage.target.act and stage.target.change == DELETED):
+                continue
+            for cascade in found[stage.target.relation.oid]:
+                if not takes_all(look.store, stage.target, [one.target for one in look.stages[:place]], cascade):
+                    raise InvalidValue(
+                        f"a deletion from {cascade.parent_name} would change rows of {cascade.child_name} by the foreign key"
+                        f" {cascade.name}, and they could not be brought back",
+                        object_name=cascade.child_name,
+                        hint=f"Declare {cascade.child_name} under dependents of the store, before what it refers to, to be deleted or"
+                        " cleared: all rows by that very column, without a where and not narrowed by another entry.",
+                    )
 
 
-def _lets_go(target: Target, columns: Sequence[str]) -> bool:
-    """Return whether a target takes away rows that refer by these columns, or their references: a mark would go with the row."""
-    if target.change == CLEARED:
-        return target.column in columns
-    return target.change == DELETED and isinstance(target.act, RowChange) and target.act.key.name in columns
-
-
-def _require_no_children(deleting: Mapping[int, Relation]) -> None:
+def _require_no_children(deleting: Mapping[Any, Relation]) -> None:
     for relation in deleting.values():
         if relation.kind != "p" and relation.descendants:
             raise InvalidValue(

@@ -11,10 +11,11 @@ after the transactions that were open have ended.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.cascades import cascades
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import ROWS, Change, Journal
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import DELETED, STAGE
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_key import key_of
@@ -46,13 +47,39 @@ class RowChange:
     def batch(self, journal: Journal, stage: Any, first: int, last: int, revocation_id: str) -> int:
         """Change the rows numbered `first` to `last` of `stage` that are free, and return how many. Needs a transaction around it."""
         number = journal.change_id(self.change, revocation_id) if self.kept else None
-        statement = self._statement(journal, stage, first, last, number)
+        statement = self._guarded(journal, stage, first, last)._statement(journal, stage, first, last, number)
         changed = int(journal.database.value(statement))
         if changed < last - first + 1 and self.key_is_unique and journal.database.execute(self._find_again(journal, stage, first, last)):
             changed += int(journal.database.value(statement))
         if changed:
             journal.count(self.change, changed, revocation_id)
         return changed
+
+    def _guarded(self, journal: Journal, stage: Any, first: int, last: int) -> RowChange:
+        """Return the change without the rows that others refer to, if a foreign key would take those along. Locks the rows that go.
+
+        Once they are locked nobody can refer to them any more; the next pass finds what did so before.
+        """
+        found = cascades(journal.database, self.relation) if self.column is None else []
+        if not found:
+            return self
+        sql = journal.database.sql
+        journal.database.value(
+            sql.SQL(
+                "SELECT pg_catalog.count(*) FROM (SELECT FROM {stage_table} AS {stage} JOIN {table} AS {row} ON {staged}"
+                " WHERE {stage}.ordinal BETWEEN {first} AND {last} FOR UPDATE OF {row} SKIP LOCKED) AS locked_"
+            ).format(
+                stage_table=stage,
+                stage=sql.Identifier(STAGE),
+                table=self.relation.name.identifier(sql),
+                row=sql.Identifier(self.alias),
+                staged=self._at(sql, sql.Identifier(STAGE)),
+                first=sql.Literal(first),
+                last=sql.Literal(last),
+            )
+        )
+        free = [cascade.none_refers(sql, self.relation, self.alias) for cascade in found]
+        return replace(self, still=sql.SQL(" AND ").join([self.still, *free]))
 
     def _find_again(self, journal: Journal, stage: Any, first: int, last: int) -> Any:
         """Return the statement that locks rows which are still to be changed, wherever they stand now, and notes their places.

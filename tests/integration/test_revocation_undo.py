@@ -1,0 +1,68 @@
+"""Taking a revocation back: nothing is lost that the record does not tell of, whatever has become of the tables since."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
+from tests.ground.databases import Database
+from tests.integration.revoking import Trial
+
+ALL = {"all": True}
+TOKENS = {"table": "tokens", "id": "id", "subject": "subject"}
+DELETE: dict[str, Any] = {"name": "app", "tokens": TOKENS, "revoke": {"how": "delete"}}
+CODES = {"table": "codes", "column": "token_id", "references": "id", "on_revoke": "delete"}
+
+
+@pytest.fixture
+def trial(database: Database) -> Trial:
+    return Trial(database)
+
+
+CASCADE = """
+CREATE TABLE tokens (id int PRIMARY KEY, subject text);
+CREATE TABLE codes (id int PRIMARY KEY, token_id int REFERENCES tokens ON DELETE CASCADE, kind text, subject text);
+INSERT INTO tokens VALUES (1, 'a'), (2, 'a'), (3, 'b');
+INSERT INTO codes VALUES (1, 1, 'x', 'a'), (2, 1, 'y', 'b'), (3, 3, 'x', 'a');
+"""
+NARROW = {
+    "where": [{**CODES, "where": {"kind": "x"}}],
+    "two together": [{**CODES, "when": ["id"]}, {**CODES, "column": "subject", "references": "subject", "when": ["subject"]}],
+    "by another column": [{**CODES, "column": "subject", "references": "subject"}],
+    "cleared elsewhere": [{**CODES, "column": "subject", "references": "subject", "on_revoke": "clear"}],
+    "of another token column": [{**CODES, "column": "token_id", "references": "other"}],
+}
+
+
+@pytest.mark.parametrize("entries", NARROW.values(), ids=NARROW)
+@pytest.mark.parametrize("check", [True, False])
+def test_a_cascade_over_rows_that_the_description_does_not_take_is_refused(trial: Trial, entries: Any, check: bool) -> None:
+    trial.sql(CASCADE + "ALTER TABLE tokens ADD other int")
+    before = trial.everything()
+    with pytest.raises(InvalidValue, match=r"would change rows of (public\.)?codes by the foreign key"):
+        trial.run({"ids": ["1"], "subjects": ["a"]}, {**DELETE, "dependents": entries}, check=check)
+    assert trial.everything() == before
+
+
+@pytest.mark.parametrize("entry", [CODES, {**CODES, "on_revoke": "clear"}, {**CODES, "when": ["id"]}])
+def test_a_cascade_that_finds_no_row_left_is_not(trial: Trial, entry: Any) -> None:
+    trial.sql(CASCADE)
+    assert trial.there_and_back({"ids": ["1", "2"]}, {**DELETE, "dependents": [entry]})["dependents"] == 2
+
+
+def test_what_refers_to_a_token_at_the_last_moment_goes_on_record_first(trial: Trial) -> None:
+    """A row that comes between the deletion of the others and that of the tokens, here from a trigger."""
+    trial.sql(
+        CASCADE
+        + """
+        CREATE FUNCTION comes_late() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN IF OLD.id = 1 THEN INSERT INTO public.codes VALUES (9, 2); END IF; RETURN OLD; END $$;
+        CREATE TRIGGER comes_late AFTER DELETE ON codes FOR EACH ROW EXECUTE FUNCTION comes_late();
+        """
+    )
+    result = trial.run(ALL, {**DELETE, "dependents": [CODES]})
+    assert (result["revoked"], result["dependents"], result["remaining"]) == (3, 4, 0)
+    assert trial.take_back(result)["reinstated"] == 7
+    assert trial.value("SELECT string_agg(id::text, ',' ORDER BY id) FROM codes WHERE token_id IS NOT NULL") == "1,2,3,9"
