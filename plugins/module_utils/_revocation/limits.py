@@ -20,6 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._token_store.criteri
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.selection import CRITERIA
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store import Limit
 
+_AHEAD = 300  # seconds; so much another clock that says now may be ahead of the server's
 _BY = {"tenant": "tenants", "client": "clients", "subject": "subjects"}
 
 
@@ -27,7 +28,8 @@ def limit_targets(database: Any, store: TokenStore, selection: Selection, now: I
     """Return the targets of the store's limits that mean just what `selection` means; `now` is where it has no end of its own.
 
     A limit is about everything of everybody, or of some tenants, clients or subjects, that was issued before a time: a narrower selection
-    would take others along. Raises InvalidValue where the store knows no other way, and none of its limits fits.
+    would take others along. Raises InvalidValue where the store knows no other way, and none of its limits fits; and for an end that
+    lies in the future, because every login until then would be refused.
     """
     fitting = [limit for limit in store.limits if _fits(limit, selection)]
     if store.how == "not_before" and not fitting:
@@ -36,6 +38,12 @@ def limit_targets(database: Any, store: TokenStore, selection: Selection, now: I
             f"select: store {store.name!r} is revoked by limits, which take everything before a time;"
             f" select by {ways}, alone or with issued_to",
             object_name=store.name,
+        )
+    if fitting and selection.issued_to and selection.issued_to.before(_AHEAD).microseconds > now.microseconds:
+        raise InvalidValue(
+            f"select.issued_to: {selection.issued_to} lies in the future, and store {store.name!r} would refuse every login until then",
+            object_name=store.name,
+            hint="Let it end now, or leave it out: the limit is then raised to the moment of the revocation.",
         )
     return [_target(database, store, limit, selection, moment(selection, now)) for limit in fitting]
 

@@ -9,9 +9,10 @@ from typing import Any, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._driver import array_literal
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
+from ansible_collections.pgops.runbook.plugins.module_utils._same_id import same_id
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store import Selection, TokenStore
 
-_GIVEN = "given_"
+_GIVEN, _KNOWN = "given_", "known_"
 
 
 def count_not_found(database: Any, stores: Sequence[TokenStore], selection: Selection) -> int | None:
@@ -20,18 +21,21 @@ def count_not_found(database: Any, stores: Sequence[TokenStore], selection: Sele
     if not ids:
         return None
     sql = database.sql
-    known = [_exists(sql, store.tokens, store.id) for store in stores]
-    known += [_exists(sql, store.deny.relation, store.deny.id) for store in stores if store.deny and store.deny.key == store.id]
-    statement = sql.SQL("SELECT pg_catalog.count(*) FROM pg_catalog.unnest({}::text[]) AS {}(id) WHERE NOT ({})").format(
-        sql.Literal(array_literal(ids)), sql.Identifier(_GIVEN), sql.SQL(" OR ").join(known)
+    # Each a condition of its own: under one NOT the server would go through the whole table for every id.
+    unknown = [_unknown(sql, store.id, store.tokens, store.id) for store in stores]
+    unknown += [
+        _unknown(sql, store.id, store.deny.relation, store.deny.id) for store in stores if store.deny and store.deny.key == store.id
+    ]
+    statement = sql.SQL("SELECT pg_catalog.count(*) FROM pg_catalog.unnest({}::text[]) AS {}(id) WHERE {}").format(
+        sql.Literal(array_literal(ids)), sql.Identifier(_GIVEN), sql.SQL(" AND ").join(unknown)
     )
     return int(database.value(statement))
 
 
-def _exists(sql: Any, relation: Relation, column: Column) -> Any:
-    given, here = sql.SQL("{}.id").format(sql.Identifier(_GIVEN)), sql.Identifier("known_", column.name)
-    if column.base and column.category != "S":
-        given = sql.SQL("{}::{}").format(given, sql.Identifier("pg_catalog", column.base))
-    elif not column.base:
-        here = sql.SQL("{}::text").format(here)
-    return sql.SQL("EXISTS (SELECT FROM {} AS known_ WHERE {} = {})").format(relation.name.identifier(sql), here, given)
+def _unknown(sql: Any, id_: Column, relation: Relation, column: Column) -> Any:
+    """Return the condition under which no row of `relation` has the given id, which is one of the token column `id_`, in `column`."""
+    given = sql.SQL("{}.id").format(sql.Identifier(_GIVEN))
+    if id_.base and id_.category != "S":
+        given = sql.SQL("{}::{}").format(given, sql.Identifier("pg_catalog", id_.base))
+    same = same_id(sql, (column, sql.Identifier(_KNOWN, column.name)), (id_, given))
+    return sql.SQL("NOT EXISTS (SELECT FROM {} AS {} WHERE {})").format(relation.name.identifier(sql), sql.Identifier(_KNOWN), same)

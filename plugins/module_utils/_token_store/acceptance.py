@@ -17,6 +17,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store i
 
 TOKEN = "token_"  # the alias of the table of tokens in every statement
 _DENY, _LIMIT = "deny_", "limit_"
+_LONGEST = 3_000_000_000  # seconds, 95 years: who writes more means for ever
 _LARGEST = {"int4": LARGEST_INT4, "int8": 9_223_372_036_854_775_807}
 
 
@@ -63,14 +64,17 @@ class Acceptance:
         if store.expires:
             return _instant.end_of(self.database, store.expires, self.column(store.expires.column))
         if store.expires_in:
-            seconds = within_range(sql, self.column(store.expires_in), "s")
-            life = sql.SQL("pg_catalog.make_interval(secs => {})").format(seconds)
+            seconds = self.column(store.expires_in)
         elif store.lifetime is not None:
-            life = sql.SQL("pg_catalog.make_interval(secs => {})").format(sql.Literal(store.lifetime))
+            seconds = sql.Literal(store.lifetime)
         else:
             return sql.SQL("'infinity'::timestamptz")
         issued = _instant.end_of(self.database, store.issued, self.column(store.issued.column))  # type: ignore[arg-type, union-attr]
-        return sql.SQL("coalesce({} + {}, 'infinity'::timestamptz)").format(issued, life)
+        # Drawn near, so that an absurd number of seconds is no interval out of range; one below 0 is over all the same.
+        life = sql.SQL("pg_catalog.make_interval(secs => {})").format(within_range(sql, seconds, "s"))
+        return sql.SQL("CASE WHEN {} OPERATOR(pg_catalog.<=) {} THEN {} + {} ELSE 'infinity'::timestamptz END").format(
+            seconds, sql.Literal(_LONGEST), issued, life
+        )
 
     def revoked(self) -> Any:
         """Return the condition (never NULL) under which the application refuses the token although it has not expired."""

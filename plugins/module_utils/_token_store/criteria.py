@@ -19,10 +19,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils._token_store.selecti
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store import COLUMNS, THROUGH, TokenStore
 
 _THROUGH = "through_"
+_GIVEN = "given_"
 _NETWORKS = ("inet", "cidr")
+_TEXTS = "S"  # the category of texts, of others' types too (citext)
 _MANY = 100  # values; more than this many are joined, because servers before PostgreSQL 14 go through an array for every row
-# Types of the server's own whose values a text of the user's may fail to be.
-_STRICT = ("uuid", "int2", "int4", "int8", "numeric", *_NETWORKS)
 
 
 def condition(database: Any, store: TokenStore, selection: Selection) -> Any:
@@ -43,12 +43,17 @@ def values_condition(database: Any, relation: Relation, column: Column, referenc
     """
     sql = database.sql
     listed = sql.Literal(array_literal(values))
-    if column.base in _STRICT:
+    if column.category != _TEXTS:
         _require_values(database, relation, column, values, criterion)
     if column.base in _NETWORKS:
         return sql.SQL("{} OPERATOR(pg_catalog.<<=) ANY ({}::inet[])").format(reference, listed)
+    if column.category == _TEXTS and not column.base:
+        # No schema but the server's own is searched, and so the comparison would be the server's, which goes by case.
+        lowered = "{} IN (SELECT pg_catalog.lower({}.value) FROM pg_catalog.unnest({}::text[]) AS {}(value))"
+        given = sql.Identifier(_GIVEN)
+        return sql.SQL(lowered).format(_lowered(sql, reference), given, listed, given)
     if column.base and len(values) > _MANY:
-        typed = sql.SQL("{}::{}[]").format(listed, sql.Identifier("pg_catalog", "text" if column.category == "S" else column.base))
+        typed = sql.SQL("{}::{}[]").format(listed, sql.Identifier("pg_catalog", "text" if column.category == _TEXTS else column.base))
         return sql.SQL("{} IN (SELECT pg_catalog.unnest({}))").format(reference, typed)
     return sql.SQL("{} = ANY ({})").format(reference, listed)
 
@@ -140,7 +145,12 @@ def _through(criterion: str) -> Callable[[Any, TokenStore, Selection], Any]:
         found = through_query(database, store, criterion, values)
         if found is None:
             raise _not_known(store, criterion, THROUGH[criterion])
-        return sql.SQL("{} IN ({})").format(sql.Identifier(TOKEN, found[0].name), found[1])
+        reference = sql.Identifier(TOKEN, found[0].name)
+        if found[0].category != _TEXTS or found[0].base:
+            return sql.SQL("{} IN ({})").format(reference, found[1])
+        lowered = "{} IN (SELECT {} FROM ({}) AS {}(value))"
+        key, alias = sql.Identifier(_GIVEN, "value"), sql.Identifier(_GIVEN)
+        return sql.SQL(lowered).format(_lowered(sql, reference), _lowered(sql, key), found[1], alias)
 
     return written
 
@@ -174,6 +184,10 @@ _CRITERIA: Mapping[str, Callable[[Any, TokenStore, Selection], Any]] = {
 }
 
 
+def _lowered(sql: Any, reference: Any) -> Any:
+    return sql.SQL("pg_catalog.lower({}::text)").format(reference)
+
+
 def _not_known(store: TokenStore, criterion: str, key: str) -> InvalidValue:
     return InvalidValue(
         f"select.{criterion}: store {store.name!r} does not say in which column: its tokens name no {key}",
@@ -184,13 +198,16 @@ def _not_known(store: TokenStore, criterion: str, key: str) -> InvalidValue:
 
 def _require_values(database: Any, relation: Relation, column: Column, values: Sequence[str], criterion: str) -> None:
     sql = database.sql
-    wanted = "inet" if column.base in _NETWORKS else column.base
-    try:
-        database.value(
-            sql.SQL("SELECT pg_catalog.cardinality({}::{}[])").format(
-                sql.Literal(array_literal(values)), sql.Identifier("pg_catalog", wanted)
-            )
+    listed = sql.Literal(array_literal(values))
+    if column.base in _NETWORKS:
+        statement = sql.SQL("SELECT pg_catalog.cardinality({}::inet[])").format(listed)
+    else:
+        # Reads no row: the values become those of the column's type, whoever's that is, when the statement is understood.
+        statement = sql.SQL("SELECT pg_catalog.count(*) FROM {} AS {} WHERE false AND {} = ANY ({})").format(
+            relation.name.identifier(sql), sql.Identifier(_GIVEN), sql.Identifier(_GIVEN, column.name), listed
         )
+    try:
+        database.value(statement)
     except DatabaseError as error:
         if not (error.sqlstate or "").startswith("22"):
             raise
