@@ -17,9 +17,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names im
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_key import key_columns
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.rows import RowChange
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.targets import DEPENDENT, Marking, Target
-from ansible_collections.pgops.runbook.plugins.module_utils._same_id import plainly_comparable, require_comparable
+from ansible_collections.pgops.runbook.plugins.module_utils._same_id import plain_uuid, plainly_comparable, require_comparable
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import time_column
-from ansible_collections.pgops.runbook.plugins.module_utils._token_store import TOKEN, Selection, TokenStore
+from ansible_collections.pgops.runbook.plugins.module_utils._token_store import Selection, TokenStore
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.belonging import belongs
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.criteria import through_query, values_condition
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store import COLUMNS, THROUGH
@@ -63,19 +63,13 @@ def _entries(store: TokenStore) -> Iterable[Mapping[str, Any]]:
 
 
 def _together(entries: Iterable[Mapping[str, Any]], selection: Selection) -> list[list[Mapping[str, Any]]]:
-    """Return the entries that count under `selection`; those with `when` that do the same to one table are joined."""
-    groups: list[list[Mapping[str, Any]]] = []
-    joined: dict[Any, list[Mapping[str, Any]]] = {}
+    """Return the entries that count under `selection`; those that do the same to one table are together, so that no row counts twice."""
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
     for entry in entries:
-        if not entry["when"]:
-            groups.append([entry])
-        elif any(selection.has(_CRITERIA[word]) for word in entry["when"]):
-            what = (entry["table"], entry["on_revoke"], (entry["mark"] or {}).get("column"), entry.get("flag"))
-            if what not in joined:
-                joined[what] = []
-                groups.append(joined[what])
-            joined[what].append(entry)
-    return groups
+        if not entry["when"] or any(selection.has(_CRITERIA[word]) for word in entry["when"]):
+            set_ = entry["column"] if entry["on_revoke"] == "clear" else (entry["mark"] or {}).get("column") or entry["flag"]
+            groups.setdefault((entry["table"], entry["on_revoke"], set_), []).append(entry)
+    return list(groups.values())
 
 
 def _target(
@@ -85,17 +79,21 @@ def _target(
     relation = store.related[parse_relation(entry["table"])]
     key = relation.column(entry["column"])
     column, value, still, word = _set(database, relation, entry, marking)
-    reached = [_reached(database, store, relation, one, selection, found) for one in entries]
+    reached = [
+        (one["when"], sql.SQL("({} AND {})").format(belongs(sql, one, ROW), _reached(database, store, relation, one, selection, found)))
+        for one in entries
+    ]
+    # Entries that count only for some criteria narrow each other down.
+    together = [sql.SQL(" AND ").join(one for when, one in reached if when)] if any(when for when, _one in reached) else []
     query = sql.SQL(
         "SELECT row_number() OVER () AS ordinal, {row}.tableoid AS relid, {row}.ctid AS place, {row}.{key} AS key"
-        " FROM {table} AS {row} WHERE {still} AND {belongs} AND {reached}"
+        " FROM {table} AS {row} WHERE {still} AND ({reached})"
     ).format(
         row=sql.Identifier(ROW),
         key=sql.Identifier(key.name),
         table=relation.name.identifier(sql),
         still=still,
-        belongs=sql.SQL(" AND ").join(belongs(sql, one, ROW) for one in entries),
-        reached=sql.SQL(" AND ").join(reached),
+        reached=sql.SQL(" OR ").join([*(one for when, one in reached if not when), *together]),
     )
     mark = None
     if word == REVOKED_AT:
@@ -144,8 +142,7 @@ def _reached(database: Any, store: TokenStore, relation: Relation, entry: Mappin
     if parts:
         return sql.SQL(" AND ").join(parts)
     token_column = store.tokens.column(entry["references"])
-    query = found.select(sql, sql.Identifier(TOKEN, token_column.name))
-    return _among(database, store, relation, column, entry, query, token_column)
+    return _among(database, store, relation, column, entry, found.values(sql, token_column), token_column)
 
 
 def _among(
@@ -156,7 +153,11 @@ def _among(
     require_comparable((relation, column), (store.tokens, other), entry["path"])
     if plainly_comparable(column, other):
         return sql.SQL("{} IN ({})").format(reference, query)
-    return sql.SQL("{}::text IN (SELECT keys_.key::text FROM ({}) AS keys_(key))").format(reference, query)
+    sides = [sql.SQL("{}::text").format(side) for side in (reference, sql.Identifier("keys_", "key"))]
+    if "uuid" in (column.base, other.base):
+        sides = [plain_uuid(sql, side) for side in sides]
+    # Where the collations differ, the server wants to be told one.
+    return sql.SQL('{} COLLATE pg_catalog."C" IN (SELECT {} FROM ({}) AS keys_(key))').format(*sides, query)
 
 
 def _token_column(store: TokenStore, criterion: str) -> str | None:
