@@ -88,6 +88,13 @@ def test_what_the_column_compares_without_case_is_selected_without_case(trial: T
     assert result["revoked"] == 1
 
 
+def test_the_first_token_of_a_family_is_found_by_its_id_without_case_too(trial: Trial) -> None:
+    trial.sql("CREATE EXTENSION citext")
+    trial.sql("CREATE TABLE tokens (id citext, revoked_at timestamptz, family citext)")
+    trial.sql("INSERT INTO tokens VALUES ('Abc', NULL, NULL), ('second', NULL, 'aBC'), ('other', NULL, NULL)")
+    assert trial.there_and_back({"families": ["abC"]}, with_tokens(family="family"))["revoked"] == 2
+
+
 @pytest.mark.parametrize(
     ("kind", "good", "bad"),
     [

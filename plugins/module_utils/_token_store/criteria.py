@@ -117,7 +117,7 @@ def _families(database: Any, store: TokenStore, selection: Selection) -> Any:
     """The first token of a chain has no family in some stores: the others know it by that token's id."""
     family = _column("families")(database, store, selection)
     column = store.token_column("family")
-    if column is None or not plainly_comparable(column, store.id):
+    if column is None or not (plainly_comparable(column, store.id) or column.type == store.id.type):
         return family
     sql, reference = database.sql, database.sql.Identifier(TOKEN, store.id.name)
     first = values_condition(database, store.tokens, store.id, reference, selection.lists["families"], "families")
