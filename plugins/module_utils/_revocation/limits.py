@@ -62,6 +62,11 @@ def _fits(limit: Limit, selection: Selection) -> bool:
 
 def _target(database: Any, store: TokenStore, limit: Limit, selection: Selection, at: Instant) -> Target:
     sql, column = database.sql, limit.column.column
+    if limit.column.kind == "date":
+        raise InvalidValue(
+            f"{limit.column.path}: {limit.relation.name}.{column.name} is of type date: a limit is raised to a moment, and no day is one",
+            object_name=str(limit.relation.name),
+        )
     reference = sql.Identifier(ROW, column.name)
     earlier = sql.SQL("({} IS NULL OR {} OPERATOR(pg_catalog.<) {}::timestamptz)").format(
         reference, start_of(database, limit.column, reference), sql.Literal(str(at))
