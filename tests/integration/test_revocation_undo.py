@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.report import Unproven
 from tests.ground.databases import Database
 from tests.integration.revoking import Trial
 
@@ -66,3 +67,32 @@ def test_what_refers_to_a_token_at_the_last_moment_goes_on_record_first(trial: T
     assert (result["revoked"], result["dependents"], result["remaining"]) == (3, 4, 0)
     assert trial.take_back(result)["reinstated"] == 7
     assert trial.value("SELECT string_agg(id::text, ',' ORDER BY id) FROM codes WHERE token_id IS NOT NULL") == "1,2,3,9"
+
+
+DENIED = "CREATE TABLE tokens (id int PRIMARY KEY, subject text); CREATE TABLE denied (id int PRIMARY KEY, at timestamptz);"
+UNREACHABLE = {"engine": "redis", "host": "127.0.0.1", "port": 1, "keys": ["session:{id}"]}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_revocation_that_went_on_with_other_caches_comes_back_whole(trial: Trial, first: bool) -> None:
+    """Rows are kept one by one only for the sake of caches: here some are, and the time of revocation finds them all."""
+    given = {**DELETE, "revoke": {"how": "denylist", "table": "denied", "id": "id", "revoked_at": "at"}}
+    trial.sql(DENIED + "INSERT INTO tokens VALUES (1, 'a'), (2, 'a'), (3, 'a')")
+    for with_caches in (first, not first):
+        if with_caches:
+            with pytest.raises(Unproven):
+                trial.run({"subjects": ["a"]}, given, revocation_id="incident", caches=[UNREACHABLE])
+        else:
+            trial.run({"subjects": ["a"]}, given, revocation_id="incident")
+        trial.sql("INSERT INTO tokens VALUES (4, 'a') ON CONFLICT DO NOTHING")
+    assert trial.value("SELECT count(*) FROM denied") == 4
+    undone = trial.take_back({"revocation_id": "incident"})
+    assert (undone["reinstated"], undone["left"], trial.value("SELECT count(*) FROM denied")) == (4, 0, 0)
+
+
+def test_rows_that_are_kept_no_longer_count_as_left(trial: Trial) -> None:
+    trial.sql("CREATE TABLE tokens (id int PRIMARY KEY, subject text, revoked boolean); INSERT INTO tokens VALUES (1, 'a'), (2, 'a')")
+    result = trial.run(ALL, {**DELETE, "revoke": {"how": "flag", "column": "revoked"}})
+    trial.sql("DELETE FROM pgops_runbook.changed_rows WHERE key = ARRAY['1']")
+    undone = trial.undo(result["revocation_id"])
+    assert (undone["reinstated"], undone["left"]) == (1, 1)

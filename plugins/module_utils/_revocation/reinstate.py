@@ -104,16 +104,17 @@ def _changes(database: Any, journal: Journal, revocation_id: str) -> list[tuple[
 def _merged(database: Any, journal: Journal, changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the changes, those of several stores joined that have marked rows of one table with the same time.
 
-    `by_mark` says whether that time finds the rows. Where all are kept, the kept ones are what counts: the time stands there only for
-    the record.
+    `by_mark` says whether that time finds the rows. Where every one is kept, the kept ones are what counts: the time stands there only
+    for the record. A revocation that was gone on with under other options may have kept some of them only.
     """
+    changes = [{**change, "kept": _count_kept(database, journal, change)} for change in changes]
     marked: dict[Any, list[dict[str, Any]]] = {}
     for change in changes:
         marked.setdefault(_marking(change), []).append(change)
     found = []
     for change in changes:
         same = marked[_marking(change)]
-        if change["mark"] is None or all(_has_rows(database, journal, one) for one in same):
+        if change["mark"] is None or all(one["kept"] == one["rows_changed"] for one in same):
             found.append({**change, "by_mark": False})
         elif change is same[0]:
             stores = ", ".join(dict.fromkeys(one["store"] for one in reversed(same)))
@@ -133,7 +134,8 @@ def _each(database: Any, journal: Journal, change: Mapping[str, Any], relation: 
     if not change["by_mark"] and change["change"] != DELETED:
         # A row that was changed more than once comes back once.
         kept = _kept(database, journal, change, relation)
-        rows = int(database.value(database.sql.SQL("SELECT pg_catalog.count(*) FROM ({}) AS kept_").format(kept)))
+        distinct = int(database.value(database.sql.SQL("SELECT pg_catalog.count(*) FROM ({}) AS kept_").format(kept)))
+        rows = distinct + rows - int(change["kept"])
     if act:
         count = database.execute(_STATEMENTS[change["change"]](database, journal, change, relation, source))
     else:
@@ -141,9 +143,9 @@ def _each(database: Any, journal: Journal, change: Mapping[str, Any], relation: 
     return Undone(change["store"], change["table_name"], change["change"], rows, count)
 
 
-def _has_rows(database: Any, journal: Journal, change: Mapping[str, Any]) -> bool:
-    statement = database.sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE change_id = %s)").format(journal.table(ROWS))
-    return bool(database.value(statement, (change["change_id"],)))
+def _count_kept(database: Any, journal: Journal, change: Mapping[str, Any]) -> int:
+    statement = database.sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE change_id = %s").format(journal.table(ROWS))
+    return int(database.value(statement, (change["change_id"],)))
 
 
 def _by_mark(database: Any, change: Mapping[str, Any], relation: Relation) -> Any:
