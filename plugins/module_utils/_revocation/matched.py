@@ -17,23 +17,37 @@ _CHAIN = "chain_"
 
 @dataclass(frozen=True)
 class Matched:
-    """The selected tokens of one store. `source` and `where` go behind FROM and WHERE of a statement that begins with `with_`."""
+    """The selected tokens of one store. `source` and `where` go behind FROM and WHERE of a statement that begins with `with_`.
+
+    `remembered` is a table of those that the run has deleted, None where there is none.
+    """
 
     with_: Any
     source: Any
     where: Any
+    remembered: Any = None
 
     def select(self, sql: Any, columns: Any, *conditions: Any) -> Any:
         """Return the query of `columns` of the selected tokens that fulfil `conditions` too."""
         parts = [self.where, *(sql.SQL("({})").format(one) for one in conditions)]
         return sql.SQL("{}SELECT {} FROM {} WHERE {}").format(self.with_, columns, self.source, sql.SQL(" AND ").join(parts))
 
+    def values(self, sql: Any, column: Column) -> Any:
+        """Return the query of what the selected tokens hold in `column`, also those that the run has deleted."""
+        reference = sql.Identifier(TOKEN, column.name)
+        query = self.select(sql, reference)
+        if self.remembered is None:
+            return query
+        return sql.SQL("{} UNION ALL SELECT {} FROM {} AS {}").format(query, reference, self.remembered, sql.Identifier(TOKEN))
 
-def matched(database: Any, store: TokenStore, acceptance: Acceptance, selection: Selection, bound: Any = None) -> Matched:
+
+def matched(
+    database: Any, store: TokenStore, acceptance: Acceptance, selection: Selection, bound: Any = None, remembered: Any = None
+) -> Matched:
     """Return the tokens that `selection` means; `bound` is a further condition on those it means itself, not on their successors.
 
     A successor was renewed from a selected token (`renewed_from`), or belongs to its `family` and was not issued before it. Also
-    expired and revoked tokens lead to theirs: renewing is what ends them.
+    expired and revoked tokens lead to theirs: renewing is what ends them. Those in `remembered`, a table, lead to theirs too.
     Raises InvalidValue for a criterion that the store cannot answer.
     """
     sql = database.sql
@@ -42,19 +56,18 @@ def matched(database: Any, store: TokenStore, acceptance: Acceptance, selection:
     where = sql.SQL("({})").format(sql.SQL(" AND ").join(parts))
     family, renewed = store.token_column("family"), store.token_column("renewed_from")
     if selection.all or not (family or renewed):
-        return Matched(sql.SQL(""), source, where)
-    chain = _chain(database, store, acceptance, source, where, family, renewed)
+        return Matched(sql.SQL(""), source, where, remembered)
+    chain = _chain(database, store, acceptance, source, where, remembered)
     inside = sql.SQL("({token}.tableoid, {token}.ctid) IN (SELECT relid, place FROM {chain})").format(
         token=sql.Identifier(TOKEN), chain=sql.Identifier(_CHAIN)
     )
-    return Matched(chain, source, inside)
+    return Matched(chain, source, inside, remembered)
 
 
-def _chain(
-    database: Any, store: TokenStore, acceptance: Acceptance, source: Any, where: Any, family: Column | None, renewed: Column | None
-) -> Any:
+def _chain(database: Any, store: TokenStore, acceptance: Acceptance, source: Any, where: Any, remembered: Any) -> Any:
     """Return the recursive query of the places of all selected tokens and their successors. A place means a row within one snapshot."""
     sql, chain = database.sql, database.sql.Identifier(_CHAIN)
+    family, renewed = store.token_column("family"), store.token_column("renewed_from")
     issued = acceptance.issued_at()
     columns = sql.SQL("{token}.tableoid AS relid, {token}.ctid AS place, {id} AS id, {family} AS family").format(
         token=sql.Identifier(TOKEN),
@@ -62,7 +75,7 @@ def _chain(
         family=_as_link(sql, family, store.id, acceptance.column(family)) if family else sql.SQL("NULL::text"),
     )
     # One row for each way in which a token says what it follows, met with one row for each way in which it can be followed.
-    follows, followed = [], []
+    follows, followed, followed_by = [], [], chain
     if renewed:
         follows.append(sql.SQL("(1, {})").format(_as_link(sql, renewed, store.id, acceptance.column(renewed))))
         followed.append(sql.SQL("(1, {})").format(_as_link(sql, store.id, renewed, sql.Identifier(_CHAIN, "id"))))
@@ -70,12 +83,23 @@ def _chain(
         follows.append(sql.SQL("(2, {})").format(_as_link(sql, family, store.id, acceptance.column(family))))
         # The first token of a chain may have no family: its id is that of the others.
         first = _as_link(sql, store.id, family, sql.Identifier(_CHAIN, "id"))
-        followed.append(sql.SQL("(2, coalesce({}.family, {}))").format(chain, first))
+        first = sql.SQL("coalesce({}.family, {})").format(chain, first)
+        # Of what a step has found in one family, the first leads to all that the others lead to: one row for each, not for each two.
+        followed.append(sql.SQL("(2, CASE WHEN {}.nth = 1 THEN {} END)").format(chain, first))
+        followed_by = sql.SQL(
+            '(SELECT {chain}.*, pg_catalog.row_number() OVER (PARTITION BY {first} COLLATE pg_catalog."C"'
+            " ORDER BY {chain}.issued NULLS FIRST) AS nth FROM {chain}) AS {chain}"
+        ).format(chain=chain, first=first)
+    seeds = sql.SQL("SELECT {}, {} AS issued FROM {} WHERE {}").format(columns, issued, source, where)
+    if remembered is not None:
+        # It is named like the tokens, and its own places are in no table of tokens.
+        gone = sql.SQL("SELECT {}, {} AS issued FROM {} AS {}").format(columns, issued, remembered, sql.Identifier(TOKEN))
+        seeds = sql.SQL("({} UNION ALL {})").format(seeds, gone)
     return sql.SQL(
-        "WITH RECURSIVE {chain} AS (SELECT {columns}, {issued} AS issued FROM {source} WHERE {where}"
+        "WITH RECURSIVE {chain} AS ({seeds}"
         # Of one whose time of issue is not known, no more follows than of the one that it follows itself.
         " UNION SELECT {columns}, coalesce({issued}, {chain}.issued) AS issued"
-        " FROM {chain} CROSS JOIN LATERAL (VALUES {followed}) AS followed_(kind, link)"
+        " FROM {followed_by} CROSS JOIN LATERAL (VALUES {followed}) AS followed_(kind, link)"
         " JOIN ({source} CROSS JOIN LATERAL (VALUES {follows}) AS follows_(kind, link))"
         " ON follows_.kind = followed_.kind AND follows_.link = followed_.link"
         " WHERE {is_token} AND (follows_.kind = 1 OR {issued} IS NULL OR {chain}.issued IS NULL"
@@ -84,7 +108,8 @@ def _chain(
         chain=chain,
         columns=columns,
         source=source,
-        where=where,
+        seeds=seeds,
+        followed_by=followed_by,
         followed=sql.SQL(", ").join(followed),
         follows=sql.SQL(", ").join(follows),
         is_token=acceptance.is_token(),

@@ -81,7 +81,10 @@ class Pass:
         if store.how == "not_before" and selection.issued_to is None:
             # What a limit reaches ends with it.
             selection, bound = replace(selection, issued_to=moment(selection, self.limit_at), all=False), None
-        found = matched(database, store, acceptance, selection, self._bound(store, selection, bound))
+        memory = stages.memory(store, selection)
+        found = matched(database, store, acceptance, selection, self._bound(store, selection, bound), memory.table if memory else None)
+        if memory:
+            memory.found = found
         targets = [
             *limits,
             *dependent_targets(database, store, self.options.selection, found, self.marking),

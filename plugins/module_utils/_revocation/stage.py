@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.remembered import Remembered, leaves_behind
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.targets import TOKENS, Target
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store import TOKEN, Acceptance, TokenStore
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.claims import as_like, keys
@@ -38,6 +39,13 @@ class Stages:
 
     def __init__(self, database: Any, *, keep: bool, sample: int) -> None:
         self.database, self.keep, self.sample, self._made = database, keep, sample, 0
+        self._memories: dict[str, Remembered] = {}
+
+    def memory(self, store: TokenStore, selection: Selection) -> Remembered | None:
+        """Return what keeps in mind which tokens of a store were set aside, None where nothing depends on it."""
+        if self.keep and store.name not in self._memories and leaves_behind(store, selection):
+            self._memories[store.name] = Remembered(self.database, store, len(self._memories) + 1)
+        return self._memories.get(store.name)
 
     def look(self, target: Target, store: TokenStore, selection: Selection) -> Stage:
         """Set the rows of `target` aside and return them with what is said of them."""
@@ -48,6 +56,9 @@ class Stages:
             self.database.execute(sql.SQL("CREATE TEMPORARY TABLE {} AS {}").format(sql.Identifier(f"{_STAGE}_{self._made}"), target.query))
             self.database.execute(sql.SQL("ANALYZE {}").format(name))
             facts = self.database.row(self._facts(target, store, selection, name))
+            if target.kind == TOKENS and store.name in self._memories:
+                # After they were set aside: of what is deleted, nothing may be unknown.
+                self._memories[store.name].add()
         else:
             name = sql.Identifier(_STAGE)
             with_ = sql.SQL("WITH {} AS MATERIALIZED ({}) ").format(name, target.query)
