@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue, MissingObject
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.report import Unproven
 from tests.ground.databases import Database
 from tests.integration.revoking import Trial
@@ -96,3 +96,40 @@ def test_rows_that_are_kept_no_longer_count_as_left(trial: Trial) -> None:
     trial.sql("DELETE FROM pgops_runbook.changed_rows WHERE key = ARRAY['1']")
     undone = trial.undo(result["revocation_id"])
     assert (undone["reinstated"], undone["left"]) == (1, 1)
+
+
+SECRETS = "CREATE TABLE tokens (id int PRIMARY KEY, subject text, pad char(5), at timestamptz DEFAULT now()); INSERT INTO tokens VALUES"
+TWO = f"{SECRETS} (1, 'a', 'x'), (2, NULL, NULL)"
+
+
+def test_deleted_rows_come_back_into_a_table_that_has_got_columns_since(trial: Trial) -> None:
+    trial.sql(TWO)
+    before = trial.sql("SELECT * FROM tokens ORDER BY id")
+    trial.run({"ids": ["1"]}, DELETE, revocation_id="incident")
+    trial.sql("ALTER TABLE tokens ADD extra int DEFAULT 7")
+    result = trial.run({"ids": ["2"]}, DELETE)
+    trial.take_back({"revocation_id": "incident"})
+    trial.take_back(result)
+    assert trial.sql("SELECT * FROM tokens ORDER BY id") == [(*row, 7) for row in before]
+
+
+def test_deleted_rows_whose_column_is_gone_stay_on_record(trial: Trial) -> None:
+    trial.sql(TWO)
+    result = trial.run(ALL, DELETE)
+    trial.sql("ALTER TABLE tokens DROP COLUMN pad")
+    for check in (True, False):
+        with pytest.raises(MissingObject, match=r"has no column pad any more"):
+            trial.undo(result["revocation_id"], check=check)
+    trial.sql("ALTER TABLE tokens ADD pad char(5)")
+    assert trial.undo(result["revocation_id"])["reinstated"] == 2
+
+
+@pytest.mark.parametrize("kind", ["int USING 0", "varchar(3) USING ''"])
+def test_a_value_that_fits_no_longer_is_not_shown(trial: Trial, kind: str) -> None:
+    trial.sql(f"{SECRETS} (1, 'TOPSECRET', 'x')")
+    result = trial.run(ALL, DELETE)
+    trial.sql(f"ALTER TABLE tokens ALTER subject TYPE {kind}")
+    with pytest.raises(DatabaseError, match=r"does not fit its column any more") as caught:
+        trial.undo(result["revocation_id"])
+    assert "TOPSECRET" not in str(caught.value.as_result())
+    assert trial.value("SELECT count(*) FROM tokens") == 0

@@ -15,6 +15,7 @@ from typing import Any, Callable, Mapping
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation, look_up, require
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.deleted import bring_back
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import ROWS, Journal, Record
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import (
     CLEARED,
@@ -29,6 +30,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names im
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_key import key_of, unique_key
 
 _KEPT = "kept_"
+_BAD_VALUE = "22"  # the class of errors of values
 _NEEDED = {DENIED: "DELETE", DELETED: "INSERT"}
 
 
@@ -77,9 +79,24 @@ def take_back(database: Any, journal: Journal, revocation_id: str, requested_by:
     Raises MissingObject where a table is gone, InvalidValue where a time of revocation marks more rows than the revocation marked,
     and DatabaseError.
     """
-    done = [_each(database, journal, change, relation, act=True) for change, relation in _changes(database, journal, revocation_id)]
+    done = [_act(database, journal, change, relation) for change, relation in _changes(database, journal, revocation_id)]
     journal.reinstated(revocation_id, requested_by, reason)
     return done
+
+
+def _act(database: Any, journal: Journal, change: Mapping[str, Any], relation: Relation) -> Undone:
+    try:
+        return _each(database, journal, change, relation, act=True)
+    except DatabaseError as error:
+        if not (error.sqlstate or "").startswith(_BAD_VALUE):
+            raise
+        # The server's own words show the value, which may be a secret.
+        raise DatabaseError(
+            f"{relation.name}: a value that was kept does not fit its column any more, and nothing was taken back",
+            object_name=str(relation.name),
+            sqlstate=error.sqlstate,
+            hint="Has the type of a column changed since the revocation?",
+        ) from None
 
 
 def _changes(database: Any, journal: Journal, revocation_id: str) -> list[tuple[dict[str, Any], Relation]]:
@@ -136,7 +153,9 @@ def _each(database: Any, journal: Journal, change: Mapping[str, Any], relation: 
         kept = _kept(database, journal, change, relation)
         distinct = int(database.value(database.sql.SQL("SELECT pg_catalog.count(*) FROM ({}) AS kept_").format(kept)))
         rows = distinct + rows - int(change["kept"])
-    if act:
+    if change["change"] == DELETED:
+        count = bring_back(database, relation, source, act=act)
+    elif act:
         count = database.execute(_STATEMENTS[change["change"]](database, journal, change, relation, source))
     else:
         count = int(database.value(database.sql.SQL("SELECT pg_catalog.count(*) FROM ({}) AS would_").format(source)))
@@ -238,25 +257,6 @@ def _restore(database: Any, _journal: Journal, change: Mapping[str, Any], relati
     )
 
 
-def _insert(database: Any, _journal: Journal, _change: Mapping[str, Any], relation: Relation, source: Any) -> Any:
-    """Rows that were deleted come back whole, through the text that the server itself made of them; those made anew since stay."""
-    sql, table = database.sql, relation.name.identifier(database.sql)
-    names = [row["attname"] for row in database.rows(_WRITABLE, (relation.oid,))]
-    return sql.SQL(
-        "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM (SELECT (source_.before::{table}) AS was_"
-        " FROM ({source}) AS source_) AS rows_ ON CONFLICT DO NOTHING"
-    ).format(
-        table=table,
-        columns=sql.SQL(", ").join(map(sql.Identifier, names)),
-        values=sql.SQL(", ").join(sql.SQL("(rows_.was_).{}").format(sql.Identifier(name)) for name in names),
-        source=source,
-    )
-
-
-_WRITABLE = """
-SELECT a.attname FROM pg_catalog.pg_attribute a
-WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum
-"""
 _STATEMENTS: dict[str, Callable[..., Any]] = {
     DENIED: _delete,
     EXTENDED: _restore,
@@ -264,7 +264,6 @@ _STATEMENTS: dict[str, Callable[..., Any]] = {
     FLAGGED: _restore,
     CLEARED: _restore,
     LIMITED: _restore,
-    DELETED: _insert,
 }
 
 

@@ -45,8 +45,21 @@ def key_columns(database: Any, relation: Relation, changed: Column | None) -> tu
     found = unique_key(database, relation)
     if found and (changed is None or changed.name not in found):
         return found
-    stored = tuple(row["attname"] for row in database.rows(_STORED, (relation.oid,)))
-    return tuple(name for name in stored if changed is None or name != changed.name)
+    return tuple(name for name in stored_columns(database, relation) if changed is None or name != changed.name)
+
+
+def stored_columns(database: Any, relation: Relation) -> tuple[str, ...]:
+    """Return the columns that a row of `relation` can be given, in their order: generated ones come by themselves."""
+    return tuple(row["attname"] for row in database.rows(_STORED, (relation.oid,)))
+
+
+def text_of(sql: Any, alias: str, names: Sequence[str]) -> Any:
+    """Return the expression for the text of the columns `names` of a row by name, each value as the server writes it.
+
+    By their place the values of a table that has got another column since could not be told apart.
+    """
+    written = sql.SQL(", ").join(map(sql.Literal, names))
+    return sql.SQL("pg_catalog.jsonb_object(ARRAY[{}]::text[], {})::text").format(written, key_of(sql, alias, names))
 
 
 def key_of(sql: Any, alias: str, names: Sequence[str]) -> Any:

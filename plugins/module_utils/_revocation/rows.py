@@ -18,7 +18,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._relation import Col
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.cascades import cascades
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import ROWS, Change, Journal
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import DELETED, STAGE
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_key import key_of
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_key import key_of, stored_columns, text_of
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,16 @@ class RowChange:
         here, staged = (self._at(sql, sql.Identifier(source)) for source in ("picked", STAGE))
         kept = sql.SQL("picked.cache_values") if self.with_cache_values else sql.SQL("NULL::jsonb")
         if self.column is None:
-            act = sql.SQL("DELETE FROM {table} AS {row} USING picked WHERE {here} RETURNING ({row}.*)::text AS before, NULL::text AS after")
+            act = sql.SQL("DELETE FROM {table} AS {row} USING picked WHERE {here} RETURNING {whole} AS before, NULL::text AS after")
+            whole = text_of(sql, self.alias, stored_columns(journal.database, self.relation))
         else:
             act = sql.SQL(
                 "UPDATE {table} AS {row} SET {column} = {value} FROM picked WHERE {here}"
                 " RETURNING picked.before, {row}.{column}::text AS after"
             )
+            whole = sql.SQL("")
         column = sql.Identifier(self.column.name) if self.column else sql.SQL("")
-        act = act.format(table=table, row=alias, column=column, value=self.value, here=here)
+        act = act.format(table=table, row=alias, column=column, value=self.value, here=here, whole=whole)
         statement = sql.SQL(
             "WITH picked AS MATERIALIZED (SELECT {row}.tableoid AS relid, {row}.ctid AS place, {old} AS before,"
             " {cached} FROM {stage_table} AS {stage} JOIN {table} AS {row} ON {staged} AND {row}.{key} IS NOT DISTINCT FROM {stage}.key"
