@@ -133,3 +133,18 @@ def test_a_value_that_fits_no_longer_is_not_shown(trial: Trial, kind: str) -> No
         trial.undo(result["revocation_id"])
     assert "TOPSECRET" not in str(caught.value.as_result())
     assert trial.value("SELECT count(*) FROM tokens") == 0
+
+
+def test_a_denial_that_the_application_has_made_anew_since_stays(trial: Trial) -> None:
+    """The deny list has no time of revocation, so that only its end tells the one row from the other."""
+    trial.sql(
+        "CREATE TABLE tokens (id int PRIMARY KEY, subject text, ends timestamptz);"
+        " CREATE TABLE denied (id int PRIMARY KEY, ends timestamptz);"
+        " INSERT INTO tokens SELECT n, 'a', now() + interval '1 day' FROM generate_series(1, 3) n"
+    )
+    revoke = {"how": "denylist", "table": "denied", "id": "id", "expires_at": "ends"}
+    result = trial.run(ALL, {**DELETE, "tokens": {**TOKENS, "expires_at": "ends"}, "revoke": revoke})
+    trial.sql("DELETE FROM denied WHERE id = 1")
+    trial.sql("INSERT INTO denied VALUES (1, now() + interval '30 days')")
+    undone = trial.undo(result["revocation_id"])
+    assert (undone["reinstated"], undone["left"], trial.sql("SELECT id FROM denied")) == (2, 1, [(1,)])

@@ -11,7 +11,7 @@ from typing import Any
 from ansible_collections.pgops.runbook.plugins.module_utils._instant import end_of
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import ROWS, Change, Journal
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names import STAGE
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_key import key_of
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_key import key_of, text_of
 from ansible_collections.pgops.runbook.plugins.module_utils._same_id import plain_uuid, same_id
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.acceptance import never
@@ -92,13 +92,15 @@ class Denial:
     def _insert_and_keep(self, journal: Journal, stage: Any, first: int, last: int, number: int) -> Any:
         sql = journal.database.sql
         keys = key_of(sql, _DENY, self.change.key_columns)
+        # By its end too a row is known again: one that was put in anew since may have the same time, or no column for it.
+        compared = list(dict.fromkeys([self.change.column, *([self.deny.expires_at.column.name] if self.deny.expires_at else [])]))
         cached, source = sql.SQL("NULL::jsonb"), sql.SQL("denied")
         if self.with_cache_values:
             cached = sql.SQL("{}.cache_values").format(sql.Identifier(STAGE))
             same = same_id(sql, (self.deny.id, sql.SQL("denied.id")), (self.deny.key, sql.Identifier(STAGE, "key")))
             source = sql.SQL("denied LEFT JOIN {} AS {} ON {}").format(stage, sql.Identifier(STAGE), same)
         return sql.SQL(
-            "WITH denied AS ({insert} RETURNING {keys} AS key, {deny}.{column}::text AS after, {deny}.{id} AS id),"
+            "WITH denied AS ({insert} RETURNING {keys} AS key, {after} AS after, {deny}.{id} AS id),"
             " noted AS (INSERT INTO {rows} (change_id, key, after, cache_values)"
             " SELECT {number}, denied.key, after, {cached} FROM {kept} RETURNING 1)"
             " SELECT pg_catalog.count(*) AS changed FROM noted"
@@ -107,7 +109,7 @@ class Denial:
             insert=self._insert(sql, stage, first, last),
             keys=keys,
             deny=sql.Identifier(_DENY),
-            column=sql.Identifier(self.change.column),
+            after=text_of(sql, _DENY, compared),
             id=sql.Identifier(self.deny.id.name),
             rows=journal.table(ROWS),
             number=sql.Literal(number),

@@ -27,7 +27,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._revocation.names im
     REVOKED_AT,
     ROW,
 )
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_key import key_of, unique_key
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.row_key import key_of, text_of, unique_key
 
 _KEPT = "kept_"
 _BAD_VALUE = "22"  # the class of errors of values
@@ -200,7 +200,7 @@ def _by_key(database: Any, journal: Journal, change: Mapping[str, Any], relation
         return sql.SQL("SELECT {kept}.before FROM {rows} AS {kept} WHERE {kept}.change_id = {number} AND {kept}.before IS NOT NULL").format(
             kept=kept, rows=journal.table(ROWS), number=sql.Literal(change["change_id"])
         )
-    column = sql.SQL("{}::text").format(sql.Identifier(ROW, change["column_name"]))
+    column = _after(database, journal, change, relation)
     key = key_of(sql, ROW, [relation.column(name).name for name in change["key_columns"]])
     rows = sql.SQL("SELECT {row}.tableoid AS relid, {row}.ctid AS place, {key} AS key, {column} AS after FROM {table} AS {row}").format(
         row=sql.Identifier(ROW), key=key, column=column, table=relation.name.identifier(sql)
@@ -214,6 +214,18 @@ def _by_key(database: Any, journal: Journal, change: Mapping[str, Any], relation
         "SELECT rows_.relid, rows_.place, {kept}.before FROM ({before}) AS {kept} JOIN ({rows}) AS rows_"
         " ON {kept}.key = rows_.key AND {kept}.after IS NOT DISTINCT FROM rows_.after AND {nth}"
     ).format(kept=kept, before=_kept(database, journal, change, relation), rows=rows, nth=nth)
+
+
+def _after(database: Any, journal: Journal, change: Mapping[str, Any], relation: Relation) -> Any:
+    """Return the expression for what a row must still hold, as it was kept: of a deny row several columns by their names."""
+    sql = database.sql
+    if change["change"] != DENIED:
+        return sql.SQL("{}::text").format(sql.Identifier(ROW, change["column_name"]))
+    one = sql.SQL("SELECT after::jsonb AS after FROM {} WHERE change_id = {} LIMIT 1").format(
+        journal.table(ROWS), sql.Literal(change["change_id"])
+    )
+    names = database.rows(sql.SQL("SELECT pg_catalog.jsonb_object_keys(one_.after) AS name FROM ({}) AS one_").format(one))
+    return text_of(sql, ROW, [relation.column(row["name"]).name for row in names] or [change["column_name"]])
 
 
 def _once_each(database: Any, change: Mapping[str, Any], relation: Relation) -> bool:
