@@ -154,3 +154,15 @@ def test_a_day_is_no_limit_for_an_hour(trial: Trial) -> None:
     with pytest.raises(InvalidValue, match=r"public\.users\.not_before is of type date"):
         trial.run({"subjects": ["1"], "issued_to": TO}, store("not_before"))
     assert trial.everything() == before
+
+
+@pytest.mark.parametrize("select", [{"all": True}, {"subjects": ["1"]}])
+@pytest.mark.parametrize("at", ["NULL", "now() + interval '1 h'"])
+def test_a_token_that_no_limit_reaches_is_not_called_revoked(trial: Trial, select: dict[str, Any], at: str) -> None:
+    """Nobody knows when it was issued, or by a clock that is ahead: whoever takes everything means it too."""
+    fill(trial)
+    trial.sql(f"INSERT INTO tokens VALUES (100, 1, 'client1', {at}, now() + interval '2 h')")
+    with pytest.raises(Unproven, match="1 rows could not be changed and may still be accepted"):
+        trial.run(select, store("not_before"))
+    assert trial.run(select, store("delete"))["remaining"] == 0
+    assert trial.value("SELECT count(*) FROM tokens WHERE id = 100") == 0

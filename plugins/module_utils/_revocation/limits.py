@@ -20,7 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._token_store.criteri
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.selection import CRITERIA
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store import Limit
 
-_AHEAD = 300  # seconds; so much another clock that says now may be ahead of the server's
+AHEAD = 300  # seconds; so much another clock that says now may be ahead of the server's
 _BY = {"tenant": "tenants", "client": "clients", "subject": "subjects"}
 
 
@@ -39,7 +39,7 @@ def limit_targets(database: Any, store: TokenStore, selection: Selection, now: I
             f" select by {ways}, alone or with issued_to",
             object_name=store.name,
         )
-    if fitting and selection.issued_to and selection.issued_to.before(_AHEAD).microseconds > now.microseconds:
+    if fitting and selection.issued_to and selection.issued_to.before(AHEAD).microseconds > now.microseconds:
         raise InvalidValue(
             f"select.issued_to: {selection.issued_to} lies in the future, and store {store.name!r} would refuse every login until then",
             object_name=store.name,

@@ -10,15 +10,15 @@ are open then are waited for, and the next pass looks again, in a fresh snapshot
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Callable, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._instant import Instant, limit, server_now
+from ansible_collections.pgops.runbook.plugins.module_utils._instant import Instant, constant, limit, server_now
 from ansible_collections.pgops.runbook.plugins.module_utils._open_transactions import open_transactions, wait_for
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.apply import Application
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.dependents import dependent_targets
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.journal import Journal
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.limits import limit_targets, moment
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.limits import AHEAD, limit_targets, moment
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.matched import matched
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.options import Options
@@ -78,11 +78,10 @@ class Pass:
         database, selection = self.database, self.options.selection
         acceptance = Acceptance(database, store, self.as_of, self.options.clock_skew)
         limits = limit_targets(database, store, selection, self.limit_at)
-        if store.how == "not_before" and selection.issued_to is None:
-            # What a limit reaches ends with it.
-            selection, bound = replace(selection, issued_to=moment(selection, self.limit_at), all=False), None
+        by_limit = store.how == "not_before" and selection.issued_to is None
+        within = self._reached(store) if by_limit else self._bound(store, selection, bound)
         memory = stages.memory(store, selection)
-        found = matched(database, store, acceptance, selection, self._bound(store, selection, bound), memory.table if memory else None)
+        found = matched(database, store, acceptance, selection, within, memory.table if memory else None)
         if memory:
             memory.found = found
         targets = [
@@ -94,6 +93,19 @@ class Pass:
         own = [without(database.sql, target, earlier) for target in targets]
         set_aside = [stages.look(target, store, self.options.selection) for target in own]
         return Look(store, acceptance, found, set_aside, sum(count_taken(database, target) for target in own if target.kind == TOKENS))
+
+    def _reached(self, store: TokenStore) -> Any:
+        """Return the condition that leaves logins alone that came after a limit was raised to now.
+
+        A token whose time of issue is not known, or lies ahead of every clock, is not among them: it is accepted, and is said to be.
+        """
+        sql, time = self.database.sql, store.issued
+        column = sql.Identifier(TOKEN, time.column.name)  # type: ignore[union-attr]
+        return sql.SQL("(({column} OPERATOR(pg_catalog.<) {to}) IS NOT FALSE OR {column} OPERATOR(pg_catalog.>=) {ahead})").format(
+            column=column,
+            to=limit(self.database, time, moment(self.options.selection, self.limit_at)),  # type: ignore[arg-type]
+            ahead=constant(self.database, time, _clock(self.database).before(-AHEAD)),  # type: ignore[arg-type]
+        )
 
     def _bound(self, store: TokenStore, selection: Selection, bound: Instant | None) -> Any:
         if bound is None or store.issued is None or selection.issued_to is not None:
