@@ -9,7 +9,7 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.cascades import cascades
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.cascades import Cascade, cascades
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.covered import takes_all
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.deny import Denial
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.look import Look
@@ -93,7 +93,7 @@ def _require_privileges(relation: Relation, needed: Sequence[str]) -> None:
 def _require_no_cascade(database: Any, looks: Sequence[Look], targets: list[Target]) -> None:
     deleting = {target.relation.oid: target.relation for target in targets if target.change == DELETED and target.relation.oid}
     _require_no_children(deleting)
-    found = {oid: cascades(database, relation) for oid, relation in deleting.items()}
+    found: dict[Any, list[Cascade]] = {oid: cascades(database, relation) for oid, relation in deleting.items()}
     for look in looks:
         for place, stage in enumerate(look.stages):
             if not (stage.rows and stage.target.act and stage.target.change == DELETED):
