@@ -49,7 +49,7 @@ def run(database: Database, *, check: bool, stores: list[dict[str, Any]] | None 
 @pytest.mark.parametrize("guard", [{"max_tokens": 9}, {"max_share": 99}, {"atomic": True, "batch_rows": 9}])
 @pytest.mark.parametrize("check", [True, False])
 def test_a_guard_refuses_the_rehearsal_as_it_would_the_run(filled: Database, guard: dict[str, Any], check: bool) -> None:
-    with pytest.raises(RunbookError, match="atomic|max_") as refused:
+    with pytest.raises(RunbookError, match=r"atomic|max_") as refused:
         run(filled, check=check, select={"all": True}, **guard)
     result = refused.value.as_result()
     assert (result["pending"], result["revoked"], result["changed"]) == (10, 0, False)
