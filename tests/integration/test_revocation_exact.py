@@ -190,3 +190,23 @@ def test_a_cascade_that_a_marked_row_would_not_survive_is_refused(trial: Trial) 
         trial.run(ALL, store("delete"))
     assert trial.there_and_back(ALL, store("delete", dependents=[CODES]))["dependents"] == 1
     assert trial.there_and_back(ALL, store("delete", dependents=[{**CODES, "on_revoke": "clear"}]))["dependents"] == 1
+
+
+@pytest.mark.parametrize("how", ["flag", "day", "denylist"])
+def test_rows_that_a_trigger_touches_when_they_change(trial: Trial, how: str) -> None:
+    """What the trigger wrote stays; without a key of its own the row is found all the same."""
+    trial.sql(
+        f"""
+        CREATE TABLE tokens (id int, subject text, touched int DEFAULT 0, {MARKS});
+        CREATE TABLE denied (id int, touched int DEFAULT 0);
+        CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.touched := coalesce(NEW.touched, 0) + 1; RETURN NEW; END';
+        CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON tokens FOR EACH ROW EXECUTE FUNCTION touch();
+        CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON denied FOR EACH ROW EXECUTE FUNCTION touch();
+        INSERT INTO tokens (id, subject, revoked) VALUES (1, 'a', NULL), (1, 'a', false), (2, 'b', NULL), (2, 'b', true);
+        """
+    )
+    content = "SELECT id, subject, revoked, revoked_on FROM tokens ORDER BY 1, 2, 3"
+    before = trial.sql(content)
+    result = trial.revoke({"subjects": ["a"]}, store(how))
+    assert trial.take_back(result)["reinstated"] == (1 if how == "denylist" else 2)
+    assert (trial.sql(content), trial.sql("SELECT * FROM denied")) == (before, [])
