@@ -44,6 +44,7 @@ matrix: ## the integration tests on PostgreSQL 12 to 18 (MAJORS="14 16" for some
 
 bench: ## the modules against the plain SQL that a person would use
 	@$(VENV) test -- -m tests.benchmarks
+	@$(VENV) test -- -m tests.benchmarks.revocation
 
 format: ## let ruff format and mend what it can
 	@$(VENV) test -- -m ruff check --fix --quiet . ; $(VENV) test -- -m ruff format .
