@@ -194,7 +194,8 @@ class Store:
         """Return whether the application refuses a token, and does for as long as the token would live."""
         if self.shape.way == "denylist":
             return any(
-                Ids.same(deny["id"]) == Ids.same(token["id"]) is not None
+                Ids.same(token["id"]) is not None
+                and Ids.same(deny["id"]) == Ids.same(token["id"])
                 and (self.shape.deny_ends is None or self.shape.deny_ends.end(deny["ends"]) >= self.shape.ends.end(token["ends"]))
                 for deny in denied
             )

@@ -153,7 +153,7 @@ def doomed(database: PublishedDatabase, layout: Layout, case: Case, select: dict
 def codes(database: PublishedDatabase, layout: Layout, condition: str = "true", values: Any = None) -> set[tuple[str, str]]:
     """Return what could still become a token."""
     query = f"SELECT kind, id FROM ({layout.codes}) AS open WHERE {condition}"
-    return {(kind, one) for kind, one in database.query(query, values)}
+    return {(str(kind), str(one)) for kind, one in database.query(query, values)}
 
 
 @pytest.mark.parametrize(("layout", "case"), CASES)
