@@ -325,8 +325,8 @@ class _Survey:
                 continue
             if (kept["type_oid"], kept["modifier"]) != (row["type_oid"], row["modifier"]):
                 what = f"column {name!r} is of type {kept['type']} in {target.name} and of type {row['type']} in {self.relation.name}"
-                change = f"ALTER COLUMN {_quoted(name)} TYPE {row['type']}"
-                hint = f"Make them the same, if what is archived already allows it: ALTER TABLE {_quoted(*target.name)} {change}."
+                table, column = _quoted(*target.name), _quoted(name)
+                hint = f"Make them the same, if older rows allow it: ALTER TABLE {table} ALTER COLUMN {column} TYPE {row['type']}."
                 raise _refused(target, what, hint)
             if kept["generated"]:
                 what = f"column {name!r} of {target.name} is generated and would not keep the value that it has in {self.relation.name}"
@@ -334,8 +334,9 @@ class _Survey:
         for name, kept in self.kept.items():
             if name not in self.source and kept["must_be_given"]:
                 what = f"column {name!r} of {target.name} is NOT NULL without a default, and {self.relation.name} has no such column"
-                change = f"ALTER COLUMN {_quoted(name)} DROP NOT NULL"
-                raise _refused(target, what, f"Give it a default, or let it be NULL: ALTER TABLE {_quoted(*target.name)} {change}.")
+                table, column = _quoted(*target.name), _quoted(name)
+                hint = f"Give it a default, or let it be NULL: ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL."
+                raise _refused(target, what, hint)
 
     def require_extensible(self, add: Sequence[NewColumn], create: bool) -> None:
         """Refuse where columns are missing and are not to be added, or cannot be."""
