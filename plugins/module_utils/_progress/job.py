@@ -55,7 +55,8 @@ class JobStatus:
             content = os.pread(handle, _LENGTH + 1, 0)
             status = json.loads(content.decode("utf-8"))
             # Anything but this is a result already.
-            if status.get("started") and not status.get("finished", True) and status.get("ansible_job_id") == path.name:
+            runs = isinstance(status, dict) and status.get("started") and not status.get("finished", True)
+            if runs and status.get("ansible_job_id") == path.name:
                 return cls(handle, status, content)
         except BaseException:
             os.close(handle)
