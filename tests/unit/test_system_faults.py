@@ -113,7 +113,8 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "an unknown key that is no word": (to(3.5, value=1), f"[3.5]: unknown key (allowed: {TOP})"),
     "an unknown key inside": (
         to(*RULE, "older", value="1 h"),
-        "retention.daily[0].older: unknown key, did you mean older_than? (allowed: name, table, column, older_than, action, protects)",
+        "retention.daily[0].older: unknown key, did you mean older_than? (allowed: name, table, column, older_than, where, "
+        "keep_latest, action, archive, mark, protects)",
     ),
     "a missing name": (to("name", value=DELETED), "name: is missing: the name of the system"),
     "a name that is none": (to("name", value="my system"), "name: 'my system' is not a name of letters, digits, _ and -"),
@@ -237,7 +238,6 @@ FAULTS: dict[str, tuple[Change, str]] = {
         to(*RULE, "protects", value="refresh"),
         "retention.daily[0].protects: 'refresh' has neither its tokens nor its deny list in login.denied: leave it out",
     ),
-    "an action that nothing does": (to(*RULE, "action", value="archive"), "retention.daily[0].action: 'archive' is not one of delete"),
     "a dependent row without its mark": (
         to(
             "token_stores",

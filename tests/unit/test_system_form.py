@@ -82,7 +82,11 @@ def test_a_rule_in_its_normal_form() -> None:
             "column": {"column": "at", "time_zone": "UTC", "unit": None},
             "older_than": "15 min",
             "older_than_seconds": 900.0,
+            "where": [],
+            "keep_latest": None,
             "action": "delete",
+            "archive": None,
+            "mark": None,
             "protects": None,
         }
     ]

@@ -12,7 +12,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._duration import par
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DescriptionError, InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults, join, one_of, shown
 from ansible_collections.pgops.runbook.plugins.module_utils._system.form import SYSTEM
-from ansible_collections.pgops.runbook.plugins.module_utils._system.upkeep import RETENTION
+from ansible_collections.pgops.runbook.plugins.module_utils._system.retention import RETENTION
+from ansible_collections.pgops.runbook.plugins.module_utils._system.rules import check_rules
 
 CLOCK_SKEW = "5 min"
 LONGEST_AGE = 1000 * 365 * 86400.0  # seconds; the cut-off of anything longer leaves the calendar
@@ -47,6 +48,7 @@ def read_options(parameters: Mapping[str, Any], application_name: str = Options.
     for index, rule in enumerate(rules):
         if rule:
             _check_rule(rule, join("rules", index), stores, faults)
+    check_rules(rules, stores, "rules", faults)
     options = Options(
         tuple(rules),
         tuple(stores),

@@ -12,6 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_
 from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults, join, one_of, shown
 from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import Choices, Group, Listing, Named
 from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import COLUMN, Kind, Table
+from ansible_collections.pgops.runbook.plugins.module_utils._system.retention import ARCHIVE, MARK
 from ansible_collections.pgops.runbook.plugins.module_utils._system.tables import INDEXED_COLUMN, IndexedColumn
 from ansible_collections.pgops.runbook.plugins.module_utils._system.times import TIME
 
@@ -41,14 +42,16 @@ class References:
 
     def check(self, form: Group, written: Mapping[str, str]) -> None:
         """Note every fault and fill in the zones of time columns; `written` has the tables' names as their keys spell them."""
-        for part in _parts(Part(form, self.system, "", None), written):
+        for part in parts(Part(form, self.system, "", None), written):
             if isinstance(part.kind, Table):
                 self._table(part)
+            elif part.kind is ARCHIVE:
+                self._archive(part)
             elif part.kind is COLUMN and part.table in self.tables:
                 self._column(str(part.value), part)
             elif isinstance(part.kind, IndexedColumn) and part.table in self.tables:
                 self._indexed(part)
-            elif part.kind is TIME:
+            elif _is_time(part):
                 self._time(part)
 
     def _table(self, part: Part) -> None:
@@ -62,6 +65,13 @@ class References:
             self.faults.add(part.path, f"{shown(part.value)} is in schema {schema}, which is not one of schemas: {', '.join(self.schemas)}")
         elif isinstance(part.kind, Table) and part.kind.declared and self.tables and part.value not in self.tables:
             self.faults.add(part.path, one_of(part.value, self.tables, "the tables of schema.tables"))
+
+    def _archive(self, part: Part) -> None:
+        table = part.value["table"]
+        in_system = table is not None and parse_relation(table).schema in self.schemas
+        if in_system and not part.value["create"] and self.tables and table not in self.tables:
+            listed = one_of(table, self.tables, "the tables of schema.tables")
+            self.faults.add(join(part.path, "table"), f"{listed}; write create: true where it is to be made")
 
     def _columns_of(self, table: str | None) -> dict[str, Any] | None:
         declared = self.tables.get(table or "")
@@ -114,7 +124,7 @@ class References:
         return None
 
 
-def _parts(part: Part, written: Mapping[str, str]) -> Iterator[Part]:
+def parts(part: Part, written: Mapping[str, str]) -> Iterator[Part]:
     """Yield a value and everything in it.
 
     A mapping's `table` owns the columns in it; those marked `outer` belong to the table around it.
@@ -123,24 +133,29 @@ def _parts(part: Part, written: Mapping[str, str]) -> Iterator[Part]:
     kind, value = part.kind, part.value
     if isinstance(kind, Choices):
         kind = kind.forms[value[kind.by]]
-    if kind is TIME:
+    if _is_time(part):
         return
     if isinstance(kind, Group):
         inner = _owner(value, part.table)
         for key, field in kind.fields.items():
             if value.get(key) is not None:
-                yield from _parts(Part(field.kind, value[key], join(part.path, key), part.table if field.outer else inner), written)
+                yield from parts(Part(field.kind, value[key], join(part.path, key), part.table if field.outer else inner), written)
     elif isinstance(kind, Listing):
         for number, item in enumerate(value):
             if item is not None:
-                yield from _parts(Part(kind.kind, item, join(part.path, number), part.table), written)
+                yield from parts(Part(kind.kind, item, join(part.path, number), part.table), written)
     elif isinstance(kind, Named):
         for name, item in value.items():
             if item is not None:
                 at = join(part.path, written.get(name, name) if isinstance(kind.key, Table) else name)
                 if kind.key is COLUMN:
                     yield Part(COLUMN, name, at, part.table)
-                yield from _parts(Part(kind.value_kind(name), item, at, part.table), written)
+                yield from parts(Part(kind.value_kind(name), item, at, part.table), written)
+
+
+def _is_time(part: Part) -> bool:
+    """Return whether a value is a time column: of a mark, that depends on what is in it."""
+    return part.kind is TIME or (part.kind is MARK and part.value["value"] is None)
 
 
 def _owner(value: Mapping[str, Any], around: str | None) -> str | None:

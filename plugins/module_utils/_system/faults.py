@@ -24,6 +24,10 @@ class Faults:
         """Note one fault; `path` is empty for the whole description."""
         self.found.append(f"{path}: {message}" if path else message)
 
+    def at(self, path: str) -> bool:
+        """Return whether a fault was found at `path` or below it, so that what is missing there was written, only wrongly."""
+        return any(fault.startswith((f"{path}:", f"{path}.", f"{path}[")) for fault in self.found)
+
 
 def join(path: str, key: Any) -> str:
     """Return the path of `key` below `path`: `a.b`, `a[0]`, `tables[custom.denylist]`; keys with brackets stand in double quotes."""

@@ -12,6 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_
 from ansible_collections.pgops.runbook.plugins.module_utils._system.cross import References, check_names
 from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults, shown
 from ansible_collections.pgops.runbook.plugins.module_utils._system.form import SYSTEM
+from ansible_collections.pgops.runbook.plugins.module_utils._system.rules import check_rules
 
 
 def load(raw: Any, origin: str | None = None) -> dict[str, Any]:
@@ -27,6 +28,8 @@ def load(raw: Any, origin: str | None = None) -> dict[str, Any]:
     system = SYSTEM.read(raw, "", faults) or {}
     check_names(system, faults)
     References(system, faults).check(SYSTEM, _written(raw))
+    for schedule, rules in (system.get("retention") or {}).items():
+        check_rules(rules or (), system.get("token_stores") or (), f"retention.{schedule}", faults)
     if faults.found:
         raise DescriptionError(list(dict.fromkeys(faults.found)), origin=origin)
     return system

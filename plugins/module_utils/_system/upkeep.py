@@ -1,13 +1,10 @@
 # Copyright (c) 2026, pgops.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The form of what is done on a schedule: retention, maintenance and the schedules themselves."""
+"""The form of what is done on a schedule beside retention: maintenance, its windows, and reports."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults
 from ansible_collections.pgops.runbook.plugins.module_utils._system.forms import Field, Group, Listing
 from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import (
     BOOLEAN,
@@ -23,34 +20,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import
     choice,
     whole,
 )
+from ansible_collections.pgops.runbook.plugins.module_utils._system.retention import SCHEDULES
 from ansible_collections.pgops.runbook.plugins.module_utils._system.tables import INDEX_FIELDS, check_index
 from ansible_collections.pgops.runbook.plugins.module_utils._system.times import TIME
-
-SCHEDULES = ("hourly", "daily", "weekly", "monthly", "emergency")
-
-
-def _name_rule(rule: dict[str, Any], path: str, faults: Faults) -> None:
-    if rule["name"] is None:
-        rule["name"] = rule["table"]
-
-
-RULE = Group(
-    "a retention rule",
-    {
-        "name": Field(TEXT, "what results call it; the table where it is left out"),
-        "table": Field(TABLE, "the table to clean", required=True),
-        "column": Field(TIME, "the time that a row's age counts from", required=True),
-        "older_than": Field(DURATION, "the age at which a row goes", required=True),
-        "action": Field(Choice("delete"), "what happens to the row", default="delete"),
-        "protects": Field(TEXT, "the token store whose revoked tokens must stay revoked; set by itself for the tables of a deny list"),
-    },
-    check=_name_rule,
-)
-
-RETENTION = Group(
-    "retention",
-    {name: Field(Listing(RULE, named="name"), f"rules of the {name} run, in order", default=[]) for name in SCHEDULES},
-)
 
 VACUUM = Group(
     "a table to vacuum",
