@@ -150,3 +150,78 @@ def test_a_broken_run_says_more_than_the_lost_connection(ansible_runner: Any) ->
     done = ansible_runner.play([{"hosts": "databases", "gather_facts": False, "tasks": tasks}], {"x": {}})
     assert "broke off: retention: 6 rows were removed before" in summaries(done)[0]
     assert done.rc != 0
+
+
+RULE = {"table": "a.b", "removed": 0, "archived": 0, "marked": 0, "protected": 0, "remaining": 0, "stopped": "done", "partitions": []}
+
+
+def summed_up(ansible_runner: Any, retention: dict[str, Any], **rules: dict[str, Any]) -> PlaybookResult:
+    """Run the summary alone over a healthy host and a retention with these rules by name."""
+    sums = ("removed", "archived", "marked", "protected", "remaining")
+    written = [{**RULE, "name": name, **rule} for name, rule in rules.items()]
+    result = {**{key: sum(rule[key] for rule in written) for key in sums}, "rules": written, **retention}
+    facts = {"system_description": {"name": "x"}, "health_result": {"status": "ok", "findings": [], "checks": []}}
+    role = {"ansible.builtin.import_role": {"name": "pgops.runbook.summary"}, "vars": {"summary_retention": result}}
+    play = {"hosts": "databases", "gather_facts": False, "tasks": [{"ansible.builtin.set_fact": facts}, role]}
+    done: PlaybookResult = ansible_runner.play([play], {"x": {}})
+    return done
+
+
+def test_what_left_is_told_by_what_became_of_it(ansible_runner: Any) -> None:
+    rules = {
+        "codes": {"removed": 20},
+        "tokens": {"removed": 1500, "archived": 1500},
+        "users": {"marked": 1},
+        "audit": {"removed": 7, "partitions": [f"audit_{month}" for month in range(1, 8)]},
+        "deny": {"protected": 3},
+    }
+    retention = {"bytes_freed": 3 << 20, "warnings": [], "throttle": {"paused_seconds": 0, "reasons": [], "unknown": []}}
+    (text,) = summaries(summed_up(ansible_runner, retention, **rules))
+    assert text.splitlines()[1:] == [
+        "OK        x (x)",
+        "          removed: 1,527 rows = tokens 1,500, codes 20, audit 7; 1,500 of them archived; 3.00 MB given back",
+        "          marked as deleted: 1 row = users 1",
+        "          partitions dropped: audit_1, audit_2, audit_3, audit_4, audit_5 and 2 more",
+        "          kept although old: 3 rows that a revoked token needs = deny 3",
+    ]
+
+
+def test_of_a_hundred_rules_the_biggest_are_told(ansible_runner: Any) -> None:
+    (text,) = summaries(summed_up(ansible_runner, {}, **{f"t{number}": {"removed": number} for number in range(1, 101)}))
+    assert "removed: 5,050 rows = t100 100, t99 99, t98 98, t97 97, t96 96, t95 95, t94 94, t93 93 and 92 rules more" in text
+
+
+def test_why_it_paused_and_that_it_fell_behind_are_told(ansible_runner: Any) -> None:
+    reasons = [
+        {"what": "replica_lag", "measured": "45 s", "limit": "30 s", "seconds": 60.0},
+        {"what": "blocked_sessions", "measured": 7, "limit": 5, "seconds": 5.25},
+    ]
+    throttle = {"paused_seconds": 65.25, "reasons": reasons, "unknown": []}
+    rules = {"codes": {"removed": 20, "remaining": 1005, "stopped": "throttled"}, "tokens": {"remaining": 7, "stopped": "throttled"}}
+    done = summed_up(ansible_runner, {"throttle": throttle, "warnings": ["a.b.c has no index"]}, **rules)
+    (text,) = summaries(done)
+    assert text.splitlines()[1:] == [
+        "WARNING   x (x)",
+        "          removed: 20 rows = codes 20",
+        "          left over: codes 1,005 (throttled), tokens 7 (throttled)",
+        "          paused: 65 s = replica lag 45 s over 30 s for 60 s, blocked sessions 7 over 5 for 5.2 s",
+        "          warning: retention: the server stayed under strain until it gave up waiting, the next run goes on from there",
+        "          warning: retention: a.b.c has no index",
+    ]
+    assert done.rc == 0, "a warning fails a host only where pgops_fail_on says so"
+
+
+@pytest.mark.parametrize(("stopped", "status"), [("window", "WARNING"), ("throttled", "WARNING"), ("max_runtime", "OK"), ("locked", "OK")])
+def test_a_bound_of_one_s_own_is_no_warning(ansible_runner: Any, stopped: str, status: str) -> None:
+    (text,) = summaries(summed_up(ansible_runner, {}, codes={"remaining": 5, "stopped": stopped}))
+    assert block(text, "x").startswith(status)
+    assert f"left over: codes 5 ({stopped})" in text
+
+
+def test_findings_shown_may_be_a_text_or_empty(ansible_runner: Any) -> None:
+    findings = [{"check": f"a.{n}", "severity": "warning", "object": "", "message": "m", "action": ""} for n in range(9)]
+    facts = {"system_description": {"name": "x"}, "health_result": {"status": "warning", "findings": findings, "checks": []}}
+    tasks = [{"ansible.builtin.set_fact": facts}, {"ansible.builtin.import_role": {"name": "pgops.runbook.summary"}}]
+    for written, more in (("2", 7), ("", 4)):
+        play = {"hosts": "databases", "gather_facts": False, "tasks": tasks, "vars": {"summary_findings_shown": written}}
+        assert f"and {more} more, in the result of pg_health" in summaries(ansible_runner.play([play], {"x": {}}))[0]
