@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any, Callable, ContextManager, Sequence
 
-_UP_AND_ERASE = "\x1b[1A\x1b[2K"
+_ERASE, _UP = "\r\x1b[2K", "\x1b[1A"
 
 
 class LiveLines:
@@ -45,7 +45,9 @@ class LiveLines:
         with self._lock:
             # Behind a question that waits for its answer they would stand in the way.
             if self._streams and list(lines) != self._drawn and (self._line_begins or not lines):
-                text = _UP_AND_ERASE * len(self._drawn) + "".join(f"{line}\n" for line in lines)
+                # The line under them holds what was typed meanwhile.
+                erasing = _ERASE + (_UP + _ERASE) * len(self._drawn) if self._drawn else ""
+                text = erasing + "".join(f"{line}\n" for line in lines)
                 self._drawn = list(lines)
                 stream, write = self._streams[0]
                 write(text)
