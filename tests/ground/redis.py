@@ -21,10 +21,11 @@ from .account import server_account
 from .cluster import ServerCertificate
 from .errors import StartFailed
 from .front import Front
-from .ports import free_port
+from .ports import HIGHEST, free_port
 from .redis_program import find
 
 START_SECONDS = 30.0
+CLUSTER_BUS = 10_000  # how far above its own port a node of a cluster listens for the others
 
 
 class RedisServer:
@@ -81,7 +82,7 @@ class RedisServer:
         """Start the server on the same port as before, if any. Unless `loading`, wait until it has read its data. Raises StartFailed."""
         atexit.register(self.remove)
         for _attempt in range(10):
-            self.port = self.port or free_port()
+            self.port = self.port or free_port(HIGHEST - CLUSTER_BUS if self.settings.get("cluster-enabled") == "yes" else HIGHEST)
             if self._try_start(loading=loading):
                 if self._tls is not None and self._front is None:
                     self._front = Front((self.host, self.port), self._tls)

@@ -20,6 +20,7 @@ from psycopg import sql
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.load import fill
+from tests.ground.ports import free_port
 from tests.ground.runner import AnsibleRunner
 from tests.ground.schema import create_system, relation
 from tests.ground.systems import BUILT_IN, description_of
@@ -40,6 +41,11 @@ def test_the_server_answers_by_socket_and_tcp(cluster: Cluster) -> None:
     for tcp in (False, True):
         with cluster.connect(**cluster.address(tcp=tcp)) as connection:
             assert connection.info.server_version // 10000 == cluster.installation.major
+
+
+def test_a_port_leaves_room_above_it() -> None:
+    """A node of a Redis cluster also listens 10000 ports above its own, and does not start where that is none."""
+    assert max(free_port(50_000) for _draw in range(60)) <= 50_000
 
 
 def test_a_database_is_dropped_although_a_session_is_in_it(cluster: Cluster) -> None:
