@@ -245,21 +245,27 @@ def test_a_role_without_more_rights_learns_who_but_not_since_when(app: Cleaner) 
         assert [(one.kind, one.name, one.since) for one in done.held_by] == [("session", "report", None)]
 
 
-def test_a_standby_and_its_slot(app: Cleaner, cluster: Cluster) -> None:
-    app.sql("SELECT pg_create_physical_replication_slot('far')")
-    feedback = {"hot_standby_feedback": "on", "wal_receiver_status_interval": "1s", "primary_slot_name": "far"}
+@pytest.mark.parametrize("slot", ["far", None])
+def test_a_standby_with_and_without_a_slot(app: Cleaner, cluster: Cluster, slot: str | None) -> None:
+    feedback = {"hot_standby_feedback": "on", "wal_receiver_status_interval": "1s"}
+    if slot:
+        app.sql("SELECT pg_create_physical_replication_slot(%s)", [slot])
+        feedback["primary_slot_name"] = slot
     try:
         standby = cluster.standby(settings=feedback)
     except ProgramMissing as reason:
         pytest.skip(str(reason))
     cluster.wait_for(standby)
-    with standby.connect(app.database.name) as far, app.open() as session:
+    with standby.connect(app.database.name) as far, app.open(**role(app, "cleaner", OWNER)) as session:
+        cluster.wait_for(standby)
         far.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         far.execute("SELECT 1")
         app.sql("DELETE FROM t WHERE id <= 100")
-        eventually(lambda: app.sql("SELECT age(xmin) > 0 FROM pg_replication_slots") == [(True,)])
+        held = "SELECT age(xmin) > 0 FROM pg_replication_slots" if slot else "SELECT age(backend_xmin) > 0 FROM pg_stat_replication"
+        eventually(lambda: app.sql(held) == [(True,)])
         done = vacuumed(session)
         assert done.dead_rows == 100
-        assert [(one.kind, one.name) for one in done.held_by] == [("slot", "far")]
+        assert [(one.kind, one.name) for one in done.held_by] == [("slot", slot) if slot else ("standby", "walreceiver")]
     standby.stop()
-    app.sql("SELECT pg_drop_replication_slot('far')")
+    if slot:
+        app.sql("SELECT pg_drop_replication_slot(%s)", [slot])
