@@ -1,0 +1,135 @@
+"""Divided tables, and what the engine makes of their partitions, without Ansible in between."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from psycopg.sql import SQL
+
+from ansible_collections.pgops.runbook.plugins.module_utils import _instant
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import partitions
+from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
+from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation, look_up, require
+from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn, time_column
+from tests.integration.cleaning import Cleaner
+
+# January to April of 2020 in four partitions with 10 rows each.
+MONTHS = """
+CREATE SCHEMA app;
+CREATE TABLE app.t (id int, at timestamptz) PARTITION BY RANGE (at);
+CREATE TABLE app.t01 PARTITION OF app.t FOR VALUES FROM ('2020-01-01Z') TO ('2020-02-01Z');
+CREATE TABLE app.t02 PARTITION OF app.t FOR VALUES FROM ('2020-02-01Z') TO ('2020-03-01Z');
+CREATE TABLE app.t03 PARTITION OF app.t FOR VALUES FROM ('2020-03-01Z') TO ('2020-04-01Z');
+CREATE TABLE app.t04 PARTITION OF app.t FOR VALUES FROM ('2020-04-01Z') TO ('2020-05-01Z');
+INSERT INTO app.t SELECT n, timestamptz '2020-01-10Z' + n % 4 * interval '1 month' + n * interval '1 s' FROM generate_series(0, 39) AS n;
+"""
+WITH_DEFAULT = MONTHS + "CREATE TABLE app.rest PARTITION OF app.t DEFAULT;"
+TABLES = "SELECT relname::text FROM pg_class WHERE relnamespace = 'app'::regnamespace AND relkind IN ('r', 'p', 'f')"
+
+
+class Divided:
+    """One divided table, as a rule with `column` sees it in `session`."""
+
+    def __init__(self, session: Any, table: str, column: Any) -> None:
+        self.session, self.table = session, table
+        self.written = {"time_zone": None, "unit": None, **(column if isinstance(column, dict) else {"column": column})}
+
+    @property
+    def relation(self) -> Relation:
+        name = parse_relation(self.table)
+        return require(look_up(self.session, [name])[name])
+
+    @property
+    def time(self) -> TimeColumn:
+        return time_column(self.relation, self.written, "rules[0].column")
+
+    def require(self) -> None:
+        partitions.require_divided_by(self.session, self.relation, self.time, "rules[0].action")
+
+    def due(self, at: str) -> list[partitions.Partition]:
+        """Return the partitions that lie before a time."""
+        self.require()
+        moment = _instant.Instant(round(datetime.fromisoformat(at).timestamp() * 1_000_000))
+        limit = _instant.constant(self.session, self.time, moment)
+        return partitions.due(self.session, self.relation, self.time, limit)
+
+    def names(self, at: str) -> list[str]:
+        return [str(each.name) for each in self.due(at)]
+
+    def drop(self, at: str = "2020-02-01T00:00Z", free: Callable[[], bool] | None = None) -> list[partitions.Dropped]:
+        """Drop what lies before a time."""
+        return [partitions.drop(self.session, self.relation, each, free=free) for each in self.due(at)]
+
+    def leftovers(self) -> list[partitions.Leftover]:
+        return partitions.leftovers(self.session, self.relation)
+
+    def finish(self) -> list[partitions.Dropped | None]:
+        return [partitions.finish(self.session, self.relation, each) for each in self.leftovers()]
+
+
+@contextmanager
+def divided(
+    cleaner: Cleaner, script: str = "", table: str = "app.t", column: Any = "at", read_only: bool = False, **login: Any
+) -> Iterator[Divided]:
+    """Make the tables and give the engine's view of one."""
+    if script:
+        cleaner.sql(SQL(script))
+    with cleaner.open(read_only=read_only, **{"lock_timeout": "200 ms", **login}) as session:
+        yield Divided(session, table, column)
+
+
+def tables(cleaner: Cleaner) -> list[str]:
+    """Return the tables in schema app."""
+    return list(cleaner.column(SQL(TABLES)))
+
+
+def comment(cleaner: Cleaner, table: str = "app.t01") -> str | None:
+    """Return the comment of a table."""
+    ((text,),) = cleaner.sql("SELECT obj_description(%s::regclass, 'pg_class')", [table])
+    return None if text is None else str(text)
+
+
+@contextmanager
+def open_transaction(cleaner: Cleaner, *statements: str, name: str = "holder") -> Iterator[Any]:
+    """Give a session whose transaction has run `statements` and ends with the block."""
+    with cleaner.database.connect(application_name=name) as other:
+        other.execute("BEGIN")
+        for statement in statements:
+            other.execute(SQL(statement))
+        yield other
+
+
+@contextmanager
+def traffic(cleaner: Cleaner, *statements: str) -> Iterator[list[float]]:
+    """Run each of `statements` over and over in a session of its own; give the seconds that each run took, and raise what went wrong."""
+    took: list[float] = []
+    wrong: list[Exception] = []
+    over = threading.Event()
+
+    def repeat(statement: str) -> None:
+        with cleaner.database.connect() as session:
+            while not over.is_set():
+                began = time.monotonic()
+                try:
+                    session.execute(SQL(statement))
+                except Exception as error:  # noqa: BLE001 (whatever it is, the test shows it)
+                    wrong.append(error)
+                    return
+                took.append(time.monotonic() - began)
+
+    threads = [threading.Thread(target=repeat, args=(statement,)) for statement in statements]
+    for thread in threads:
+        thread.start()
+    try:
+        yield took
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    if wrong:
+        raise wrong[0]
