@@ -1,0 +1,106 @@
+"""A throttle on a database of its own, and others whom it has to heed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle import Limits, Throttle
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import Database as Session
+from tests.ground.databases import Database
+
+# Nothing but what a test says.
+NOTHING: dict[str, Any] = {"replica_lag": None, "oldest_transaction": None, "archive_backlog": None, "blocked_sessions": None}
+
+
+def only(max_pause: float | None = 20.0, **limits: Any) -> Throttle:
+    """Return a throttle with these limits and no other."""
+    return Throttle(Limits(**{**NOTHING, **limits}, max_pause=max_pause))
+
+
+def opened(database: Database, **login: Any) -> Session:
+    """Return a session of the collection's own."""
+    given = ConnectionOptions.from_params({**database.login(tcp=False), **login})
+    return connect(given, application_name="pgops.runbook/pg_cleanup", read_only=False)
+
+
+def never() -> bool:
+    """Say that there is time left."""
+    return False
+
+
+def look(throttle: Throttle, session: Session) -> bool:
+    """Ask now, however shortly ago that was; True if all is well."""
+    throttle._well_at = float("-inf")
+    return throttle.wait(session, never)
+
+
+def stays_well(throttle: Throttle, session: Session, seconds: float) -> bool:
+    """Tell whether nothing is wrong for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not look(throttle, session):
+            return False
+        time.sleep(0.05)
+    return throttle.reasons == []
+
+
+def reason(throttle: Throttle) -> dict[str, Any]:
+    """Return the one cause that there was."""
+    (found,) = throttle.reasons
+    return found
+
+
+@contextmanager
+def soon(act: Callable[[], object], seconds: float) -> Iterator[None]:
+    """Do something in a while, and be sure after the block that it has been done."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            act()
+        except BaseException as error:  # noqa: BLE001  (raised below)
+            failed.append(error)
+
+    timer = threading.Timer(seconds, run)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+    assert not failed, failed
+
+
+@contextmanager
+def waiting(database: Database, statement: str, sessions: int = 1, **parameters: Any) -> Iterator[None]:
+    """Let so many sessions run a statement that waits until after the block, or is ended by it."""
+    opened_sessions = [database.connect(**parameters) for _number in range(sessions)]
+    pids = [session.info.backend_pid for session in opened_sessions]
+
+    def run(session: Any) -> None:
+        try:
+            session.execute(statement)
+        except Exception:  # noqa: BLE001  (cancelled after the block)
+            session.rollback()
+
+    threads = [threading.Thread(target=run, args=(session,)) for session in opened_sessions]
+    for thread in threads:
+        thread.start()
+    try:
+        asked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = ANY(%s)"
+        end = time.monotonic() + 10
+        while database.query(asked, [pids]) != [(sessions,)]:
+            assert time.monotonic() < end, "they do not wait"
+            time.sleep(0.01)
+        yield
+    finally:
+        for session in opened_sessions:
+            session.cancel()
+        for thread in threads:
+            thread.join(10)
+        for session in opened_sessions:
+            session.close()
