@@ -7,25 +7,31 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_cleanup
-short_description: Remove expired rows in bounded batches, without ever bringing a revoked token back
+short_description: Remove, archive or mark expired rows in bounded batches, without ever bringing a revoked token back
 version_added: 0.1.0
 author:
   - pgops.runbook contributors (@pgops)
 description:
-  - Deletes the rows whose time is older than an age, for as many tables as there are rules, in batches with a commit each.
+  - Takes the rows whose time is older than an age out of as many tables as there are rules, in batches with a commit each. They are
+    deleted, moved to an archive, marked as deleted, or dropped with the whole partitions that hold them.
   - Everything is looked up and counted first, in one read-only snapshot. A rule that cannot be carried out (a table or
-    column that is missing, a column that is no time, a privilege that is lacking) ends the run before the first change.
+    column that is missing, a column that is no time, a value that its column cannot hold, a privilege that is lacking) ends the run
+    before the first change.
   - All cut-offs come from the server's clock, read once. Neither the zone of the session nor that of the role matters.
   - A row goes when its time lies before the cut-off. V(NULL) and V(infinity) never do.
-  - A deny row whose token could still be accepted is never removed, whatever the rules say and however the description
-    was written. See the notes.
-  - A second run finds nothing to do and returns RV(ignore:changed=false).
+  - A deny row whose token could still be accepted is never removed or marked, whatever the rules say and however the description
+    was written; nor is the row of a revoked token before the token has expired. See the notes.
+  - It works as fast as the server allows and no faster. Batches are sized by the time that they take, and the run pauses while
+    replicas, the archive of the WAL or other sessions fall behind.
+  - A run that was stopped leaves nothing behind that the next one would need, and the next one goes on from there. One more
+    finds nothing to do and returns RV(ignore:changed=false).
 options:
   rules:
     description:
-      - What to remove, one rule a table and time column, in the form of C(retention) in a system description.
+      - What goes, one rule a table and time column, in the form of C(retention) in a system description.
       - Rules on deny tables are applied first, the others in the order in which they are written. A row that several rules
         cover is counted by the first one.
+      - Rules hold no SQL, only tables, columns, operators and values.
     type: list
     elements: dict
     required: true
@@ -75,12 +81,114 @@ options:
           - The same in seconds, as a loaded system description has it. It is worked out from O(rules[].older_than) and must
             not differ from it.
         type: float
+      where:
+        description:
+          - Only rows that fulfil all of these conditions go.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          column:
+            description:
+              - The column that is compared.
+            type: str
+            required: true
+          operator:
+            description:
+              - How it is compared, by the column's own type. V(NULL) fulfils V(is null) and nothing else, not even V(!=) or
+                V(not in).
+              - YAML needs quotes around V(=), V(!=), V(>) and V(>=).
+            type: str
+            choices: ['=', '!=', '<', '<=', '>', '>=', in, not in, is null, is not null]
+            default: '='
+          value:
+            description:
+              - What it is compared with, a text, a number, V(true) or V(false), and a list of those for V(in) and V(not in).
+                V(is null) and V(is not null) take none.
+              - A value that the column's type cannot hold is refused before the first change.
+            type: raw
+      keep_latest:
+        description:
+          - The newest rows of each key stay, however old they are.
+          - All rows that fulfil O(rules[].where) compete, whatever their age; with O(rules[].action=soft_delete) those that are not
+            marked, with O(rules[].action=purge) those that are.
+          - Of rows with the same time either all are among the newest or none, so that the choice does not depend on the order of
+            work. Where the last place is shared, all that share it stay.
+          - A row with V(NULL) in a column of the key has no key and stays.
+        type: dict
+        suboptions:
+          rows:
+            description:
+              - How many rows of each key stay, from 1 up.
+            type: int
+            required: true
+          per:
+            description:
+              - The columns whose values are the key. There is at least one.
+            type: list
+            elements: str
+            required: true
       action:
         description:
           - What happens to the rows.
+          - V(delete) removes them.
+          - V(archive) moves them to another table, O(rules[].archive), in one statement. At every moment each row is in one of the two.
+          - V(soft_delete) sets O(rules[].mark) in those that are not marked.
+          - V(purge) removes those that are marked, counted from O(rules[].column).
+          - V(drop_partitions) detaches and drops whole partitions all of whose rows lie before the cut-off by their bounds. The table is
+            divided by ranges of O(rules[].column). What an earlier run detached and did not come to drop is dropped as well. A default
+            partition, and one without an upper bound, stays. O(rules[].where) and O(rules[].keep_latest) are refused with it.
         type: str
-        choices: [delete]
+        choices: [delete, archive, soft_delete, purge, drop_partitions]
         default: delete
+      archive:
+        description:
+          - Where the rows go with O(rules[].action=archive), which needs it. No other action takes it.
+        type: dict
+        suboptions:
+          table:
+            description:
+              - The table. It has every column of the rule's table, by name and type. Further ones are nullable or have a default.
+              - It is neither the rule's own table nor a partition, child or parent of it, nor the table of another rule of this run,
+                which would remove what has just been moved there. Clean an archive up in a run of its own.
+              - A table that a store in O(token_stores) names is refused, because the store would take the rows for its own.
+            type: str
+            required: true
+          create:
+            description:
+              - Make the table where it does not exist, and add columns that it lacks. Only the columns are taken over, no constraint,
+                no default, no index and no privilege. Only the role itself can read it then.
+            type: bool
+            default: false
+      mark:
+        description:
+          - How a row says that it is deleted. O(rules[].action=soft_delete) needs it; O(rules[].action=purge) takes O(rules[].column)
+            where it is left out. No other action has it.
+          - V(soft_delete) refuses a column that a store in O(token_stores) reads, because writing to it could make a revoked token
+            valid again, and O(rules[].column), from which the age counts. All rules of a run that mark rows of one table use
+            one mark.
+        type: dict
+        suboptions:
+          column:
+            description:
+              - The column. It holds the time of deletion, and V(NULL) in a row that is not deleted, so that one that is C(NOT NULL) is
+                refused. With O(rules[].mark.value), it is a flag or a state.
+            type: str
+            required: true
+          time_zone:
+            description:
+              - The zone of a C(timestamp) or C(date), as O(rules[].time_zone). Not beside O(rules[].mark.value).
+            type: str
+          unit:
+            description:
+              - The unit of an integer, as O(rules[].unit). Not beside O(rules[].mark.value).
+            type: str
+            choices: [s, ms]
+          value:
+            description:
+              - What the column holds in a deleted row, a text, a number, V(true) or V(false). A row with anything else or V(NULL) is not
+                marked.
+            type: raw
       protects:
         description:
           - The name of the entry of O(token_stores) whose deny rows or tokens the table holds. A rule that names a store
@@ -104,19 +212,102 @@ options:
     default: 5 min
   batch_rows:
     description:
-      - How many rows one batch removes at most, from 1 to 1000000. Each batch is a transaction of its own.
+      - How many rows one batch takes at most, from 1 to 1000000. Each batch is a transaction of its own.
     type: int
-    default: 10000
+    default: 100000
+  batch_time:
+    description:
+      - How long a batch is meant to take. The size of the next one follows from what the last ones took, so that locks are held and
+        replicas are kept busy for about so long at a time.
+    type: str
+    default: 200 ms
   max_rows:
     description:
-      - Fail before the first change if the rules would remove more rows than this in all. The result holds the counts.
+      - Fail before the first change if the rules would remove or mark more rows than this in all. The result holds the counts.
       - It counts what would go, without the rows that are protected.
     type: int
   max_runtime:
     description:
-      - Stop between two batches when the run has taken this long, such as V(30 min), counting included. The run does not
+      - Stop between two batches when the run has taken this long, such as V(30 min), counting and pauses included. The run does not
         fail, RV(stopped) is V(max_runtime), and the next run goes on from there.
     type: str
+  window:
+    description:
+      - The hours in which the run may work, as C(maintenance.windows) in a system description has them. Outside them nothing is changed,
+        and when they are over the run stops between two batches. It does not fail, and RV(stopped) is V(window).
+      - The server's clock and the server's zones decide, not those of the controller.
+      - It does not start a run. A scheduler does, within the window.
+    type: dict
+    suboptions:
+      name:
+        description:
+          - Its name, as a system description has it. It changes nothing.
+        type: str
+      at:
+        description:
+          - When it opens, such as V("22:00"). Quotes keep YAML from reading a number.
+        type: raw
+        required: true
+      lasts:
+        description:
+          - How long it stays open, such as V(4 h), also past midnight and when clocks change. At most until it opens again.
+        type: str
+        required: true
+      lasts_seconds:
+        description:
+          - The same in seconds, as a loaded system description has it. It is worked out from O(window.lasts) and must not differ from it.
+        type: float
+      time_zone:
+        description:
+          - The zone of O(window.at), such as V(Europe/Tallinn).
+        type: str
+        required: true
+      schedule:
+        description:
+          - How often it opens.
+        type: str
+        choices: [daily, weekly, monthly]
+        default: daily
+      weekday:
+        description:
+          - The day on which a weekly window opens; for a monthly one, the first such day of the month. A daily one has none.
+        type: str
+        choices: [monday, tuesday, wednesday, thursday, friday, saturday, sunday]
+  throttle:
+    description:
+      - The limits beyond which the run pauses between two batches until all is well again. A key that is left out has its default.
+        V(null), V(false) and V(off) switch a limit off.
+      - C(replica_lag) (V(30 s)), how late the slowest standby or subscriber is with the WAL.
+      - C(oldest_transaction) (V(1 h)), the age of the oldest transaction of others in the database, prepared ones included. While it is
+        open, what was removed cannot be given back.
+      - C(archive_backlog) (V(64)), how many segments of the WAL wait for the archiver.
+      - C(blocked_sessions) (V(5)), how many sessions of the database have waited for a lock for a second or longer, whoever holds it.
+      - C(max_pause) (V(5 min)), the longest pause. After it the run stops without failing and RV(stopped) is V(throttled). Switched off,
+        a pause has no end but O(max_runtime) and O(window).
+      - What the role may not see is not waited for. RV(throttle.unknown) lists it with the privilege that would help.
+    type: dict
+  vacuum:
+    description:
+      - V(auto) vacuums and analyzes each table, or partition, that has lost 20 % of its rows and at least 10000. A role that may
+        not do that (it takes the owner, the database's owner, a superuser, or C(MAINTAIN) from PostgreSQL 17 on) leaves it to
+        autovacuum. RV(rules[].vacuumed) says what was done.
+      - V(never) leaves all of it to autovacuum.
+    type: str
+    choices: [auto, never]
+    default: auto
+  vacuum_truncate:
+    description:
+      - Let that vacuum give empty pages at the end of a table back to the operating system. It takes a lock for it that stops readers
+        as well, on standbys too.
+    type: bool
+    default: false
+  allow_unindexed_references:
+    description:
+      - Carry rules out although a foreign key that refers to the rows that go has no index, so that the server reads the whole referring
+        table for each of them. Without this the run fails before the first change and names the constraint and the columns to
+        index.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - pgops.runbook.postgresql
   - pgops.runbook.attributes
@@ -124,7 +315,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Counts by the very predicate that the run deletes by, in one read-only transaction, and takes no lock. The numbers are
+      - Counts by the very conditions that the run works by, in one read-only transaction, and takes no lock. The numbers are
         those of a run at that instant.
       - What cannot be foreseen is what other sessions and triggers do.
   diff_mode:
@@ -137,8 +328,17 @@ notes:
     A deny row whose C(expires_at) is V(NULL) is permanent.
   - A token row stays while a deny row that has no expiry of its own, or one that ends before the live token does, refers to
     it by id. Both hold for partitions and parents of the tables too.
+  - The row of a token that was revoked by a time or a flag in the row itself stays until the token has expired, by its own
+    C(expires_at), C(expires_in) or C(lifetime), and O(clock_skew) has passed, because whoever does not find the row might accept the
+    token. Without a known expiry it stays for good.
+  - These rules hold for every action. A row that must not be removed is not archived or marked either, and a partition with such a
+    row in it is not dropped.
   - The ids of a deny list and of its tokens may be of one type, two sorts of integers or texts, or C(uuid) and a text in any
     form that C(uuid) can be written in. Other pairs of types are refused, because they might silently match nothing.
+  - How a table is gone through is chosen by what it costs. Where few rows go, one statement takes them all. An index on the time
+    column is used where little of a large table has expired. Otherwise its pages are read in order, range by range, on PostgreSQL
+    14 and newer, so that each is read once, whatever indexes there are. On 12 and 13, which have no such scan, batches look for their
+    rows themselves.
   - Foreign keys that refer to the table of a rule are followed before the first change, in check mode too, also through
     further tables by C(ON DELETE CASCADE). The run fails if they would remove deny rows of any store in O(token_stores), or
     set their id or expiry (C(SET NULL), C(SET DEFAULT)), whether or not there are such rows at the time; if they would do
@@ -146,19 +346,21 @@ notes:
     C(NO ACTION) or C(RESTRICT). Referring rows that an earlier rule of the run removes do not count.
   - Not counted are references from tables that the role may not read, and from those that a cascade empties as well.
     There the server may still refuse a batch. Of several ways by which cascades reach one table, the shortest is followed.
-  - Rows that go by a cascade are not in the numbers of the result. RV(rules[].references) lists the foreign keys. One
-    that is not indexed has the server read its whole table for each row that goes.
-  - A rule on a table with a rewrite rule on C(DELETE) is refused. Triggers fire; RV(rules[].triggers) lists them. They
-    find what they name without a schema in C(pg_catalog), in the schema of the rule's table, in those of the other rules'
-    tables and in C(public), in this order. The search path of the role does not matter.
+  - Rows that go by a cascade are not in the numbers of the result. RV(rules[].references) lists the foreign keys.
+  - A rule on a table with a rewrite rule for what it does (C(DELETE) or C(UPDATE)) is refused. Triggers fire;
+    RV(rules[].triggers) lists them. They find what they name without a schema in C(pg_catalog), in the schema of the rule's
+    table, in those of the other rules' tables and in C(public), in this order. The search path of the role does not matter.
   - One run at a time on a database. A second one fails at once and names the first. The lock goes with the session.
   - Rows that others hold locked are passed over and tried again after the rest of the table. Those that are still locked
     then are counted in RV(rules[].skipped_locked) and left to the next run.
   - The role needs C(SELECT), C(UPDATE) (to lock rows) and C(DELETE) on each table and each of its partitions, and C(SELECT) on the tables
-    of a token store that a rule is about.
-  - C(application_name) shows the table and the percentage that is done.
+    of a token store that a rule is about. To mark rows, C(DELETE) is not needed. To archive them it needs C(INSERT) on the archive, to
+    make the archive C(CREATE) on its schema. O(rules[].keep_latest) takes C(TEMPORARY) on the database. To drop partitions, it owns
+    the table and the partitions.
+  - C(application_name) shows the table, the percentage that is done, and what a pause waits for.
 seealso:
   - module: pgops.runbook.pg_health
+  - module: pgops.runbook.pg_system
 """
 
 EXAMPLES = r"""
@@ -177,6 +379,64 @@ EXAMPLES = r"""
       - {table: tara.oauth_state, column: created_at, time_zone: UTC, older_than: 15 min}
     max_rows: 1000000
     max_runtime: 30 min
+
+- name: Keep the tokens of OAuth for 30 days more where auditors find them, and remove the codes for good
+  pgops.runbook.pg_cleanup:
+    login_db: oauth
+    rules:
+      - table: public.tokens
+        column: expires_at
+        older_than: 30 days
+        action: archive
+        archive: {table: archive.tokens, create: true}
+      - {table: public.authorization_codes, column: created_at, older_than: 1 h}
+    token_stores: "{{ system_description.token_stores }}"
+
+- name: Mark notifications that were read as deleted, and remove a month later what is marked
+  pgops.runbook.pg_cleanup:
+    login_db: azth
+    rules:
+      - name: notifications to hide
+        table: public.notifications
+        column: created_at
+        older_than: 90 days
+        where:
+          - {column: status, operator: in, value: [read, dismissed]}
+          - {column: pinned, operator: "!=", value: true}
+        action: soft_delete
+        mark: {column: deleted_at}
+      - name: notifications to remove
+        table: public.notifications
+        column: deleted_at
+        older_than: 30 days
+        action: purge
+
+- name: Keep the last ten logins of each user, and those of the last year
+  pgops.runbook.pg_cleanup:
+    login_db: azth
+    rules:
+      - table: public.logins
+        column: at
+        older_than: 365 days
+        keep_latest: {rows: 10, per: [user_id]}
+
+- name: Drop the months of the audit trail that are more than two years old
+  pgops.runbook.pg_cleanup:
+    login_db: azth
+    rules:
+      - {table: public.audit_logs, column: created_at, older_than: 730 days, action: drop_partitions}
+
+- name: Remove what has expired at night only, in small steps, and wait for the standby sooner than usual
+  pgops.runbook.pg_cleanup:
+    login_db: tim
+    rules: "{{ system_description.retention.weekly }}"
+    token_stores: "{{ system_description.token_stores }}"
+    clock_skew: "{{ system_description.clock_skew }}"
+    batch_time: 50 ms
+    window: {at: "22:00", lasts: 6 h, time_zone: Europe/Tallinn}
+    throttle:
+      replica_lag: 5 s
+      oldest_transaction: "off"
 
 - name: Remove deny rows, each when its token can no longer be accepted
   pgops.runbook.pg_cleanup:
@@ -199,7 +459,7 @@ as_of:
   type: str
   sample: "2026-03-01T02:00:00.000013+00:00"
 matched:
-  description: How many rows lay past their cut-off, over all rules.
+  description: How many rows the rules cover, over all rules, those that must stay included.
   returned: when the rules were planned
   type: int
 protected:
@@ -208,19 +468,93 @@ protected:
   type: int
 removed:
   description:
-    - How many rows the statements removed. In check mode, how many they would remove.
-    - If the module fails, how many it had removed by then. Those stay removed.
+    - How many rows left their tables, archived ones and those of dropped partitions included. In check mode, how many would.
+    - If the module fails, how many had left by then. They do not come back.
+  returned: when the rules were planned
+  type: int
+archived:
+  description: How many of the removed rows are now in an archive. In check mode, how many would be.
+  returned: when the rules were planned
+  type: int
+marked:
+  description:
+    - How many rows were marked as deleted. In check mode, how many would be.
+    - They are still in their tables and not among the removed ones.
   returned: when the rules were planned
   type: int
 remaining:
-  description: How many rows should have gone and are still there.
+  description: How many rows should have gone, or been marked, and were not.
   returned: when the rules were planned
   type: int
+bytes_freed:
+  description:
+    - How many bytes the operating system has back, of dropped partitions and of tables that became shorter with their indexes.
+    - Space that stays with a table to be used again is not in it.
+  returned: when the rules were planned
+  type: int
+throttle:
+  description: For what the run waited, over all rules.
+  returned: when the rules were planned
+  type: dict
+  contains:
+    paused_seconds:
+      description: How long it waited in all.
+      type: float
+    reasons:
+      description: The limits that were exceeded.
+      type: list
+      elements: dict
+      contains:
+        what:
+          description: The key of O(throttle).
+          type: str
+          sample: replica_lag
+        measured:
+          description: The worst that was measured.
+          type: float
+        limit:
+          description: The limit.
+          type: float
+        unit:
+          description: What both are counted in.
+          type: str
+          sample: s
+        who:
+          description: Whose fault the worst was, as far as the role may see that.
+          type: str
+          sample: standby_1 (process 4711)
+        pauses:
+          description: In how many pauses it was exceeded.
+          type: int
+        seconds:
+          description: How long they lasted in all.
+          type: float
+    unknown:
+      description: What could not be seen, so that the run did not wait for it.
+      type: list
+      elements: dict
+      contains:
+        what:
+          description: The key of O(throttle).
+          type: str
+          sample: oldest_transaction
+        reason:
+          description: Why it could not be seen.
+          type: str
+        hint:
+          description: What would help, such as a GRANT.
+          type: str
+warnings:
+  description: What a person should know although the run did what it was asked to, such as a vacuum that had to keep dead rows.
+  returned: when there is something
+  type: list
+  elements: str
 stopped:
   description:
     - Why the run ended, the worst over all rules.
     - V(done), nothing is left to do; V(locked), others held rows; V(vetoed), a trigger kept rows; V(max_runtime), the time was over;
-      V(check_mode); V(max_rows), more rows than allowed; V(error), the module fails.
+      V(window), O(window) was closed; V(throttled), a pause was longer than C(max_pause) of O(throttle); V(check_mode); V(max_rows), more
+      rows than allowed; V(error), the module fails.
   returned: when the rules were planned
   type: str
   sample: done
@@ -242,34 +576,104 @@ rules:
       description: Its time column.
       type: str
       sample: expires_at
+    action:
+      description: What it does with the rows.
+      type: str
+      sample: delete
     cutoff:
       description: Rows whose time lies before this instant have matched, in ISO 8601, UTC. For deny rows the clock skew is in it.
       type: str
       sample: "2026-03-01T01:55:00.000013+00:00"
     matched:
-      description: How many rows lay past the cut-off.
+      description: How many rows it covers. Those that O(rules[].where) or O(rules[].keep_latest) leaves out are not counted.
       type: int
     protected:
       description: How many of them must stay.
       type: int
     removed:
-      description: How many were removed; in check mode, would be.
+      description: How many left the table; in check mode, would leave it.
+      type: int
+    archived:
+      description: How many of those are now in the archive.
+      type: int
+    marked:
+      description: How many were marked as deleted and are still in the table.
       type: int
     remaining:
-      description: How many should have gone and are still there.
+      description: How many should have gone, or been marked, and were not.
       type: int
     rows_left:
       description: How many rows the table has after the run, counted exactly. None if the module fails after its first change.
       type: int
     batches:
-      description: How many transactions removed rows.
+      description: How many transactions removed or marked rows.
       type: int
     skipped_locked:
       description: How many of the remaining rows were locked by others.
       type: int
+    partitions:
+      description: The partitions that were dropped; in check mode, would be.
+      type: list
+      elements: str
+      sample: [public.audit_logs_2024_01]
+    bytes_freed:
+      description: How many bytes the operating system has back from this table.
+      type: int
     seconds:
-      description: How long the removal took.
+      description: How long it took, pauses and the vacuum included.
       type: float
+    rows_per_second:
+      description: How many rows were removed or marked a second, pauses and the vacuum left out. None where there were none.
+      type: float
+    paused_seconds:
+      description: How long it waited for others.
+      type: float
+    vacuumed:
+      description: What became of the vacuum of each table and partition that had lost enough for one.
+      type: list
+      elements: dict
+      contains:
+        table:
+          description: The table or partition.
+          type: str
+        done:
+          description: Whether it was vacuumed. None where the server's counters do not tell.
+          type: bool
+        analyzed:
+          description: Whether it was analyzed.
+          type: bool
+        why:
+          description: What kept either from being done.
+          type: str
+        seconds:
+          description: How long both took.
+          type: float
+        dead_rows:
+          description: How many dead rows had to stay.
+          type: int
+        held_by:
+          description: What they had to stay for, the oldest first.
+          type: list
+          elements: dict
+          contains:
+            kind:
+              description: Whether it is a C(session), a C(standby), a C(slot), a C(prepared) transaction or a C(setting).
+              type: str
+            name:
+              description: The session's C(application_name), or the name of the slot, the transaction or the setting.
+              type: str
+            pid:
+              description: The process.
+              type: int
+            role:
+              description: Whose it is.
+              type: str
+            since:
+              description: When its transaction began, in ISO 8601, UTC, where the role may see that.
+              type: str
+            transactions:
+              description: How many transactions began after what it may still want to see.
+              type: int
     stopped:
       description: Why the rule ended, in the words of RV(stopped).
       type: str
@@ -302,9 +706,23 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import CONNECTION_ARGUMENTS, application_name, keep_readable
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import OPERATION, clean_up, read_options
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options import VACUUM
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import WEEKDAYS
+from ansible_collections.pgops.runbook.plugins.module_utils._system.retention import ACTIONS, OPERATORS
 
+CONDITION_ARGUMENTS = {
+    "column": {"type": "str", "required": True},
+    "operator": {"type": "str", "choices": list(OPERATORS), "default": "="},
+    "value": {"type": "raw"},
+}
+MARK_ARGUMENTS = {
+    "column": {"type": "str", "required": True},
+    "time_zone": {"type": "str"},
+    "unit": {"type": "str", "choices": ["s", "ms"]},
+    "value": {"type": "raw"},
+}
 RULE_ARGUMENTS = {
     "name": {"type": "str"},
     "table": {"type": "str", "required": True},
@@ -313,8 +731,27 @@ RULE_ARGUMENTS = {
     "unit": {"type": "str", "choices": ["s", "ms"]},
     "older_than": {"type": "str", "required": True},
     "older_than_seconds": {"type": "float"},
-    "action": {"type": "str", "choices": ["delete"], "default": "delete"},
+    "where": {"type": "list", "elements": "dict", "default": [], "options": CONDITION_ARGUMENTS},
+    "keep_latest": {
+        "type": "dict",
+        "options": {"rows": {"type": "int", "required": True}, "per": {"type": "list", "elements": "str", "required": True}},
+    },
+    "action": {"type": "str", "choices": list(ACTIONS), "default": "delete"},
+    "archive": {
+        "type": "dict",
+        "options": {"table": {"type": "str", "required": True}, "create": {"type": "bool", "default": False}},
+    },
+    "mark": {"type": "dict", "options": MARK_ARGUMENTS},
     "protects": {"type": "str"},
+}
+WINDOW_ARGUMENTS = {
+    "name": {"type": "str"},
+    "at": {"type": "raw", "required": True},
+    "lasts": {"type": "str", "required": True},
+    "lasts_seconds": {"type": "float"},
+    "time_zone": {"type": "str", "required": True},
+    "schedule": {"type": "str", "choices": ["daily", "weekly", "monthly"], "default": "daily"},
+    "weekday": {"type": "str", "choices": list(WEEKDAYS)},
 }
 ARGUMENTS = {
     **CONNECTION_ARGUMENTS,
@@ -322,9 +759,16 @@ ARGUMENTS = {
     # The ids of tokens are in none of these, only the names of tables and columns.
     "token_stores": {"type": "list", "elements": "dict", "default": [], "no_log": False},
     "clock_skew": {"type": "str", "default": "5 min"},
-    "batch_rows": {"type": "int", "default": 10000},
+    "batch_rows": {"type": "int", "default": 100000},
+    "batch_time": {"type": "str", "default": "200 ms"},
     "max_rows": {"type": "int"},
     "max_runtime": {"type": "str"},
+    "window": {"type": "dict", "options": WINDOW_ARGUMENTS},
+    # Without options of its own: Ansible would take a null, which switches a limit off, for one that is not given.
+    "throttle": {"type": "dict"},
+    "vacuum": {"type": "str", "choices": list(VACUUM), "default": "auto"},
+    "vacuum_truncate": {"type": "bool", "default": False},
+    "allow_unindexed_references": {"type": "bool", "default": False},
 }
 
 

@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Mapping
 
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle import Limits, read_limits
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.window import Window, read_window
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import parse_duration
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DescriptionError, InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults, join, one_of, shown
 from ansible_collections.pgops.runbook.plugins.module_utils._system.form import SYSTEM
+from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import BOOLEAN, choice
 from ansible_collections.pgops.runbook.plugins.module_utils._system.retention import RETENTION
 from ansible_collections.pgops.runbook.plugins.module_utils._system.rules import check_rules
 
 CLOCK_SKEW = "5 min"
+BATCH_TIME = "200 ms"
+VACUUM = ("auto", "never")
 LONGEST_AGE = 1000 * 365 * 86400.0  # seconds; the cut-off of anything longer leaves the calendar
 MOST_BATCH_ROWS = 1_000_000
 # The very kinds that a system description is read with.
@@ -31,9 +36,15 @@ class Options:
     rules: tuple[dict[str, Any], ...]
     token_stores: tuple[dict[str, Any], ...]
     clock_skew: float
-    batch_rows: int = 10_000
+    batch_rows: int = 100_000
+    batch_seconds: float = 0.2
     max_rows: int | None = None
     max_runtime: float | None = None
+    window: Window | None = None
+    throttle: Limits = field(default_factory=Limits)
+    vacuum: str = "auto"
+    vacuum_truncate: bool = False
+    allow_unindexed_references: bool = False
     application_name: str = "pgops.runbook/pg_cleanup"
 
 
@@ -54,12 +65,19 @@ def read_options(parameters: Mapping[str, Any], application_name: str = Options.
         tuple(stores),
         clock_skew=_seconds(_given(parameters.get("clock_skew"), CLOCK_SKEW), "clock_skew", faults) or 0.0,
         batch_rows=_count(_given(parameters.get("batch_rows"), Options.batch_rows), "batch_rows", faults, MOST_BATCH_ROWS),
+        batch_seconds=_seconds(_given(parameters.get("batch_time"), BATCH_TIME), "batch_time", faults) or 0.0,
         max_rows=_optional(_count, parameters.get("max_rows"), "max_rows", faults),
         max_runtime=_optional(_seconds, parameters.get("max_runtime"), "max_runtime", faults),
+        window=_optional(_window, parameters.get("window"), "window", faults),
+        throttle=read_limits(_given(parameters.get("throttle"), {}), faults),
+        vacuum=choice(VACUUM).read(_given(parameters.get("vacuum"), Options.vacuum), "vacuum", faults) or Options.vacuum,
+        vacuum_truncate=_switch(parameters, "vacuum_truncate", faults),
+        allow_unindexed_references=_switch(parameters, "allow_unindexed_references", faults),
         application_name=application_name,
     )
-    if options.max_runtime == 0:
-        faults.add("max_runtime", "0 leaves no time for anything: give a longer one, or leave it out")
+    for path, seconds in (("max_runtime", options.max_runtime), ("batch_time", options.batch_seconds)):
+        if seconds == 0 and not faults.at(path):
+            faults.add(path, "0 leaves no time for anything: give a longer one, or leave it out")
     if faults.found:
         raise DescriptionError(faults.found)
     return options
@@ -103,6 +121,18 @@ def _count(value: Any, path: str, faults: Faults, most: int | None = None) -> in
         faults.add(path, f"{shown(value)} is not a number of rows from 1" + (f" to {most}" if most else " up"))
         return 1
     return value
+
+
+def _window(value: Any, path: str, faults: Faults) -> Window | None:
+    """Return the window; a survey leaves its keys empty, and one without any is not given."""
+    if not isinstance(value, dict):
+        return read_window(value, faults, path)
+    given = {key: part for key, part in value.items() if part != "" and part is not None}
+    return read_window(given, faults, path) if given else None
+
+
+def _switch(parameters: Mapping[str, Any], path: str, faults: Faults) -> bool:
+    return bool(BOOLEAN.read(_given(parameters.get(path), False), path, faults))
 
 
 def _optional(read: Any, value: Any, path: str, faults: Faults) -> Any:
