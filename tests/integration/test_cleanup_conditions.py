@@ -132,7 +132,7 @@ def test_several_conditions_and_their_number_of_round_trips(ask: Ask) -> None:
     ask.cleaner.sql('CREATE TABLE t (number int, "A ""b"" %s {}" int, c text)')
     ask.cleaner.sql("INSERT INTO t VALUES (1, 1, 'x'), (2, 2, 'x'), (3, 2, 'y'), (4, NULL, 'x')")
     column = 'A "b" %s {}'
-    written = [
+    written: list[dict[str, Any]] = [
         {"column": column, "operator": ">", "value": 1},
         {"column": "c", "operator": "=", "value": "x"},
         {"column": column, "operator": "<", "value": 9},
