@@ -238,7 +238,7 @@ def test_the_result_always_has_the_last_word(wrapper: Wrapper) -> None:
 
         writer = threading.Thread(target=show)
         writer.start()
-        begun.wait()
+        assert begun.wait(10)
         wrapper.write(result)
         seen = [wrapper.poll() for _look in range(5)]
         over.set()
