@@ -709,6 +709,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import OPER
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options import VACUUM
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import publisher
 from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import WEEKDAYS
 from ansible_collections.pgops.runbook.plugins.module_utils._system.retention import ACTIONS, OPERATORS
 
@@ -778,8 +779,9 @@ def main() -> None:
     name = application_name(OPERATION)
     try:
         options = read_options(module.params, name)
-        with connect(ConnectionOptions.from_params(module.params), application_name=name, read_only=module.check_mode) as database:
-            result = clean_up(database, options, check_mode=module.check_mode)
+        login = ConnectionOptions.from_params(module.params)
+        with connect(login, application_name=name, read_only=module.check_mode) as database, publisher(OPERATION) as watch:
+            result = clean_up(database, options, check_mode=module.check_mode, watch=watch)
     except RunbookError as error:
         module.fail_json(**error.as_result())
     module.exit_json(**result)

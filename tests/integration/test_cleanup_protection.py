@@ -388,12 +388,6 @@ def test_a_token_table_that_hides_rows_stops_the_run(app: Cleaner) -> None:
         app.sql("DROP OWNED BY janitor; DROP ROLE janitor")
 
 
-def test_a_store_that_revokes_in_the_tokens_own_row_protects_nothing(app: Cleaner) -> None:
-    store = {"name": "app", "tokens": {"table": "app.tokens", "id": "id"}, "revoke": {"how": "timestamp", "column": "issued_at"}}
-    fill(app, ("t", "-1 h", "none"))
-    assert app.run([rule("app.tokens")], token_stores=[store])["removed"] == 1
-
-
 NOT_TABLES = {
     "a deny view": ("ALTER TABLE app.denied RENAME TO base; CREATE VIEW app.denied AS SELECT * FROM app.base", "revoke", "denied", "view"),
     "a token view": (

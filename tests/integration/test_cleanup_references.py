@@ -185,14 +185,14 @@ def test_references_to_rows_that_stay_are_no_hindrance_and_are_listed(cleaner: C
     )
 
 
-def test_referring_rows_that_an_earlier_rule_removes_are_no_hindrance(cleaner: Cleaner) -> None:
+@pytest.mark.parametrize("children_first", [True, False])
+def test_referring_rows_go_first_however_the_rules_are_written(cleaner: Cleaner, children_first: bool) -> None:
     cleaner.sql(SQL(HOLDING.replace("{action}", "NO ACTION")))
-    children = rule("child", "at")
-    with pytest.raises(InvalidValue, match="holds"):
-        cleaner.run([PARENT, children])
-    planned, result = cleaner.run([children, PARENT], check=True), cleaner.run([children, PARENT])
+    rules = [rule("child", "at"), PARENT] if children_first else [PARENT, rule("child", "at")]
+    planned, result = cleaner.run(rules, check=True), cleaner.run(rules)
     assert numbers(planned) == numbers(result)
-    assert [row["removed"] for row in result["rules"]] == [3, 100]
+    assert {row["table"]: row["removed"] for row in result["rules"]} == {"public.child": 3, "public.parent": 100}
+    assert [row["table"] for row in result["rules"]] == [f"public.{one['table']}" for one in rules]
 
 
 def test_what_a_cascade_reaches_may_be_held_too(cleaner: Cleaner) -> None:

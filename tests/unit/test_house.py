@@ -22,7 +22,7 @@ PACKAGE = "ansible_collections.pgops.runbook.plugins."
 DOC_NAMES = {"DOCUMENTATION", "EXAMPLES", "RETURN"}
 STATEMENT = re.compile(
     r"\s*(select\s.*\sfrom|with\s.*\sas\s*\(|insert\s+into|update\s.*\sset|delete\s+from|truncate|alter\s|create\s|drop\s|grant\s|revoke\s.*\sfrom"
-    r"|vacuum\s*[(\w]|reindex\s|lock\s+table|set\s+(local|session)?\s*\w+\s*(=|to)\s)",
+    r"|vacuum(\s+\w|\s*\()|reindex\s|lock\s+table|set\s+(local|session)?\s*\w+\s*(=|to)\s)",
     re.IGNORECASE | re.DOTALL,
 )
 RUNS_SQL = {"execute", "executemany", "row", "rows", "value"}

@@ -9,29 +9,36 @@ import time
 from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import report
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.apply import Progress, apply_plan
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.apply import OPERATION, Apply, Watch
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options import Options, read_options
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.plan import Plan, make_plan
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.pace import Pace
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.plan import make_plan
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.planned import Plan
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._lock import release_lock, take_lock
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView
 
 __all__ = ["OPERATION", "Options", "clean_up", "read_options"]
 
-OPERATION = "pg_cleanup"
+
+def _nobody(_view: ProgressView) -> None:
+    """Watch nothing."""
 
 
-def clean_up(database: Any, options: Options, *, check_mode: bool) -> dict[str, Any]:
-    """Remove what the rules of `options` cover and return the result; in check mode only say what would go.
+def clean_up(database: Any, options: Options, *, check_mode: bool, watch: Watch = _nobody) -> dict[str, Any]:
+    """Do what the rules of `options` say and return the result; in check mode only say what would be done.
 
-    Raises Busy while another run is at work on the database (not in check mode, which reads only), MissingObject,
-    InvalidValue, DatabaseError and Refused before the first change, Interrupted (a DatabaseError) after it.
+    `watch` is called with a view of how far the run is, several times a second at the most. Raises Busy while another run is at work on
+    the database (not in check mode, which reads only), MissingObject, InvalidValue, DatabaseError and Refused before the first
+    change, Interrupted (a DatabaseError) after it.
     """
     started = time.monotonic()
     if check_mode:
         return report.preview(_plan(database, options))
     take_lock(database, OPERATION)
     try:
-        return _apply(database, _plan(database, options), options, started)
+        pace = Pace(database, options, started)
+        return _apply(database, _plan(database, options), options, pace, watch)
     finally:
         release_lock(database, OPERATION)
 
@@ -45,12 +52,12 @@ def _plan(database: Any, options: Options) -> Plan:
     return plan
 
 
-def _apply(database: Any, plan: Plan, options: Options, started: float) -> dict[str, Any]:
-    progress: list[Progress] = []
+def _apply(database: Any, plan: Plan, options: Options, pace: Pace, watch: Watch) -> dict[str, Any]:
+    work = Apply(database, plan, options, pace, watch)
     try:
-        apply_plan(database, plan, options, progress, started)
-        return report.outcome(database, plan, progress)
+        work.run()
+        return report.outcome(database, plan, work.progress, pace.throttle, work.warnings)
     except DatabaseError as error:
-        if not progress:
+        if not work.progress:
             raise
-        raise report.broken_off(plan, progress, error) from error
+        raise report.broken_off(plan, work.progress, error, pace.throttle) from error

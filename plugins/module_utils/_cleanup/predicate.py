@@ -6,22 +6,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterable, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import protection
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import conditions, latest, mark, protection
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.archive import Archive
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.conditions import Condition
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.latest import Latest, Staged
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.mark import Mark
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partitions import Leftover, Partition
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.revoked_rows import Stays
 from ansible_collections.pgops.runbook.plugins.module_utils._instant import Instant
-from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf, Relation
+from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
+from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn
 
 ROW = "row_"  # the alias of the table whose rows go
+DELETE, ARCHIVE, SOFT_DELETE, PURGE, DROP = "delete", "archive", "soft_delete", "purge", "drop_partitions"
+
+
+@dataclass(frozen=True)
+class Due:
+    """A partition, or one that an earlier run detached (`leftover`), with its rows by leaf oid; `free` to go if none has to stay."""
+
+    name: RelationName
+    rows: Mapping[int, int]
+    free: bool
+    partition: Partition | None = None
+    leftover: Leftover | None = None
 
 
 @dataclass(frozen=True)
 class Target:
     """A rule with everything that its predicate needs.
 
-    `forgets` are the stores whose deny rows the table holds, `serves` those whose token rows it holds. `before` are the
-    targets that are applied earlier and reach rows of the same table, or of a deny table that `serves` names.
+    `forgets` are the stores whose deny rows the table holds, `serves` those whose token rows it holds, `stays` the conditions of rows that
+    keep a token revoked by themselves. `before` are the targets that are applied earlier. `staged` is what a run has worked out for
+    `latest`, `due` what a rule that drops partitions has found.
     """
 
     index: int
@@ -29,16 +49,45 @@ class Target:
     path: str
     relation: Relation
     time: TimeColumn
+    as_of: Instant
     cutoff: Instant
     limit: Any
     forgets: tuple[protection.Store, ...]
     serves: tuple[protection.Store, ...]
+    stays: tuple[Stays, ...] = ()
+    action: str = DELETE
+    conditions: tuple[Condition, ...] = ()
+    latest: Latest | None = None
+    mark: Mark | None = None
+    archive: Archive | None = None
+    due: tuple[Due, ...] = ()
     before: tuple[Target, ...] = ()
+    staged: Staged | None = None
 
     @property
     def protected(self) -> bool:
         """True if rows past the cut-off may have to stay."""
-        return bool(self.forgets or self.serves)
+        return bool(self.forgets or self.serves or self.stays)
+
+    @property
+    def removes(self) -> bool:
+        """True if its rows leave the table."""
+        return self.action != SOFT_DELETE
+
+    @property
+    def event(self) -> str:
+        """Return what triggers and rewrite rules call what happens to its rows."""
+        return "DELETE" if self.removes else "UPDATE"
+
+    @property
+    def joined(self) -> bool:
+        """True if a statement reads a whole other table, however few of the rows it is about."""
+        return not all(store.tokens_by_index for store in self.forgets) or not all(store.denies_by_index for store in self.serves)
+
+    @property
+    def plain(self) -> bool:
+        """True if its condition looks at nothing but the row itself."""
+        return not self.latest and all(other.plain and not other.protected for other in self.before if _reach(other, self.relation))
 
 
 # Forms of one and the same condition, for what the server does well: counting all rows, picking a batch, removing what was picked.
@@ -46,16 +95,8 @@ COUNT, PICK, REMOVE = "count", "pick", "remove"
 
 
 def matched(database: Any, target: Target, form: str = COUNT) -> Any:
-    """Return the condition for the rows past the cut-off that no earlier rule of this run has removed."""
-    sql = database.sql
-    row = ROW
-    expired = _expired(database, target, row)
-    # An index that the planner took for rows that it has by their ctid would be searched, and each hit in the whole array.
-    parts = [sql.SQL("({}) IS TRUE").format(expired) if form == REMOVE else expired]
-    earlier = gone(database, target.before, target.relation, row)
-    if earlier is not None:
-        parts.append(sql.SQL("({}) IS NOT TRUE").format(earlier))
-    return sql.SQL(" AND ").join(parts)
+    """Return the condition for the rows that the rule is about and that no earlier rule of this run is."""
+    return database.sql.SQL(" AND ").join(_matched(database, target, ROW, form))
 
 
 def removable(database: Any, target: Target, form: str = COUNT, *, ahead: bool) -> Any:
@@ -64,8 +105,31 @@ def removable(database: Any, target: Target, form: str = COUNT, *, ahead: bool) 
     `ahead` looks ahead over the rules that are applied before: it takes the deny rows that they remove as gone. The run itself asks
     for what is there, and so leaves a token row alone whose deny row was passed over.
     """
+    parts = [*_matched(database, target, ROW, form), *_unprotected(database, target, ROW, ahead, form)]
+    return database.sql.SQL(" AND ").join(parts)
+
+
+def protected(database: Any, target: Target, *, ahead: bool) -> Any:
+    """Return the condition for the rows that must stay, whatever their age; `ahead` as with `removable`."""
     sql = database.sql
-    return sql.SQL(" AND ").join([matched(database, target, form), *_unprotected(database, target, ROW, ahead, form)])
+    return sql.SQL("({}) IS NOT TRUE").format(sql.SQL(" AND ").join(_unprotected(database, target, ROW, ahead, COUNT)))
+
+
+def competes(database: Any, target: Target) -> Callable[[str], Sequence[Any]]:
+    """Return what gives, for an alias, the conditions of the rows among which a rule keeps the latest."""
+
+    def among(row: str) -> list[Any]:
+        return [*_selected(database, target, row), *_not_gone(database, target, row)]
+
+    return among
+
+
+def _matched(database: Any, target: Target, row: str, form: str) -> list[Any]:
+    sql = database.sql
+    expired = [_expired(database, target, row), *_selected(database, target, row)]
+    # An index that the planner took for rows that it has by their ctid would be searched, and each hit in the whole array.
+    parts = [sql.SQL("({}) IS TRUE").format(part) for part in expired] if form == REMOVE else expired
+    return [*parts, *_superseded(database, target, row), *_not_gone(database, target, row)]
 
 
 def _expired(database: Any, target: Target, row: str) -> Any:
@@ -73,10 +137,34 @@ def _expired(database: Any, target: Target, row: str) -> Any:
     return sql.SQL("{} OPERATOR(pg_catalog.<) {}").format(sql.Identifier(row, target.time.column.name), target.limit)
 
 
+def _selected(database: Any, target: Target, row: str) -> list[Any]:
+    """Return the conditions that a rule sets beside the age."""
+    parts = list(conditions.holds(database, target.conditions, row))
+    if target.mark:
+        marked = mark.is_marked(database, target.mark, row)
+        parts.append(marked if target.removes else database.sql.SQL("({}) IS NOT TRUE").format(marked))
+    return parts
+
+
+def _superseded(database: Any, target: Target, row: str) -> list[Any]:
+    if not target.latest:
+        return []
+    if target.staged:
+        return [latest.superseded_staged(database, target.staged, row)]
+    return [latest.superseded(database, target.latest, target.relation, target.time, row, competes(database, target))]
+
+
+def _not_gone(database: Any, target: Target, row: str) -> list[Any]:
+    """Return the condition that no earlier rule has the row. To a rule that marks, one that is marked by then is as good as gone."""
+    earlier = _taken(database, [other for other in target.before if other.removes or not target.removes], target.relation, row)
+    return [] if earlier is None else [database.sql.SQL("({}) IS NOT TRUE").format(earlier)]
+
+
 def _unprotected(database: Any, target: Target, row: str, ahead: bool, form: str) -> list[Any]:
     sql = database.sql
-    probe = form == PICK
+    probe = form != COUNT
     parts = [protection.may_be_forgotten(database, target.forgets, row, probe=probe)] if target.forgets else []
+    parts += [sql.SQL("NOT {}").format(stays(row)) for stays in target.stays]
     for store in target.serves:
 
         def removed(deny: str, store: protection.Store = store) -> Any:
@@ -89,53 +177,47 @@ def _unprotected(database: Any, target: Target, row: str, ahead: bool, form: str
 
 def gone(database: Any, targets: Iterable[Target], relation: Relation, row: str) -> Any:
     """Return the condition under which one of `targets` removes the row of `relation` with the alias `row`; None if none can."""
+    return _taken(database, [target for target in targets if target.removes], relation, row)
+
+
+def _taken(database: Any, targets: Iterable[Target], relation: Relation, row: str) -> Any:
     sql = database.sql
-    cases = []
-    for target in targets:
-        if not _reach(target, relation):
-            continue
-        parts = [_expired(database, target, row), *_unprotected(database, target, row, True, COUNT)]
-        if not {leaf.oid for leaf in relation.leaves} <= {leaf.oid for leaf in target.relation.leaves}:
-            oids = sql.SQL(", ").join(sql.SQL("{}::oid").format(sql.Literal(leaf.oid)) for leaf in target.relation.leaves)
-            parts.append(sql.SQL("{} IN ({})").format(sql.Identifier(row, "tableoid"), oids))
-        cases.append(sql.SQL("({})").format(sql.SQL(" AND ").join(parts)))
+    cases = [_case(database, target, relation, row) for target in targets if _reach(target, relation)]
     return sql.SQL(" OR ").join(cases) if cases else None
 
 
-def _reach(target: Target, relation: Relation) -> bool:
-    """True if `target` can remove rows of `relation`, and its column is there to tell which (a child may have columns of its own)."""
-    return target.relation.related(relation) and target.time.column.name in (relation.columns or {})
-
-
-def delete_statement(database: Any, target: Target, leaf: Leaf, rows: int) -> Any:
-    """Return the statement that removes up to `rows` rows of one leaf and returns how many it `picked` and how many are `gone`.
-
-    The rows are locked before, so that none is waited for; the condition stands in the outer DELETE as well, because a row
-    may have changed in between. Only a leaf can be named: a ctid means another row in each partition.
-    """
-    chosen, again = (removable(database, target, form, ahead=False) for form in (PICK, REMOVE))
+def _case(database: Any, target: Target, relation: Relation, row: str) -> Any:
     sql = database.sql
-    return sql.SQL(
-        "WITH picked AS MATERIALIZED ("
-        " SELECT ARRAY(SELECT {row}.ctid FROM ONLY {leaf} AS {row} WHERE {chosen} LIMIT {rows} FOR UPDATE OF {row} SKIP LOCKED) AS ids"
-        "), gone AS ("
-        " DELETE FROM ONLY {leaf} AS {row} WHERE {row}.ctid = ANY ((SELECT picked.ids FROM picked)::tid[]) AND {again} RETURNING 1"
-        ") SELECT pg_catalog.cardinality(picked.ids) AS picked, (SELECT pg_catalog.count(*) FROM gone) AS gone FROM picked"
-    ).format(row=sql.Identifier(ROW), leaf=leaf.name.identifier(sql), chosen=chosen, again=again, rows=sql.Literal(rows))
-
-
-def count_by_leaf(database: Any, relation: Relation, condition: Any = None, leaves: Sequence[Leaf] | None = None) -> dict[int, int]:
-    """Return how many rows of each leaf (by oid) fulfil `condition`, or there are at all. Raises DatabaseError."""
-    sql = database.sql
-    wanted = relation.leaves if leaves is None else leaves
-    if not wanted:
-        return {}
-    where = sql.SQL(" WHERE {}").format(condition) if condition is not None else sql.SQL("")
-    counts = [
-        sql.SQL("SELECT {oid}::bigint AS leaf, pg_catalog.count(*) AS rows_found FROM ONLY {leaf} AS {row}{where}").format(
-            oid=sql.Literal(leaf.oid), leaf=leaf.name.identifier(sql), row=sql.Identifier(ROW), where=where
+    if target.latest:
+        # Which rows these are is worked out once; among the cases of an OR it would be for every row. Old servers cannot hash a ctid.
+        inner = row + "_taken"
+        return sql.SQL(
+            "({row}.tableoid, {row}.ctid::text) IN (SELECT {i}.tableoid, {i}.ctid::text FROM {table} AS {i} WHERE {taken})"
+        ).format(
+            row=sql.Identifier(row),
+            i=sql.Identifier(inner),
+            table=target.relation.name.identifier(sql),
+            taken=_alone(database, target, inner),
         )
-        for leaf in wanted
-    ]
-    found = {int(row["leaf"]): int(row["rows_found"]) for row in database.rows(sql.SQL(" UNION ALL ").join(counts))}
-    return {leaf.oid: found.get(leaf.oid, 0) for leaf in wanted}
+    parts = [_alone(database, target, row)]
+    if not {leaf.oid for leaf in relation.leaves} <= {leaf.oid for leaf in target.relation.leaves}:
+        oids = sql.SQL(", ").join(sql.SQL("{}::oid").format(sql.Literal(leaf.oid)) for leaf in target.relation.leaves)
+        parts.append(sql.SQL("{} IN ({})").format(sql.Identifier(row, "tableoid"), oids) if target.relation.leaves else sql.SQL("false"))
+    return sql.SQL("({})").format(sql.SQL(" AND ").join(parts))
+
+
+def _alone(database: Any, target: Target, row: str) -> Any:
+    """Return the condition for what a rule takes, as if it were the only one that is about its table."""
+    parts = [_expired(database, target, row), *_selected(database, target, row), *_superseded(database, target, row)]
+    return database.sql.SQL(" AND ").join([*parts, *_unprotected(database, target, row, True, COUNT)])
+
+
+def _reach(target: Target, relation: Relation) -> bool:
+    """True if `target` is about rows of `relation`, and its columns are there to tell which (a child may have columns of its own)."""
+    return target.relation.related(relation) and _columns(target) <= set(relation.columns or {})
+
+
+def _columns(target: Target) -> set[str]:
+    named = [target.time.column, *(condition.column for condition in target.conditions)]
+    named += [*(target.latest.keys if target.latest else ()), *([target.mark.column] if target.mark else [])]
+    return {column.name for column in named}

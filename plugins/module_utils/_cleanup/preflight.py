@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from typing import Any, Callable, Collection, NamedTuple, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import predicate, protection, references
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, predicate, protection, references
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import DROP
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation, look_up
+
+# Rows read for rows that go: minutes of work for one that a plan would not show.
+MOST_READING = 1_000_000_000
 
 
 class DenyList(NamedTuple):
@@ -20,14 +24,12 @@ class DenyList(NamedTuple):
     columns: frozenset[str]
 
 
-def require_plain_delete(target: predicate.Target, facts: references.Facts) -> None:
-    """Raise InvalidValue where a rewrite rule would make something else of the DELETE."""
-    names = facts.rewrite_rules(target.relation)
+def require_plain_change(target: predicate.Target, facts: references.Facts) -> None:
+    """Raise InvalidValue where a rewrite rule would make something else of the statements."""
+    names = [] if target.action == DROP else facts.rewrite_rules(target.relation, target.event)
     if names:
         listed = ", ".join(f'"{name}"' for name in names)
-        message = (
-            f"{target.path}.table: {target.relation.name} has a rewrite rule on DELETE, {listed}, which removals in batches cannot obey"
-        )
+        message = f"{target.path}.table: {target.relation.name} has a rewrite rule on {target.event}, {listed}, which batches cannot obey"
         raise InvalidValue(message, object_name=str(target.relation.name), hint="Make it a trigger, or disable it.")
 
 
@@ -71,13 +73,17 @@ def require_tokens_not_needed(
 
 
 def require_not_referred_to(database: Any, target: predicate.Target, ways: Sequence[references.Way], rows: int) -> None:
-    """Raise InvalidValue where rows that would go are still referred to by a foreign key without an action.
+    """Raise InvalidValue where rows that would go are still referred to by a foreign key without an action, or a partition by any.
 
     Referring rows that an earlier rule removes do not count. Left to the server are those that the role may not read, and
     those in a table that a cascade empties in the same statement.
     """
-    cascaded = {way.target for way in ways if way.last.action == "c"}
-    holding = {way.last.oid: way for way in ways if way.last.holds and way.target not in cascaded}
+    if target.action == DROP:
+        # A partition cannot be detached from under rows that refer to it, whatever would happen to them if its rows were deleted.
+        holding = {way.last.oid: way for way in ways if len(way.keys) == 1}
+    else:
+        cascaded = {way.target for way in ways if way.last.action == "c"}
+        holding = {way.last.oid: way for way in ways if way.last.holds and way.target not in cascaded}
     if not holding:
         return
     tables = look_up(database, [key.table for way in holding.values() for key in way.keys])
@@ -89,6 +95,31 @@ def require_not_referred_to(database: Any, target: predicate.Target, ways: Seque
             message = f"{target.path}.table: {held} of the {_rows(rows)} of {target.relation.name} that would go are still referred to by"
             hint = "Remove the rows that refer to them first, by a rule that is written before this one."
             raise InvalidValue(f"{message} the foreign key {way}", object_name=str(target.relation.name), sqlstate="23503", hint=hint)
+
+
+def unindexed_references(database: Any, target: predicate.Target, ways: Sequence[references.Way], rows: int, *, allowed: bool) -> list[str]:
+    """Return a warning for each foreign key without an index for which the server reads a table once for each of the `rows`.
+
+    Raises InvalidValue where that would be so much reading that nobody wants to wait for it, unless it is `allowed`.
+    """
+    slow = {way.last.oid: way.last for way in ways if not way.last.indexed}
+    tables = look_up(database, [key.table for key in slow.values()], sizes=True)
+    warnings = []
+    for key in slow.values():
+        there = tables[key.table].rows_estimate or 0
+        if not there:
+            continue
+        columns = ", ".join(f'"{own}"' for own, _other in key.columns)
+        reading = (
+            f"the foreign key {key} has no index on {columns}: the server reads all of its about {_rows(there)} for each row that goes"
+        )
+        hint = f"An index on {key.table} ({columns}), made concurrently, ends that"
+        if rows * there > MOST_READING and not allowed:
+            message = f"{target.path}.table: {reading}, and {_rows(rows)} of {target.relation.name} would go"
+            advice = f"{hint}; allow_unindexed_references lets the run go on without."
+            raise InvalidValue(message, object_name=str(target.relation.name), hint=advice)
+        warnings.append(f"{target.path}.table: {reading}. {hint}.")
+    return warnings
 
 
 def _changes(way: references.Way, relation: Relation, columns: Collection[str]) -> bool:
@@ -118,7 +149,7 @@ def _count(database: Any, target: predicate.Target, way: references.Way, conditi
     sql = database.sql
     goes = predicate.removable(database, target, ahead=True)
     hit = references.reached(database, way, predicate.ROW, condition)
-    return sum(predicate.count_by_leaf(database, target.relation, sql.SQL("{} AND {}").format(goes, hit)).values())
+    return sum(counting.count_by_leaf(database, target.relation, sql.SQL("{} AND {}").format(goes, hit)).values())
 
 
 def _rows(number: int) -> str:

@@ -39,6 +39,16 @@ class Store:
     token_expires: TimeColumn | None
     past_token: Any
 
+    @property
+    def denies_by_index(self) -> bool:
+        """True if an index finds the deny rows of a token."""
+        return self.deny_id.indexed and plainly_comparable(self.deny_id, self.token_id)
+
+    @property
+    def tokens_by_index(self) -> bool:
+        """True if an index finds the token rows of a deny row."""
+        return self.token_id.indexed and plainly_comparable(self.deny_id, self.token_id)
+
 
 def names_of(stores: Sequence[Mapping[str, Any]]) -> list[RelationName]:
     """Return the relations that the stores with a deny list name."""
@@ -105,9 +115,33 @@ def is_needed(database: Any, store: Store, row: str, gone: Any = None, *, probe:
         removed = gone(deny) if gone else None
         if removed is not None:
             parts.append(sql.SQL("({}) IS NOT TRUE").format(removed))
-    else:
-        parts.append(sql.SQL("({})").format(sql.SQL(" OR ").join(_falls_short(database, store, deny, row))))
-    return _exists(database, store.deny, deny, parts, probe and store.deny_id.indexed and plainly_comparable(store.deny_id, store.token_id))
+        return _exists(database, store.deny, deny, parts, probe and store.denies_by_index)
+    parts.append(sql.SQL("({})").format(sql.SQL(" OR ").join(_falls_short(database, store, deny, row))))
+    looked_up = _exists(database, store.deny, deny, parts, probe and store.denies_by_index)
+    return sql.SQL("({} AND {})").format(_may_be_needed(database, store, row), looked_up) if probe else looked_up
+
+
+def _may_be_needed(database: Any, store: Store, row: str) -> Any:
+    """Return a condition that is false only where no deny row can need the token row, so that most rows need no look-up of their own.
+
+    The server asks once in a statement whether any deny row lacks an expiry.
+    """
+    sql = database.sql
+    if store.token_expires and not store.deny_expires.column.nullable:  # type: ignore[union-attr]
+        return _alive(database, store, row)
+    endless = row + "_endless"
+    lacking = sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {} IS NULL)").format(
+        store.deny.name.identifier(sql),
+        sql.Identifier(endless),
+        sql.Identifier(endless, store.deny_expires.column.name),  # type: ignore[union-attr]
+    )
+    return sql.SQL("({} OR {})").format(_alive(database, store, row), lacking) if store.token_expires else lacking
+
+
+def _alive(database: Any, store: Store, row: str) -> Any:
+    sql = database.sql
+    expires = sql.Identifier(row, store.token_expires.column.name)  # type: ignore[union-attr]
+    return sql.SQL("({} OPERATOR(pg_catalog.<) {}) IS NOT TRUE").format(expires, store.past_token)
 
 
 def _falls_short(database: Any, store: Store, deny: str, row: str) -> list[Any]:
@@ -118,11 +152,12 @@ def _falls_short(database: Any, store: Store, deny: str, row: str) -> list[Any]:
     cases = [sql.SQL("{} IS NULL").format(own)]
     if token_time:
         token = sql.Identifier(row, token_time.column.name)
+        alive = _alive(database, store, row)
         shorter = sql.SQL("{own_end} OPERATOR(pg_catalog.<) {token_end}").format(
             own_end=_instant.end_of(database, own_time, own),  # type: ignore[arg-type]
             token_end=_instant.end_of(database, token_time, token),
         )
-        cases.append(sql.SQL("(({} OPERATOR(pg_catalog.<) {}) IS NOT TRUE AND {})").format(token, store.past_token, shorter))
+        cases.append(sql.SQL("({} AND {})").format(alive, shorter))
     return cases
 
 
@@ -131,18 +166,13 @@ def _no_live_token(database: Any, store: Store, row: str, probe: bool) -> Any:
     if store.token_expires is None:
         return sql.SQL("true")
     token = row + "_token"
-    live = sql.SQL("({} OPERATOR(pg_catalog.<) {}) IS NOT TRUE").format(
-        sql.Identifier(token, store.token_expires.column.name), store.past_token
-    )
-    return sql.SQL("NOT {}").format(_token_exists(database, store, row, probe, live))
+    return sql.SQL("NOT {}").format(_token_exists(database, store, row, probe, _alive(database, store, token)))
 
 
 def _token_exists(database: Any, store: Store, row: str, probe: bool, *conditions: Any) -> Any:
     token = row + "_token"
     parts = [_same_id(database, store, row, token), *conditions]
-    return _exists(
-        database, store.tokens, token, parts, probe and store.token_id.indexed and plainly_comparable(store.deny_id, store.token_id)
-    )
+    return _exists(database, store.tokens, token, parts, probe and store.tokens_by_index)
 
 
 def _exists(database: Any, relation: Relation, alias: str, parts: Sequence[Any], probe: bool) -> Any:

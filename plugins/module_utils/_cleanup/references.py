@@ -60,12 +60,14 @@ SELECT (
 ) AS foreign_keys,
 (SELECT jsonb_agg(jsonb_build_array(p.parent, p.oid)) FROM part p JOIN reached r ON r.oid = p.parent) AS parts,
 (
-    SELECT jsonb_agg(jsonb_build_array(w.ev_class, w.rulename) ORDER BY w.rulename) FROM pg_rewrite w
-    WHERE w.ev_class = ANY (%(tables)s::bigint[]) AND w.ev_type = '4' AND w.ev_enabled IN ('O', 'A')
+    SELECT jsonb_agg(jsonb_build_array(w.ev_class, w.rulename, CASE w.ev_type WHEN '4' THEN 'DELETE' ELSE 'UPDATE' END) ORDER BY w.rulename)
+    FROM pg_rewrite w
+    WHERE w.ev_class = ANY (%(tables)s::bigint[]) AND w.ev_type IN ('2', '4') AND w.ev_enabled IN ('O', 'A')
 ) AS rewrites,
 (
-    SELECT jsonb_agg(jsonb_build_array(g.tgrelid, g.tgname) ORDER BY g.tgname) FROM pg_trigger g
-    WHERE g.tgrelid = ANY (%(tables)s::bigint[]) AND g.tgtype & 8 = 8 AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
+    SELECT jsonb_agg(jsonb_build_array(g.tgrelid, g.tgname, e.event) ORDER BY g.tgname)
+    FROM pg_trigger g JOIN (VALUES (8, 'DELETE'), (16, 'UPDATE')) AS e(bit, event) ON g.tgtype & e.bit = e.bit
+    WHERE g.tgrelid = ANY (%(tables)s::bigint[]) AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
 ) AS triggers
 """
 
@@ -120,8 +122,8 @@ class Facts:
 
     keys: Mapping[int, Sequence[tuple[int, ForeignKey]]]
     parts: Mapping[int, Sequence[int]]
-    rewrites: Sequence[tuple[int, str]]
-    triggers: Sequence[tuple[int, str]]
+    rewrites: Sequence[tuple[int, str, str]]
+    triggers: Sequence[tuple[int, str, str]]
 
     def ways(self, relation: Relation) -> list[Way]:
         """Return how the removal of rows of `relation` reaches other tables: one way for each table and each foreign key."""
@@ -140,13 +142,13 @@ class Facts:
                     waiting.append((target, way.keys))
         return list(found.values())
 
-    def rewrite_rules(self, relation: Relation) -> list[str]:
-        """Return the names of the rewrite rules that change a DELETE on a table of `relation`."""
-        return _names(self.rewrites, {leaf.oid for leaf in relation.leaves})
+    def rewrite_rules(self, relation: Relation, event: str) -> list[str]:
+        """Return the names of the rewrite rules that change an `event` (DELETE or UPDATE) on a table of `relation`."""
+        return _names(self.rewrites, {leaf.oid for leaf in relation.leaves}, event)
 
-    def delete_triggers(self, relation: Relation) -> list[str]:
-        """Return the names of the triggers that fire when rows of `relation` go."""
-        return _names(self.triggers, {*tables_of(relation), *relation.ancestors})
+    def triggers_on(self, relation: Relation, event: str) -> list[str]:
+        """Return the names of the triggers that fire at an `event` (DELETE or UPDATE) on rows of `relation`."""
+        return _names(self.triggers, {*tables_of(relation), *relation.ancestors}, event)
 
 
 def tables_of(relation: Relation) -> list[int]:
@@ -164,7 +166,7 @@ def look_up_references(database: Any, relations: Iterable[Relation]) -> Facts:
     parts: dict[int, list[int]] = {}
     for parent, oid in row["parts"] or ():
         parts.setdefault(int(parent), []).append(int(oid))
-    rewrites, triggers = ([(int(oid), name) for oid, name in row[what] or ()] for what in ("rewrites", "triggers"))
+    rewrites, triggers = ([(int(oid), name, event) for oid, name, event in row[what] or ()] for what in ("rewrites", "triggers"))
     return Facts(keys, parts, rewrites, triggers)
 
 
@@ -191,5 +193,5 @@ def _foreign_key(row: Mapping[str, Any]) -> ForeignKey:
     return ForeignKey(int(row["top"]), row["constraint"], table, row["partitioned"], row["action"], columns, row["indexed"])
 
 
-def _names(pairs: Iterable[tuple[int, str]], oids: set[int]) -> list[str]:
-    return sorted({name for oid, name in pairs if oid in oids})
+def _names(found: Iterable[tuple[int, str, str]], oids: set[int], event: str) -> list[str]:
+    return sorted({name for oid, name, what in found if oid in oids and what == event})

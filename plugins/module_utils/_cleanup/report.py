@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import predicate
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.apply import DONE, LOCKED, MAX_RUNTIME, VETOED, Progress
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.plan import Plan, PlannedRule
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.pace import MAX_RUNTIME, THROTTLED, WINDOW
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.planned import Plan, PlannedRule
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import ARCHIVE, DROP
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.progress import DONE, LOCKED, VETOED, Progress
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle import Throttle
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, RunbookError
 
 CHECK_MODE, ERROR, MAX_ROWS = "check_mode", "error", "max_rows"
-_WORST = (ERROR, MAX_RUNTIME, VETOED, LOCKED, DONE)
-
+_WORST = (ERROR, THROTTLED, WINDOW, MAX_RUNTIME, VETOED, LOCKED, DONE)
+_SUMS = ("matched", "protected", "removed", "archived", "marked", "remaining")
 
 # A table or column, a function, a type, a schema that does not exist.
 _NOT_FOUND = ("42P01", "42703", "42883", "42704", "3F000")
@@ -37,10 +40,11 @@ class Interrupted(DatabaseError):
 
     def __init__(self, cause: DatabaseError, result: Mapping[str, Any], run: Progress) -> None:
         target = run.planned.target
-        came = f"{run.removed} of {run.planned.to_remove} rows of this rule were removed, in {run.batches} batches"
+        what = "removed" if target.removes else "marked"
+        came = f"{run.done} of {run.planned.to_remove} rows of this rule were {what}, in {run.batches} batches"
         function = cause.context_function
         where = f", in {function}" if function else ""
-        message = f"{target.path}: {target.relation.name}: {cause.message.rstrip('.')}{where} ({came}, which stay removed)."
+        message = f"{target.path}: {target.relation.name}: {cause.message.rstrip('.')}{where} ({came}, which stay {what})."
         hint = cause.hint or "Run it again when the cause is gone: it goes on where it stopped."
         if function and cause.sqlstate in _NOT_FOUND:
             named = ", ".join(f'"{name}"' for name in run.planned.triggers)
@@ -64,81 +68,126 @@ class Interrupted(DatabaseError):
 
 
 def preview(plan: Plan, stopped: str = CHECK_MODE) -> dict[str, Any]:
-    """Return the result of check mode: `removed` is what the run would remove. With `stopped` "max_rows", of a refusal."""
+    """Return the result of check mode: what the run would do. With `stopped` "max_rows", of a refusal."""
+    acts = stopped == CHECK_MODE
     rows = []
     for rule in plan.rules:
-        removed = rule.to_remove if stopped == CHECK_MODE else 0
-        rows_left = _left(plan, rule, acts=stopped == CHECK_MODE)
-        rows.append(_rule(rule, removed=removed, remaining=rule.to_remove - removed, stopped=stopped, rows_left=rows_left))
-    return _result(plan, rows, stopped)
+        done = rule.to_remove if acts else 0
+        row = _rule(
+            rule, done=done, archived=done, remaining=rule.to_remove - done, stopped=stopped, rows_left=_left(plan, rule, acts=acts)
+        )
+        rows.append({**row, "partitions": [str(due.name) for due in rule.target.due if due.free and acts]})
+    return _result(plan, rows, stopped, None)
 
 
-def outcome(database: Any, plan: Plan, progress: Sequence[Progress]) -> dict[str, Any]:
+def outcome(database: Any, plan: Plan, progress: Sequence[Progress], throttle: Throttle, warnings: Sequence[str]) -> dict[str, Any]:
     """Return the result of a run that came to its end; counts the rows left in each table that lost some."""
-    touched = {oid for run in progress for oid, gone in run.removed_by_leaf.items() if gone}
     counted: dict[int, int] = {}
-    rows = []
     for run in progress:
         for leaf in run.planned.target.relation.leaves:
-            if leaf.oid not in counted:
-                again = leaf.oid in touched
-                found = predicate.count_by_leaf(database, run.planned.target.relation, leaves=[leaf]) if again else run.planned.rows_before
-                counted[leaf.oid] = found[leaf.oid]
-        rows.append(_of_run(run, sum(counted[leaf.oid] for leaf in run.planned.target.relation.leaves)))
-    return _result(plan, rows, _worst(row["stopped"] for row in rows))
+            if run.done_by_leaf.get(leaf.oid):
+                counted.pop(leaf.oid, None)
+            if leaf.oid in run.counted:
+                counted[leaf.oid] = run.counted[leaf.oid]
+    rows = []
+    for run in progress:
+        relation = run.planned.target.relation
+        missing = [leaf for leaf in relation.leaves if leaf.oid not in counted]
+        lost = {oid for one in progress for oid, gone in one.done_by_leaf.items() if gone}
+        if run.planned.target.action != DROP:
+            counted.update(counting.count_by_leaf(database, relation, leaves=[leaf for leaf in missing if leaf.oid in lost]))
+            counted.update({leaf.oid: run.planned.rows_before[leaf.oid] for leaf in missing if leaf.oid not in lost})
+        rows.append(_of_run(run, None if run.planned.target.action == DROP else sum(counted[leaf.oid] for leaf in relation.leaves)))
+    result = _result(plan, rows, _worst(row["stopped"] for row in rows), throttle)
+    return {**result, "warnings": [*result["warnings"], *warnings]}
 
 
-def broken_off(plan: Plan, progress: Sequence[Progress], cause: DatabaseError) -> Interrupted:
+def broken_off(plan: Plan, progress: Sequence[Progress], cause: DatabaseError, throttle: Throttle) -> Interrupted:
     """Return the error of a run that `cause` ended; nothing more is asked of the server, so the rows left are not known."""
     reached = {run.planned.target.index: run for run in progress}
     rows = [
         _of_run(reached[rule.target.index], None)
         if rule.target.index in reached
-        else _rule(rule, removed=0, remaining=rule.to_remove, stopped=ERROR, rows_left=None)
+        else _rule(rule, done=0, archived=0, remaining=rule.to_remove, stopped=ERROR, rows_left=None)
         for rule in plan.rules
     ]
-    return Interrupted(cause, _result(plan, rows, ERROR), progress[-1])
+    return Interrupted(cause, _result(plan, rows, ERROR, throttle), progress[-1])
 
 
 def _of_run(run: Progress, rows_left: int | None) -> dict[str, Any]:
-    row = _rule(run.planned, removed=run.removed, remaining=run.remaining, stopped=run.stopped or ERROR, rows_left=rows_left)
-    return {**row, "batches": run.batches, "skipped_locked": run.skipped_locked, "seconds": round(run.seconds, 3)}
+    stopped = run.stopped or ERROR
+    row = _rule(run.planned, done=run.done, archived=run.archived, remaining=run.remaining, stopped=stopped, rows_left=rows_left)
+    return {
+        **row,
+        "batches": run.batches,
+        "skipped_locked": run.skipped_locked,
+        "partitions": list(run.partitions),
+        "bytes_freed": run.bytes_freed,
+        "seconds": round(run.seconds + run.paused_seconds, 3),
+        "paused_seconds": round(run.paused_seconds, 3),
+        "rows_per_second": round(run.done / run.seconds) if run.done and run.seconds else None,
+        "vacuumed": list(run.vacuumed),
+    }
 
 
-def _rule(rule: PlannedRule, *, removed: int, remaining: int, stopped: str, rows_left: int | None) -> dict[str, Any]:
+def _rule(rule: PlannedRule, *, done: int, archived: int, remaining: int, stopped: str, rows_left: int | None) -> dict[str, Any]:
     target = rule.target
     return {
         "name": target.name,
         "table": str(target.relation.name),
         "column": target.time.column.name,
+        "action": target.action,
         "cutoff": str(target.cutoff),
         "matched": rule.matched,
         "protected": rule.protected,
-        "removed": removed,
+        "removed": done if target.removes else 0,
+        "archived": archived if target.action == ARCHIVE else 0,
+        "marked": 0 if target.removes else done,
         "remaining": remaining,
         "rows_left": rows_left,
         "batches": 0,
         "skipped_locked": 0,
+        "partitions": [],
+        "bytes_freed": None,
         "seconds": 0.0,
+        "paused_seconds": 0.0,
+        "rows_per_second": None,
+        "vacuumed": [],
         "stopped": stopped,
         "references": [key.as_result() for key in rule.foreign_keys],
         "triggers": list(rule.triggers),
     }
 
 
-def _left(plan: Plan, rule: PlannedRule, *, acts: bool) -> int:
-    """Return how many rows the table of `rule` will have after all rules, leaf by leaf."""
+def _left(plan: Plan, rule: PlannedRule, *, acts: bool) -> int | None:
+    """Return how many rows the table of `rule` will have after all rules, leaf by leaf; not where only its partitions were counted."""
+    if rule.target.action == DROP:
+        return None
     leaves = rule.rows_before
-    going = sum(other.removable.get(oid, 0) for other in plan.rules for oid in leaves) if acts else 0
-    return sum(leaves.values()) - going
+    removing = [other for other in plan.rules if other.target.removes] if acts else []
+    return sum(leaves.values()) - sum(other.removable.get(oid, 0) for other in removing for oid in leaves)
 
 
-def _result(plan: Plan, rows: list[dict[str, Any]], stopped: str) -> dict[str, Any]:
+def _result(plan: Plan, rows: list[dict[str, Any]], stopped: str, throttle: Throttle | None) -> dict[str, Any]:
     """Return the whole result, with the rules as they were written."""
     order = [rule.target.index for rule in plan.rules]
     written = [row for _index, row in sorted(zip(order, rows), key=lambda pair: pair[0])]
-    totals = {key: sum(row[key] for row in rows) for key in ("removed", "matched", "protected", "remaining")}
-    return {"changed": totals["removed"] > 0, **totals, "rules": written, "stopped": stopped, "as_of": str(plan.as_of)}
+    totals = {key: sum(row[key] for row in rows) for key in _SUMS}
+    freed = [row["bytes_freed"] for row in rows if row["bytes_freed"] is not None]
+    return {
+        "changed": totals["removed"] + totals["marked"] > 0,
+        **totals,
+        "bytes_freed": sum(freed) if freed else None,
+        "rules": written,
+        "stopped": stopped,
+        "as_of": str(plan.as_of),
+        "throttle": {
+            "paused_seconds": round(throttle.paused_seconds, 3) if throttle else 0.0,
+            "reasons": list(throttle.reasons) if throttle else [],
+            "unknown": list(throttle.unknown) if throttle else [],
+        },
+        "warnings": [warning for rule in plan.rules for warning in rule.warnings],
+    }
 
 
 def _worst(stops: Any) -> str:

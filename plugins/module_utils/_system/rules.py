@@ -19,7 +19,7 @@ def check_rules(rules: Sequence[Any], stores: Sequence[Any], path: str, faults: 
 
     Rules and stores are read, and None where they could not be. Fills in the marks of rules that purge and name none.
     """
-    known = _Stores(stores)
+    known = StoreTables(stores)
     marks: dict[str, tuple[int, Any]] = {}
     for number, rule in enumerate(rules):
         if not rule:
@@ -37,7 +37,7 @@ def check_rules(rules: Sequence[Any], stores: Sequence[Any], path: str, faults: 
                 faults.add(join(at, "mark"), f"differs from the mark of {join(path, first)}, which is about the same table: {reason}")
 
 
-def _check_archive(table: str | None, number: int, rules: Sequence[Any], stores: _Stores, path: str, faults: Faults) -> None:
+def _check_archive(table: str | None, number: int, rules: Sequence[Any], stores: StoreTables, path: str, faults: Faults) -> None:
     at = join(join(join(path, number), "archive"), "table")
     if table == rules[number]["table"]:
         return
@@ -50,7 +50,7 @@ def _check_archive(table: str | None, number: int, rules: Sequence[Any], stores:
         faults.add(at, f"{shown(table)} is the table of {others[0]}, {reason}")
 
 
-def _check_mark(rule: dict[str, Any], path: str, stores: _Stores, faults: Faults) -> None:
+def _check_mark(rule: dict[str, Any], path: str, stores: StoreTables, faults: Faults) -> None:
     column = rule["mark"]["column"]
     reader = stores.columns.get((rule["table"], column))
     if column is not None and reader:
@@ -58,7 +58,7 @@ def _check_mark(rule: dict[str, Any], path: str, stores: _Stores, faults: Faults
         faults.add(join(path, "mark"), f"{shown(column)} is read by the token store {reader}: {danger}")
 
 
-class _Stores:
+class StoreTables:
     """The tables of token stores and the columns that they read there, each with the store that does and the key that says so."""
 
     def __init__(self, stores: Sequence[Any]) -> None:

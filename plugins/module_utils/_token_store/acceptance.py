@@ -15,27 +15,27 @@ from ansible_collections.pgops.runbook.plugins.module_utils._time_column import 
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.belonging import belongs
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store import Limit, TokenStore
 
-TOKEN = "token_"  # the alias of the table of tokens in every statement
+TOKEN = "token_"  # the alias of the table of tokens where nothing else is said
 _DENY, _LIMIT = "deny_", "limit_"
 _LONGEST = 3_000_000_000  # seconds, 95 years: who writes more means for ever
 _LARGEST = {"int4": LARGEST_INT4, "int8": 9_223_372_036_854_775_807}
 
 
 class Acceptance:
-    """The conditions and expressions of one store at one instant; all are about the row with the alias `TOKEN`."""
+    """The conditions and expressions of one store at one instant; all are about the row of tokens with the alias `row`."""
 
-    def __init__(self, database: Any, store: TokenStore, as_of: Instant, clock_skew: float) -> None:
+    def __init__(self, database: Any, store: TokenStore, as_of: Instant, clock_skew: float, row: str = TOKEN) -> None:
         """`as_of` is the server's clock, `clock_skew` in seconds: for so long after its expiry a token may still be accepted."""
-        self.database, self.store, self.sql = database, store, database.sql
+        self.database, self.store, self.sql, self.row = database, store, database.sql, row
         self._past = as_of.before(clock_skew)
 
     def column(self, column: Column) -> Any:
         """Return the reference to a token column."""
-        return self.sql.Identifier(TOKEN, column.name)
+        return self.sql.Identifier(self.row, column.name)
 
     def is_token(self) -> Any:
         """Return the condition under which the row belongs to the store at all."""
-        return belongs(self.sql, self.store.written["tokens"], TOKEN)
+        return belongs(self.sql, self.store.written["tokens"], self.row)
 
     def alive(self) -> Any:
         """Return the condition under which the token has not expired, clock skew included; a token without an expiry never has."""

@@ -1,0 +1,84 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rules that drop whole partitions: which of them go, and carrying that out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Callable, Iterable
+
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, partitions, predicate
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partition_marks import ATTACHED
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partition_outcome import count_rows
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import Due, Target
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.progress import Progress
+from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf
+
+
+def require_possible(database: Any, target: Target) -> None:
+    """Raise InvalidValue or DatabaseError where the rows of a target cannot go with whole partitions."""
+    partitions.require_divided_by(database, target.relation, target.time, f"{target.path}.column")
+
+
+def narrowed(database: Any, target: Target) -> Target:
+    """Return the target with what is due, and with those leaves alone whose partitions go. Raises DatabaseError and InvalidValue.
+
+    A partition goes when none of its rows has to stay. What an earlier run detached and could not drop goes as well.
+    """
+    due = [_due(database, target, found) for found in partitions.due(database, target.relation, target.time, target.limit)]
+    left = [one for one in partitions.leftovers(database, target.relation) if one.state != ATTACHED]
+    due += [Due(one.name, {one.oid: count_rows(database, one.name)}, True, leftover=one) for one in left]
+    going = {oid for one in due if one.free for oid in one.rows}
+    leaves = tuple(leaf for leaf in target.relation.leaves if leaf.oid in going)
+    return replace(target, relation=replace(target.relation, leaves=leaves), due=tuple(due))
+
+
+def drop_partitions(database: Any, run: Progress, ready: Callable[[], bool]) -> None:
+    """Drop what is due, one by one, and note it; what is locked is left. Raises DatabaseError and InvalidValue."""
+    target = run.planned.target
+    locked, run.bytes_freed = 0, 0
+    for due in target.due:
+        if not due.free:
+            continue
+        if not ready():
+            return
+        found = _drop(database, target, due)
+        if found is None or found.outcome == partitions.LOCKED:
+            locked += sum(due.rows.values())
+        elif found.outcome == partitions.DROPPED:
+            run.done += found.rows
+            run.batches += 1
+            run.bytes_freed += found.bytes
+            run.partitions.append(str(found.name))
+    run.left = run.skipped_locked = locked
+
+
+def _due(database: Any, target: Target, partition: partitions.Partition) -> Due:
+    leaves = _leaves(target, partition)
+    rows = counting.count_by_leaf(database, target.relation, leaves=leaves)
+    stay = target.protected and _protected_rows(database, target, leaves, ahead=True)
+    return Due(partition.name, rows, not stay, partition=partition)
+
+
+def _drop(database: Any, target: Target, due: Due) -> partitions.Dropped | None:
+    if due.leftover is not None:
+        return partitions.finish(database, target.relation, due.leftover)
+    partition = due.partition
+    if partition is None:
+        return None
+    leaves = _leaves(target, partition)
+
+    def free() -> bool:
+        return not _protected_rows(database, target, leaves, ahead=False)
+
+    return partitions.drop(database, target.relation, partition, free=free if target.protected else None)
+
+
+def _leaves(target: Target, partition: partitions.Partition) -> list[Leaf]:
+    return [leaf for leaf in target.relation.leaves if leaf.oid in partition.leaves]
+
+
+def _protected_rows(database: Any, target: Target, leaves: Iterable[Leaf], *, ahead: bool) -> int:
+    condition = predicate.protected(database, target, ahead=ahead)
+    return sum(counting.count_by_leaf(database, target.relation, condition, list(leaves)).values())

@@ -1,0 +1,42 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The order in which rules are applied, so that none stands in the way of another."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import Target
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.references import Facts, tables_of
+
+
+def in_order(targets: Sequence[Target], facts: Facts) -> list[Target]:
+    """Return the targets as they are applied; as written where nothing asks for another order.
+
+    Deny rows go first, since token rows may go only after them; rows that refer to others before those; what leaves a table before
+    what is only marked in it, so that the one rule does not change what the other looks at. Where that goes round in a circle, the first
+    one as written is taken.
+    """
+    waiting: list[Target] = list(targets)
+    placed: list[Target] = []
+    while waiting:
+        free = (one for one in waiting if not any(_precedes(other, one, facts) for other in waiting if other is not one))
+        chosen = next(free, waiting[0])
+        waiting.remove(chosen)
+        placed.append(chosen)
+    return placed
+
+
+def _precedes(one: Target, other: Target, facts: Facts) -> bool:
+    if bool(one.forgets) != bool(other.forgets):
+        return bool(one.forgets)
+    if one.relation.related(other.relation):
+        return one.removes and not other.removes
+    return one.removes and other.removes and _refers(one, other, facts)
+
+
+def _refers(one: Target, other: Target, facts: Facts) -> bool:
+    """True if rows of `one` may keep those of `other` from going."""
+    tables = {*tables_of(one.relation), *one.relation.ancestors}
+    return any(way.last.holds and way.target in tables for way in facts.ways(other.relation))

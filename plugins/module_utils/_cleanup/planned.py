@@ -1,0 +1,51 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A plan: every rule with its numbers, in the order in which they are applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Mapping
+
+from ansible_collections.pgops.runbook.plugins.module_utils import _instant
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import predicate, references
+
+
+@dataclass(frozen=True)
+class PlannedRule:
+    """One rule with its numbers. `removable` and `rows_before` are rows by leaf oid.
+
+    `foreign_keys` refer to its table, `triggers` fire when rows go, `warnings` say what may hurt.
+    """
+
+    target: predicate.Target
+    matched: int
+    removable: Mapping[int, int]
+    rows_before: Mapping[int, int]
+    foreign_keys: tuple[references.ForeignKey, ...] = ()
+    triggers: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def to_remove(self) -> int:
+        """Return how many rows will go, or be marked."""
+        return sum(self.removable.values())
+
+    @property
+    def protected(self) -> int:
+        """Return how many of the rows that matched stay."""
+        return self.matched - self.to_remove
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All rules, in the order in which they are applied, as of one instant of the server's clock."""
+
+    as_of: _instant.Instant
+    rules: tuple[PlannedRule, ...]
+
+    @property
+    def to_remove(self) -> int:
+        """Return how many rows will go, or be marked, in all."""
+        return sum(rule.to_remove for rule in self.rules)

@@ -1,0 +1,152 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The statements that take rows away or mark them: so many that are picked one by one, or all in a range of the heap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import archive, mark, predicate
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import PICK, REMOVE, ROW, Target
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
+from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf
+
+_GONE = "gone"
+_TYPES = {"instant": "timestamptz", "wall": "timestamp", "date": "date", "epoch": "bigint"}
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The pages of a table from `first` to before `end`."""
+
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one statement did: rows `picked`, of which `done` went or were marked, and `archived` of those; `last` is the newest time."""
+
+    picked: int
+    done: int
+    archived: int = 0
+    last: str | None = None
+
+
+def pick(database: Any, target: Target, leaf: Leaf, rows: int, within: Blocks | None = None) -> Batch:
+    """Take up to `rows` rows of one leaf, of those pages where they are given. Raises DatabaseError.
+
+    The rows are locked before, so that none is waited for; the condition stands in the outer statement as well, because a row
+    may have changed in between. Only a leaf can be named: a ctid means another row in each partition.
+    """
+    sql = database.sql
+    chosen = [predicate.removable(database, target, PICK, ahead=False), *([_in_pages(database, within)] if within else [])]
+    picked = sql.SQL(
+        "SELECT ARRAY(SELECT {row}.ctid FROM ONLY {leaf} AS {row} WHERE {chosen} LIMIT {rows} FOR UPDATE OF {row} SKIP LOCKED) AS ids"
+    ).format(row=sql.Identifier(ROW), leaf=leaf.name.identifier(sql), chosen=sql.SQL(" AND ").join(chosen), rows=sql.Literal(rows))
+    shown = sql.SQL("(SELECT pg_catalog.cardinality(picked.ids) FROM picked) AS picked, NULL AS last")
+    ids = sql.SQL("(SELECT picked.ids FROM picked)")
+    return _run_picked(database, target, leaf, picked, ids, shown)
+
+
+def pick_oldest(database: Any, target: Target, leaf: Leaf, rows: int, after: str | None) -> Batch:
+    """Take up to `rows` rows of one leaf in the order of their time, from the time `after` on. Raises DatabaseError.
+
+    What is before that time has been taken or passed over, and its dead entries need not be read again.
+    """
+    sql = database.sql
+    time = sql.Identifier(ROW, target.time.column.name)
+    chosen = [predicate.removable(database, target, PICK, ahead=False)]
+    if after is not None:
+        since = sql.SQL("{} OPERATOR(pg_catalog.>=) {}::{}").format(time, sql.Literal(after), sql.SQL(_TYPES[target.time.kind]))
+        chosen.append(since)
+    picked = sql.SQL(
+        "SELECT {row}.ctid AS id, {time} AS at FROM ONLY {leaf} AS {row} WHERE {chosen} ORDER BY {time} LIMIT {rows}"
+        " FOR UPDATE OF {row} SKIP LOCKED"
+    ).format(
+        row=sql.Identifier(ROW), time=time, leaf=leaf.name.identifier(sql), chosen=sql.SQL(" AND ").join(chosen), rows=sql.Literal(rows)
+    )
+    shown = sql.SQL("(SELECT pg_catalog.count(*) FROM picked) AS picked, (SELECT pg_catalog.max(picked.at)::text FROM picked) AS last")
+    return _run_picked(database, target, leaf, picked, sql.SQL("ARRAY(SELECT picked.id FROM picked)"), shown)
+
+
+def take_range(database: Any, target: Target, leaf: Leaf, pages: Blocks) -> Batch:
+    """Take every row of one leaf in a range of pages; waits for those that others hold. Raises DatabaseError."""
+    sql = database.sql
+    which = _in_pages(database, pages)
+    if target.archive:
+        change = _change(database, target, leaf, which)
+        statement = sql.SQL("WITH {} SELECT 0 AS picked, NULL AS last, {}").format(change, _counts(database, target, leaf))
+        return _batch(database, target, statement)
+    done = database.execute(_change_alone(database, target, leaf, which))
+    return Batch(done, done)
+
+
+def _run_picked(database: Any, target: Target, leaf: Leaf, picked: Any, ids: Any, shown: Any) -> Batch:
+    sql = database.sql
+    which = sql.SQL("{row}.ctid = ANY ({ids}::tid[])").format(row=sql.Identifier(ROW), ids=ids)
+    statement = sql.SQL("WITH picked AS MATERIALIZED ({picked}), {change} SELECT {shown}, {counts}").format(
+        picked=picked, change=_change(database, target, leaf, which), shown=shown, counts=_counts(database, target, leaf)
+    )
+    return _batch(database, target, statement)
+
+
+def _batch(database: Any, target: Target, statement: Any) -> Batch:
+    row = database.row(statement)
+    batch = Batch(row["picked"], row["gone"], row["kept"], row["last"])
+    if target.archive:
+        _require_kept(target.archive, batch, row["unkept"])
+    return batch
+
+
+def _require_kept(kept: archive.Archive, batch: Batch, columns: int) -> None:
+    """Undo the transaction of the batch, by raising, where not every row is in the archive whole."""
+    name = str(kept.name)
+    if columns:
+        message = f"{columns} columns were added or changed that the archive {name} does not have so, and none of this batch was moved"
+        raise DatabaseError(message, object_name=name, hint="Run it again: it looks at the columns anew.")
+    if batch.archived != batch.done:
+        message = f"the archive {name} took {batch.archived} of {batch.done} rows, so that none of this batch was moved"
+        hint = "A trigger or rule there keeps rows out: let it pass them, or name another table."
+        raise DatabaseError(message, object_name=name, hint=hint)
+
+
+def _change(database: Any, target: Target, leaf: Leaf, which: Any) -> Any:
+    """Return the expressions of a WITH that change the rows."""
+    sql = database.sql
+    change = sql.SQL("gone AS ({} RETURNING {})").format(_change_alone(database, target, leaf, which), _returned(database, target))
+    if not target.archive:
+        return change
+    return sql.SQL("{}, kept AS ({})").format(change, archive.insert(database, target.archive, _GONE))
+
+
+def _change_alone(database: Any, target: Target, leaf: Leaf, which: Any) -> Any:
+    sql = database.sql
+    again = predicate.removable(database, target, REMOVE, ahead=False)
+    parts = {"row": sql.Identifier(ROW), "leaf": leaf.name.identifier(sql), "which": which, "again": again}
+    if target.mark and not target.removes:
+        assignment = mark.assignment(database, target.mark, target.as_of)
+        return sql.SQL("UPDATE ONLY {leaf} AS {row} SET {mark} WHERE {which} AND {again}").format(mark=assignment, **parts)
+    return sql.SQL("DELETE FROM ONLY {leaf} AS {row} WHERE {which} AND {again}").format(**parts)
+
+
+def _returned(database: Any, target: Target) -> Any:
+    return archive.returning(database, target.archive, ROW) if target.archive else database.sql.SQL("1")
+
+
+def _counts(database: Any, target: Target, leaf: Leaf) -> Any:
+    sql = database.sql
+    gone = sql.SQL("(SELECT pg_catalog.count(*) FROM gone) AS gone")
+    if not target.archive:
+        return sql.SQL("{}, 0 AS kept").format(gone)
+    unkept = archive.unkept_columns(database, target.archive, leaf)
+    return sql.SQL("{}, (SELECT pg_catalog.count(*) FROM kept) AS kept, ({}) AS unkept").format(gone, unkept)
+
+
+def _in_pages(database: Any, pages: Blocks) -> Any:
+    sql = database.sql
+    return sql.SQL("{row}.ctid OPERATOR(pg_catalog.>=) {first}::tid AND {row}.ctid OPERATOR(pg_catalog.<) {end}::tid").format(
+        row=sql.Identifier(ROW), first=sql.Literal(f"({pages.first},0)"), end=sql.Literal(f"({pages.end},0)")
+    )
