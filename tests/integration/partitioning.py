@@ -74,7 +74,7 @@ class Divided:
 
 @contextmanager
 def divided(
-    cleaner: Cleaner, script: str = "", table: str = "app.t", column: Any = "at", read_only: bool = False, **login: Any
+    cleaner: Cleaner, script: str = "", *, table: str = "app.t", column: Any = "at", read_only: bool = False, **login: Any
 ) -> Iterator[Divided]:
     """Make the tables and give the engine's view of one."""
     if script:

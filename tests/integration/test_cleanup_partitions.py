@@ -132,6 +132,7 @@ INSERT INTO app.t SELECT '2018-05-05', n FROM generate_series(1, 20) AS n; INSER
 def test_what_is_divided_further_goes_whole_and_what_is_not_past_is_looked_into(cleaner: Cleaner) -> None:
     with divided(cleaner, YEARS) as table:
         assert table.names("2020-02-02T00:00+00:00") == ["app.old", "app.y2018", "app.jan"]
+        assert table.names("2021-01-01T00:00+00:00") == ["app.old", "app.y2018", "app.y2020"]
         leaves = {each.oid: each.name.name for each in table.relation.leaves}
         assert [sorted(leaves[oid] for oid in each.leaves) for each in table.due("2020-02-02T00:00+00:00")] == [
             ["old"],
@@ -170,7 +171,7 @@ def test_ranges_below_another_division(cleaner: Cleaner) -> None:
         ("PARTITION BY HASH (at)", r"is divided by HASH \(at\)"),
         ("PARTITION BY RANGE (id, at)", r"is divided by RANGE \(id, at\)"),
         ("PARTITION BY RANGE (other)", r"is divided by RANGE \(other\)"),
-        ("PARTITION BY RANGE ((at AT TIME ZONE 'UTC'))", r"is divided by RANGE \(.*at.*UTC.*\)"),
+        ("PARTITION BY RANGE ((at AT TIME ZONE 'UTC'))", r"is divided by RANGE \(.*UTC.*\)"),
         ("PARTITION BY RANGE (at backwards)", r"is divided by RANGE \(at public\.backwards\)"),
     ],
 )
@@ -195,11 +196,11 @@ def test_children_by_inheritance_are_no_partitions(cleaner: Cleaner) -> None:
 
 
 def test_only_an_owner_may(cleaner: Cleaner) -> None:
-    cleaner.sql(MONTHS + "CREATE ROLE sweeper LOGIN PASSWORD 'x'; CREATE ROLE keeper;")  # type: ignore[arg-type]
+    cleaner.sql(MONTHS + "CREATE ROLE sweeper LOGIN PASSWORD 'x'; CREATE ROLE keeper;")
     cleaner.sql("GRANT USAGE ON SCHEMA app TO sweeper; GRANT ALL ON ALL TABLES IN SCHEMA app TO sweeper")
-    login = {"login_user": "sweeper", "login_password": "x", "read_only": True}
+    login = {"login_user": "sweeper", "login_password": "x"}
     try:
-        with divided(cleaner, **login) as table:
+        with divided(cleaner, read_only=True, **login) as table:
             with pytest.raises(DatabaseError, match=r"'sweeper' does not own app\.t, and only the owner") as caught:
                 table.require()
             assert caught.value.sqlstate == "42501"
@@ -210,7 +211,7 @@ def test_only_an_owner_may(cleaner: Cleaner) -> None:
             assert "Use the role '" in (caught.value.hint or "")
             cleaner.sql("ALTER TABLE app.t01 OWNER TO keeper; ALTER TABLE app.t02 OWNER TO sweeper")
             assert table.names(MARCH) == ["app.t01", "app.t02"]
-        with divided(cleaner, **{**login, "read_only": False}) as table:
+        with divided(cleaner, **login) as table:
             cleaner.sql("GRANT ALL ON ALL TABLES IN SCHEMA app TO sweeper, keeper; GRANT USAGE, CREATE ON SCHEMA app TO keeper")
             assert [each.outcome for each in table.drop(MARCH)] == ["dropped", "dropped"]
     finally:

@@ -343,8 +343,8 @@ def test_any_comment_comes_back(concurrent: Cleaner, monkeypatch: pytest.MonkeyP
 
 def test_objects_of_the_application_do_not_stand_in_for_the_servers_own(cleaner: Cleaner) -> None:
     with divided(cleaner, WITH_DEFAULT) as table:
-        cleaner.sql("CREATE FUNCTION app.pg_total_relation_size(oid) RETURNS bigint LANGUAGE sql AS 'SELECT 1 / 0'")
+        cleaner.sql("CREATE FUNCTION app.pg_total_relation_size(oid) RETURNS bigint LANGUAGE sql AS 'SELECT (1 / 0)::bigint'")
         cleaner.sql("CREATE FUNCTION app.lt(timestamptz, date) RETURNS boolean LANGUAGE sql AS 'SELECT true'")
-        cleaner.sql("CREATE FUNCTION app.unnest(bigint[]) RETURNS SETOF bigint LANGUAGE sql AS 'SELECT 1 / 0'")
+        cleaner.sql("CREATE FUNCTION app.unnest(bigint[]) RETURNS SETOF bigint LANGUAGE sql AS 'SELECT (1 / 0)::bigint'")
         table.session.execute("SET search_path TO pg_catalog, app, public, pg_temp")
         assert [each.outcome for each in table.drop()] == ["dropped"]

@@ -33,7 +33,7 @@ hindering(top, class, oid) AS (
     WHERE (d.classid, d.objid) NOT IN (SELECT w.class, w.oid FROM going w WHERE w.top = g.top)
         AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_constraint k
-            WHERE d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid = d.objid AND false
+            WHERE d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid = d.objid AND k.conparentid <> 0
         )
     UNION
     SELECT g.top, d.refclassid, d.refobjid
