@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Mapping, Set
+from typing import Any, Dict, Iterable, List, Mapping, Set
 
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Unseen
@@ -55,8 +55,17 @@ def declared(system: Mapping[str, Any]) -> Dict[RelationName, Set[str]]:
     optional = {parse_relation(table) for table, facts in (schema.get("tables") or {}).items() if facts.get("optional")}
     for rule in (rule for rules in (system.get("retention") or {}).values() for rule in rules or ()):
         if parse_relation(rule["table"]) not in optional:
-            add(rule["table"], rule["column"])
+            add(rule["table"], *_named_by(rule))
+        archive = rule["archive"]
+        if archive and not archive["create"] and parse_relation(archive["table"]) not in optional:
+            add(archive["table"])
     return found
+
+
+def _named_by(rule: Mapping[str, Any]) -> List[Any]:
+    """Return the columns of its own table that a retention rule names, as names or with what is known of their times."""
+    keys = rule["keep_latest"]["per"] if rule["keep_latest"] else ()
+    return [rule["column"], rule["mark"], *(condition["column"] for condition in rule["where"]), *keys]
 
 
 def readable(look: Look, table: str, columns: Iterable[str]) -> Relation:

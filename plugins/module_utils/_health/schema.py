@@ -42,7 +42,7 @@ CHECKS: List[Check] = [
         title="The schemas, tables and columns of the system exist",
         tier="hourly",
         looks_at="The catalogue, for every schema, every table that is not optional, and the columns that token stores, login flows "
-        "and retention rules work with.",
+        "and retention rules work with. An archive counts unless its rule would make it.",
         action="Restore what is missing or run the migration that creates it; look whether this is the right database.",
         needs="nothing: the catalogue is open to every role",
         decides={"critical": "anything missing"},
