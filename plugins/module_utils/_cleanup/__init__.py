@@ -47,7 +47,9 @@ def _plan(database: Any, options: Options) -> Plan:
     plan = make_plan(database, options)
     if options.max_rows is not None and plan.to_remove > options.max_rows:
         result = report.preview(plan, report.MAX_ROWS)
-        message = f"the rules would remove {plan.to_remove} rows, more than max_rows ({options.max_rows}); nothing was changed."
+        marks = any(rule.to_remove and not rule.target.removes for rule in plan.rules)
+        what = "remove or mark" if marks else "remove"
+        message = f"the rules would {what} {plan.to_remove} rows, more than max_rows ({options.max_rows}); nothing was changed."
         raise report.Refused(message, result=result, hint="Look at the counts of each rule, then raise max_rows if they are right.")
     return plan
 
@@ -60,4 +62,4 @@ def _apply(database: Any, plan: Plan, options: Options, pace: Pace, watch: Watch
     except DatabaseError as error:
         if not work.progress:
             raise
-        raise report.broken_off(plan, work.progress, error, pace.throttle) from error
+        raise report.broken_off(database, plan, work.progress, error, pace.throttle) from error

@@ -65,13 +65,12 @@ class Apply:
 
     def _rule(self, run: Progress) -> None:
         target = run.planned.target
-        if not run.planned.to_remove:
+        if not run.planned.acts:
             run.left, run.stopped = 0, DONE
         elif not self._ready(run):
             run.stopped = self.pace.stopped
         elif target.action == DROP:
-            dropping.drop_partitions(self.database, run, lambda: self._ready(run))
-            run.stopped = (self.pace.stopped or LOCKED) if run.remaining else DONE
+            run.stopped = dropping.drop_partitions(self.database, run, lambda: self._ready(run)) or self.pace.stopped
         else:
             if target.archive:
                 archive.prepare(self.database, target.archive, target.relation)

@@ -12,7 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import coun
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partition_marks import ATTACHED
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partition_outcome import count_rows
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import Due, Target
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.progress import Progress
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.progress import DONE, LOCKED, VETOED, Progress
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf
 
 
@@ -34,24 +34,32 @@ def narrowed(database: Any, target: Target) -> Target:
     return replace(target, relation=replace(target.relation, leaves=leaves), due=tuple(due))
 
 
-def drop_partitions(database: Any, run: Progress, ready: Callable[[], bool]) -> None:
-    """Drop what is due, one by one, and note it; what is locked is left. Raises DatabaseError and InvalidValue."""
+def drop_partitions(database: Any, run: Progress, ready: Callable[[], bool]) -> str | None:
+    """Drop what is due, one by one, and note it, or why it was left. Raises DatabaseError and InvalidValue.
+
+    Returns why the rule ended; None where `ready` ended it.
+    """
     target = run.planned.target
-    locked, run.bytes_freed = 0, 0
+    left: dict[str, list[int]] = {partitions.LOCKED: [], partitions.KEPT: []}
+    run.bytes_freed = 0
     for due in target.due:
         if not due.free:
             continue
         if not ready():
-            return
+            return None
         found = _drop(database, target, due)
-        if found is None or found.outcome == partitions.LOCKED:
-            locked += sum(due.rows.values())
-        elif found.outcome == partitions.DROPPED:
+        if found is not None and found.outcome == partitions.DROPPED:
             run.done += found.rows
             run.batches += 1
             run.bytes_freed += found.bytes
             run.partitions.append(str(found.name))
-    run.left = run.skipped_locked = locked
+            continue
+        left[found.outcome if found is not None else partitions.LOCKED].append(sum(due.rows.values()))
+        if found is not None:
+            run.warnings.append(f"{target.path}: partition {found.name} was not dropped: {found.why}")
+    locked, kept = left[partitions.LOCKED], left[partitions.KEPT]
+    run.skipped_locked, run.left = sum(locked), sum(locked) + sum(kept)
+    return VETOED if kept else LOCKED if locked else DONE
 
 
 def _due(database: Any, target: Target, partition: partitions.Partition) -> Due:

@@ -93,7 +93,9 @@ def _planned(survey: Survey, target: predicate.Target, facts: references.Facts) 
     keys = {way.last.oid: way.last for way in ways if len(way.keys) == 1}
     with At(target.path, _tables_of(target)):
         counted = _count(survey.database, target)
-    rule = replace(counted, foreign_keys=tuple(keys.values()), triggers=tuple(facts.triggers_on(target.relation, target.event)))
+    # Whole tables go without a trigger.
+    triggers = () if target.action == DROP else tuple(facts.triggers_on(target.relation, target.event))
+    rule = replace(counted, foreign_keys=tuple(keys.values()), triggers=triggers)
     if rule.to_remove and target.archive and target.archive.triggers:
         names = ", ".join(target.archive.triggers)
         rule = replace(rule, warnings=(f"{target.path}.archive: triggers fire when rows arrive in {target.archive.name}: {names}",))

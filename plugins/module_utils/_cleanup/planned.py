@@ -33,6 +33,11 @@ class PlannedRule:
         return sum(self.removable.values())
 
     @property
+    def acts(self) -> bool:
+        """Return whether there is anything to do: a partition without rows can go as well."""
+        return self.to_remove > 0 or any(due.free for due in self.target.due)
+
+    @property
     def protected(self) -> int:
         """Return how many of the rows that matched stay."""
         return self.matched - self.to_remove

@@ -39,6 +39,7 @@ class Progress:
     bytes_freed: int | None = None
     vacuumed: list[dict[str, Any]] = field(default_factory=list)
     partitions: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     done_by_leaf: dict[int, int] = field(default_factory=dict)
     counted: dict[int, int] = field(default_factory=dict)
 

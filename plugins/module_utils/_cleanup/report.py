@@ -19,6 +19,10 @@ CHECK_MODE, ERROR, MAX_ROWS = "check_mode", "error", "max_rows"
 _WORST = (ERROR, THROTTLED, WINDOW, MAX_RUNTIME, VETOED, LOCKED, DONE)
 _SUMS = ("matched", "protected", "removed", "archived", "marked", "remaining")
 
+# Commits do not wait for the disk one by one: what was done last is safe if the session can still say so.
+_SAFE = ", which stay {what}"
+_LOST = "; if the server crashed, the last of them may be back"
+
 # A table or column, a function, a type, a schema that does not exist.
 _NOT_FOUND = ("42P01", "42703", "42883", "42704", "3F000")
 
@@ -38,13 +42,14 @@ class Refused(RunbookError):
 class Interrupted(DatabaseError):
     """The server refused a statement, or was lost, after the plan was made. The result says how far the run came."""
 
-    def __init__(self, cause: DatabaseError, result: Mapping[str, Any], run: Progress) -> None:
+    def __init__(self, cause: DatabaseError, result: Mapping[str, Any], run: Progress, lasting: str) -> None:
+        """`lasting` says, with `{what}` for what became of them, whether the rows that are done are done for good."""
         target = run.planned.target
         what = "removed" if target.removes else "marked"
-        came = f"{run.done} of {run.planned.to_remove} rows of this rule were {what}, in {run.batches} batches"
+        came = f"{run.done} of {run.planned.to_remove} rows of this rule were {what}, in {run.batches} batches{lasting.format(what=what)}"
         function = cause.context_function
         where = f", in {function}" if function else ""
-        message = f"{target.path}: {target.relation.name}: {cause.message.rstrip('.')}{where} ({came}, which stay {what})."
+        message = f"{target.path}: {target.relation.name}: {cause.message.rstrip('.')}{where} ({came})."
         hint = cause.hint or "Run it again when the cause is gone: it goes on where it stopped."
         if function and cause.sqlstate in _NOT_FOUND:
             named = ", ".join(f'"{name}"' for name in run.planned.triggers)
@@ -99,10 +104,10 @@ def outcome(database: Any, plan: Plan, progress: Sequence[Progress], throttle: T
             counted.update({leaf.oid: run.planned.rows_before[leaf.oid] for leaf in missing if leaf.oid not in lost})
         rows.append(_of_run(run, None if run.planned.target.action == DROP else sum(counted[leaf.oid] for leaf in relation.leaves)))
     result = _result(plan, rows, _worst(row["stopped"] for row in rows), throttle)
-    return {**result, "warnings": [*result["warnings"], *warnings]}
+    return {**result, "warnings": [*result["warnings"], *_met(progress), *warnings]}
 
 
-def broken_off(plan: Plan, progress: Sequence[Progress], cause: DatabaseError, throttle: Throttle) -> Interrupted:
+def broken_off(database: Any, plan: Plan, progress: Sequence[Progress], cause: DatabaseError, throttle: Throttle) -> Interrupted:
     """Return the error of a run that `cause` ended; nothing more is asked of the server, so the rows left are not known."""
     reached = {run.planned.target.index: run for run in progress}
     rows = [
@@ -111,7 +116,12 @@ def broken_off(plan: Plan, progress: Sequence[Progress], cause: DatabaseError, t
         else _rule(rule, done=0, archived=0, remaining=rule.to_remove, stopped=ERROR, rows_left=None)
         for rule in plan.rules
     ]
-    return Interrupted(cause, _result(plan, rows, ERROR, throttle), progress[-1])
+    result = _result(plan, rows, ERROR, throttle)
+    return Interrupted(cause, {**result, "warnings": [*result["warnings"], *_met(progress)]}, progress[-1])
+
+
+def _met(progress: Sequence[Progress]) -> list[str]:
+    return [warning for run in progress for warning in run.warnings]
 
 
 def _of_run(run: Progress, rows_left: int | None) -> dict[str, Any]:
@@ -175,7 +185,7 @@ def _result(plan: Plan, rows: list[dict[str, Any]], stopped: str, throttle: Thro
     totals = {key: sum(row[key] for row in rows) for key in _SUMS}
     freed = [row["bytes_freed"] for row in rows if row["bytes_freed"] is not None]
     return {
-        "changed": totals["removed"] + totals["marked"] > 0,
+        "changed": totals["removed"] + totals["marked"] > 0 or any(row["partitions"] for row in rows),
         **totals,
         "bytes_freed": sum(freed) if freed else None,
         "rules": written,
