@@ -117,7 +117,8 @@ def broken_off(database: Any, plan: Plan, progress: Sequence[Progress], cause: D
         for rule in plan.rules
     ]
     result = _result(plan, rows, ERROR, throttle)
-    return Interrupted(cause, {**result, "warnings": [*result["warnings"], *_met(progress)]}, progress[-1])
+    whole = {**result, "warnings": [*result["warnings"], *_met(progress)]}
+    return Interrupted(cause, whole, progress[-1], _LOST if database.closed else _SAFE)
 
 
 def _met(progress: Sequence[Progress]) -> list[str]:
