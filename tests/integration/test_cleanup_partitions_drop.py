@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import partition_finish, partition_marks, partitions
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import lock_tries, partition_finish, partition_marks, partitions
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
 from tests.integration.cleaning import Cleaner
 from tests.integration.partitioning import MONTHS, WITH_DEFAULT, Divided, comment, divided, open_transaction, tables, traffic
@@ -85,13 +85,33 @@ def test_a_table_in_use_is_left_and_said_to_be_locked(cleaner: Cleaner, script: 
         assert [each.outcome for each in table.drop(free=free)] == ["dropped"]
 
 
-def test_what_is_locked_itself_loses_nothing(cleaner: Cleaner) -> None:
+@pytest.mark.parametrize("held", ["app.t", "app.t01"])
+def test_what_is_locked_against_changes_keeps_its_comment(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch, held: str) -> None:
+    """As by a vacuum, which can begin in the moment before the detachment."""
+    monkeypatch.setattr(partitions, "outlast", lambda *_arguments: True)
     with divided(cleaner, MONTHS, lock_timeout="100 ms") as table:
+        cleaner.sql("COMMENT ON TABLE app.t01 IS 'mine'")
         (due,) = table.due("2020-02-01T00:00Z")
-        with open_transaction(cleaner, "LOCK TABLE app.t01 IN SHARE UPDATE EXCLUSIVE MODE"):
+        with open_transaction(cleaner, f"LOCK TABLE {held} IN SHARE UPDATE EXCLUSIVE MODE"):
             assert partitions.drop(table.session, table.relation, due, free=None).outcome == "locked"
-        assert comment(cleaner) is None
+        assert comment(cleaner) == "mine"
         assert cleaner.count("app.t") == 40
+
+
+def test_waits_are_short_and_many_and_end(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = [0.0]
+    monkeypatch.setattr(lock_tries.time, "monotonic", lambda: passed[0])
+    monkeypatch.setattr(lock_tries.time, "sleep", lambda seconds: passed.append(passed.pop() + seconds))
+    with cleaner.open() as session:
+        tries = lock_tries.Tries(session)
+        waits = []
+        for wait in tries:
+            waits.append(wait)
+            passed[0] += wait / 1000
+    # Less than the server's deadlock_timeout of a second, after which it would end one of two that wait for each other.
+    assert waits[:4] == [200, 300, 450, 500]
+    assert set(waits[4:]) == {500}
+    assert 29 < passed[0] < 31
 
 
 def test_free_is_asked_while_nobody_can_write(cleaner: Cleaner) -> None:
