@@ -12,7 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import repo
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.apply import OPERATION, Apply, Watch
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options import Options, read_options
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.pace import Pace
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.plan import make_plan
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.plan import Count, exactly, make_plan, nearly
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.planned import Plan
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._lock import release_lock, take_lock
@@ -34,17 +34,18 @@ def clean_up(database: Any, options: Options, *, check_mode: bool, watch: Watch 
     """
     started = time.monotonic()
     if check_mode:
-        return report.preview(_plan(database, options))
+        return report.preview(_plan(database, options, exactly))
     take_lock(database, OPERATION)
     try:
         pace = Pace(database, options, started)
-        return _apply(database, _plan(database, options), options, pace, watch)
+        plan = _plan(database, options, nearly if options.max_rows is None else exactly)
+        return _apply(database, plan, options, pace, watch)
     finally:
         release_lock(database, OPERATION)
 
 
-def _plan(database: Any, options: Options) -> Plan:
-    plan = make_plan(database, options)
+def _plan(database: Any, options: Options, count: Count) -> Plan:
+    plan = make_plan(database, options, count)
     if options.max_rows is not None and plan.to_remove > options.max_rows:
         result = report.preview(plan, report.MAX_ROWS)
         marks = any(rule.to_remove and not rule.target.removes for rule in plan.rules)

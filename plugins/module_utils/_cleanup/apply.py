@@ -69,6 +69,8 @@ class Apply:
             run.left, run.stopped = 0, DONE
         elif not self._ready(run):
             run.stopped = self.pace.stopped
+            if run.planned.estimated:
+                self._look(run, target, list(target.relation.leaves))
         elif target.action == DROP:
             run.stopped = dropping.drop_partitions(self.database, run, lambda: self._ready(run)) or self.pace.stopped
         else:
@@ -95,7 +97,7 @@ class Apply:
         finally:
             if target.staged and not self.database.closed:
                 latest.drop(self.database, target.staged)
-        if run.left is None:
+        if run.left is None or (run.left and self.pace.stopped):
             run.stopped = self.pace.stopped
             return
         vetoed, seen_all = sum(refused for refused, _all in ends), all(end for _refused, end in ends)
@@ -105,11 +107,15 @@ class Apply:
     def _ended(self, run: Progress, target: Target, leaves: list[Leaf]) -> bool:
         """Count what is left, and return whether the rule is through: nothing is, or the run has to end."""
         run.left = None
-        if self.pace.over() and run.remaining:
+        if self.pace.over() and run.remaining and not run.planned.estimated:
             return True
+        return not self._look(run, target, leaves) or self.pace.over()
+
+    def _look(self, run: Progress, target: Target, leaves: list[Leaf]) -> int:
+        """Count what is there, and return what is left of what should have gone."""
         run.counted, left = counting.with_rows(self.database, target, predicate.removable(self.database, target, ahead=False), leaves)
         run.left = sum(left.values())
-        return not run.left
+        return run.left
 
     def _ready(self, run: Progress) -> bool:
         self._show(run)

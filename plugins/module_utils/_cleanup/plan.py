@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Callable
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _instant
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import (
@@ -17,6 +17,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import (
     protection,
     references,
     revoked_rows,
+    sampling,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.at import At
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options import Options
@@ -29,9 +30,33 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import Relati
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import look_up
 from ansible_collections.pgops.runbook.plugins.module_utils._system.rules import StoreTables
 
+Count = Callable[[Any, predicate.Target], PlannedRule]
 
-def make_plan(database: Any, options: Options) -> Plan:
-    """Return the plan of `options`, from one snapshot in a read-only transaction.
+
+def exactly(database: Any, target: predicate.Target) -> PlannedRule:
+    """Return a rule with its numbers, counted. Raises DatabaseError."""
+    if target.action == DROP:
+        going = {oid: rows for due in target.due if due.free for oid, rows in due.rows.items()}
+        return PlannedRule(target, sum(sum(due.rows.values()) for due in target.due), going, going)
+    relation = target.relation
+    found, there = counting.with_rows(database, target, predicate.matched(database, target), relation.leaves)
+    goes = there
+    if target.protected:
+        goes = counting.count_by_leaf(database, relation, predicate.removable(database, target, ahead=True))
+    return PlannedRule(target, sum(there.values()), goes, found)
+
+
+def nearly(database: Any, target: predicate.Target) -> PlannedRule:
+    """Return a rule with its numbers, or near ones where a run that has them counts in the end anyway. Raises DatabaseError."""
+    found = sampling.sample(database, target)
+    if found is None:
+        return exactly(database, target)
+    (leaf,) = target.relation.leaves
+    return PlannedRule(target, found.going, {leaf.oid: found.going}, {leaf.oid: found.rows}, estimated=True)
+
+
+def make_plan(database: Any, options: Options, count: Count = exactly) -> Plan:
+    """Return the plan of `options`, from one snapshot in a read-only transaction, with the numbers that `count` gives.
 
     Raises MissingObject, InvalidValue or DatabaseError for the first rule that cannot be carried out.
     """
@@ -54,7 +79,7 @@ def make_plan(database: Any, options: Options) -> Plan:
                 preflight.require_deny_rows_untouched(target, facts.ways(target.relation), survey.deny_lists())
             after = replace(target, before=tuple(targets))
             targets.append(dropping.narrowed(database, after) if target.action == DROP else after)
-        return Plan(as_of, tuple(_planned(survey, target, facts) for target in targets))
+        return Plan(as_of, tuple(_planned(survey, target, facts, count) for target in targets))
 
 
 def _names(options: Options) -> list[RelationName]:
@@ -88,11 +113,12 @@ def _require_writable(database: Any) -> None:
         raise InvalidValue(f"database {name!r} is read-only by default_transaction_read_only", object_name=name, sqlstate="25006")
 
 
-def _planned(survey: Survey, target: predicate.Target, facts: references.Facts) -> PlannedRule:
+def _planned(survey: Survey, target: predicate.Target, facts: references.Facts, count: Count) -> PlannedRule:
     ways = facts.ways(target.relation) if target.removes else []
     keys = {way.last.oid: way.last for way in ways if len(way.keys) == 1}
     with At(target.path, _tables_of(target)):
-        counted = _count(survey.database, target)
+        # A message about rows that others refer to has to be exact.
+        counted = (count if not ways else exactly)(survey.database, target)
     # Whole tables go without a trigger.
     triggers = () if target.action == DROP else tuple(facts.triggers_on(target.relation, target.event))
     rule = replace(counted, foreign_keys=tuple(keys.values()), triggers=triggers)
@@ -111,18 +137,6 @@ def _planned(survey: Survey, target: predicate.Target, facts: references.Facts) 
         allowed = survey.options.allow_unindexed_references
         warnings = preflight.unindexed_references(survey.database, target, ways, rule.to_remove, allowed=allowed)
     return replace(rule, warnings=(*rule.warnings, *warnings))
-
-
-def _count(database: Any, target: predicate.Target) -> PlannedRule:
-    if target.action == DROP:
-        going = {oid: rows for due in target.due if due.free for oid, rows in due.rows.items()}
-        return PlannedRule(target, sum(sum(due.rows.values()) for due in target.due), going, going)
-    relation = target.relation
-    found, there = counting.with_rows(database, target, predicate.matched(database, target), relation.leaves)
-    goes = there
-    if target.protected:
-        goes = counting.count_by_leaf(database, relation, predicate.removable(database, target, ahead=True))
-    return PlannedRule(target, sum(there.values()), goes, found)
 
 
 def _tables_of(target: predicate.Target) -> list[RelationName]:

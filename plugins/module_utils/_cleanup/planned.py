@@ -17,6 +17,7 @@ class PlannedRule:
     """One rule with its numbers. `removable` and `rows_before` are rows by leaf oid.
 
     `foreign_keys` refer to its table, `triggers` fire when rows go, `warnings` say what may hurt.
+    Where it is `estimated`, its numbers are near the true ones, and nothing is protected.
     """
 
     target: predicate.Target
@@ -26,6 +27,7 @@ class PlannedRule:
     foreign_keys: tuple[references.ForeignKey, ...] = ()
     triggers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    estimated: bool = False
 
     @property
     def to_remove(self) -> int:

@@ -46,7 +46,9 @@ class Interrupted(DatabaseError):
         """`lasting` says, with `{what}` for what became of them, whether the rows that are done are done for good."""
         target = run.planned.target
         what = "removed" if target.removes else "marked"
-        came = f"{run.done} of {run.planned.to_remove} rows of this rule were {what}, in {run.batches} batches{lasting.format(what=what)}"
+        about = "about " if run.planned.estimated else ""
+        planned = f"{about}{run.planned.to_remove} rows of this rule"
+        came = f"{run.done} of {planned} were {what}, in {run.batches} batches{lasting.format(what=what)}"
         function = cause.context_function
         where = f", in {function}" if function else ""
         message = f"{target.path}: {target.relation.name}: {cause.message.rstrip('.')}{where} ({came})."
@@ -100,8 +102,9 @@ def outcome(database: Any, plan: Plan, progress: Sequence[Progress], throttle: T
         missing = [leaf for leaf in relation.leaves if leaf.oid not in counted]
         lost = {oid for one in progress for oid, gone in one.done_by_leaf.items() if gone}
         if run.planned.target.action != DROP:
-            counted.update(counting.count_by_leaf(database, relation, leaves=[leaf for leaf in missing if leaf.oid in lost]))
-            counted.update({leaf.oid: run.planned.rows_before[leaf.oid] for leaf in missing if leaf.oid not in lost})
+            known = [leaf for leaf in missing if leaf.oid not in lost and not run.planned.estimated]
+            counted.update({leaf.oid: run.planned.rows_before[leaf.oid] for leaf in known})
+            counted.update(counting.count_by_leaf(database, relation, leaves=[leaf for leaf in missing if leaf not in known]))
         rows.append(_of_run(run, None if run.planned.target.action == DROP else sum(counted[leaf.oid] for leaf in relation.leaves)))
     result = _result(plan, rows, _worst(row["stopped"] for row in rows), throttle)
     return {**result, "warnings": [*result["warnings"], *_met(progress), *warnings]}
@@ -128,8 +131,11 @@ def _met(progress: Sequence[Progress]) -> list[str]:
 def _of_run(run: Progress, rows_left: int | None) -> dict[str, Any]:
     stopped = run.stopped or ERROR
     row = _rule(run.planned, done=run.done, archived=run.archived, remaining=run.remaining, stopped=stopped, rows_left=rows_left)
+    # The run has counted what the plan has not.
+    counted = {"matched": run.done + run.remaining, "protected": 0} if run.planned.estimated else {}
     return {
         **row,
+        **counted,
         "batches": run.batches,
         "skipped_locked": run.skipped_locked,
         "partitions": list(run.partitions),
