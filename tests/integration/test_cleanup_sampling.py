@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import plan, report, sampling
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, plan, report, sampling
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from tests.integration.cleaning import STORE, TABLES, Cleaner, numbers, rule
 
@@ -97,3 +97,22 @@ def test_what_others_refer_to_or_need_is_counted(large: Cleaner, samples: list[A
     large.sql("INSERT INTO app.tokens SELECT md5(n::text)::uuid, 'epoch', 'epoch' FROM generate_series(1, 20000) AS n")
     assert large.run([rule("app.tokens")], token_stores=[STORE])["removed"] == ROWS
     assert samples == [None]
+
+
+def test_a_table_of_gigabytes_is_not_read_for_the_rows_that_stay(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    if int(cleaner.sql("SHOW server_version_num")[0][0]) < 150000:
+        pytest.skip("the counters that tell of a scan arrive some time later")
+    monkeypatch.setattr(counting, "LARGE_BYTES", 8192)
+    cleaner.sql("CREATE TABLE t (id int, at timestamptz)")
+    cleaner.sql(
+        "INSERT INTO t SELECT n, CASE WHEN n % 100 = 0 THEN 'epoch' ELSE 'infinity' END::timestamptz FROM generate_series(1, 20000) AS n"
+    )
+    cleaner.sql("CREATE INDEX at ON t (at)")
+    cleaner.sql("VACUUM ANALYZE t")
+    before = cleaner.sql("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 't'")
+    planned, result = cleaner.run([RULE], check=True), cleaner.run([RULE])
+    assert numbers(planned) == numbers(result)
+    assert (result["matched"], result["removed"], result["rules"][0]["rows_left"], result["stopped"]) == (200, 200, None, "done")
+    cleaner.sql("SELECT pg_stat_clear_snapshot()")
+    assert cleaner.sql("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 't'") == before
+    assert cleaner.run([RULE])["changed"] is False

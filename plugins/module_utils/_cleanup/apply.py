@@ -113,8 +113,9 @@ class Apply:
 
     def _look(self, run: Progress, target: Target, leaves: list[Leaf]) -> int:
         """Count what is there, and return what is left of what should have gone."""
-        run.counted, left = counting.with_rows(self.database, target, predicate.removable(self.database, target, ahead=False), leaves)
-        run.left = sum(left.values())
+        found = counting.with_rows(self.database, target, predicate.removable(self.database, target, ahead=False), leaves)
+        run.counted = {oid: rows for oid, rows in found.rows.items() if oid not in found.unsure}
+        run.left = sum(found.meant.values())
         return run.left
 
     def _ready(self, run: Progress) -> bool:

@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, NamedTuple, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import ROW, Target
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf, Relation
+
+LARGE_BYTES = 1 << 30  # from here on, reading a table only to say how many rows it has is a burden of its own
+_SAMPLED_BYTES = 1 << 22
+_SIZES = "SELECT c.oid::bigint AS oid, pg_relation_size(c.oid) AS bytes FROM pg_class c WHERE c.oid = ANY (%(oids)s::oid[])"
 
 
 def count_by_leaf(database: Any, relation: Relation, condition: Any = None, leaves: Sequence[Leaf] | None = None) -> dict[int, int]:
@@ -19,16 +23,43 @@ def count_by_leaf(database: Any, relation: Relation, condition: Any = None, leav
     return {oid: rows for oid, (rows, _some) in found.items()}
 
 
-def with_rows(database: Any, target: Target, condition: Any, leaves: Sequence[Leaf]) -> tuple[dict[int, int], dict[int, int]]:
-    """Return how many rows there are in each of the leaves, and how many of them fulfil `condition`. Raises DatabaseError.
+class Counted(NamedTuple):
+    """By leaf oid, how many `rows` there are and how many of them are `meant`. Of the leaves in `unsure` the rows are about so many."""
 
-    Where the condition of a target looks at nothing but its row, that takes one reading of the table.
+    rows: dict[int, int]
+    meant: dict[int, int]
+    unsure: frozenset[int]
+
+
+def with_rows(database: Any, target: Target, condition: Any, leaves: Sequence[Leaf]) -> Counted:
+    """Return how many rows there are in each of the leaves, and exactly how many of them fulfil `condition`. Raises DatabaseError.
+
+    Where the condition of a target looks at nothing but its row, that takes one reading of the table; none at all, where the table is
+    large and an index finds the rows: it is not read only to tell how many others it has.
     """
+    sizes = {int(row["oid"]): int(row["bytes"]) for row in database.rows(_SIZES, {"oids": [leaf.oid for leaf in leaves]})}
+    large = [leaf for leaf in leaves if sizes.get(leaf.oid, 0) > LARGE_BYTES]
+    small = [leaf for leaf in leaves if leaf not in large]
     if target.plain and not target.protected:
         some = database.sql.SQL("pg_catalog.count(*) FILTER (WHERE {})").format(condition)
-        found = _counted(database, leaves, some, database.sql.SQL(""))
-        return {oid: rows for oid, (rows, _some) in found.items()}, {oid: some for oid, (_rows, some) in found.items()}
-    return count_by_leaf(database, target.relation, None, leaves), count_by_leaf(database, target.relation, condition, leaves)
+        found = _counted(database, small, some, database.sql.SQL(""))
+        rows, meant = {oid: all_ for oid, (all_, _some) in found.items()}, {oid: some for oid, (_all, some) in found.items()}
+    else:
+        rows, meant = (count_by_leaf(database, target.relation, one, small) for one in (None, condition))
+    for leaf in large:
+        rows[leaf.oid] = _about(database, leaf, sizes[leaf.oid])
+    meant.update(count_by_leaf(database, target.relation, condition, large))
+    return Counted(rows, meant, frozenset(leaf.oid for leaf in large))
+
+
+def _about(database: Any, leaf: Leaf, size: int) -> int:
+    """Return about how many rows a leaf has, from a sample of its pages."""
+    share = min(1.0, _SAMPLED_BYTES / size)
+    sql = database.sql
+    sampled = sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {} TABLESAMPLE SYSTEM ({})").format(
+        leaf.name.identifier(sql), sql.Literal(100 * share)
+    )
+    return round(database.value(sampled) / share)
 
 
 def _counted(database: Any, leaves: Sequence[Leaf], some: Any, where: Any) -> dict[int, tuple[int, int]]:

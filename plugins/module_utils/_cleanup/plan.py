@@ -39,11 +39,11 @@ def exactly(database: Any, target: predicate.Target) -> PlannedRule:
         going = {oid: rows for due in target.due if due.free for oid, rows in due.rows.items()}
         return PlannedRule(target, sum(sum(due.rows.values()) for due in target.due), going, going)
     relation = target.relation
-    found, there = counting.with_rows(database, target, predicate.matched(database, target), relation.leaves)
-    goes = there
+    found = counting.with_rows(database, target, predicate.matched(database, target), relation.leaves)
+    goes = found.meant
     if target.protected:
         goes = counting.count_by_leaf(database, relation, predicate.removable(database, target, ahead=True))
-    return PlannedRule(target, sum(there.values()), goes, found)
+    return PlannedRule(target, sum(found.meant.values()), goes, found.rows, unsure=found.unsure)
 
 
 def nearly(database: Any, target: predicate.Target) -> PlannedRule:

@@ -17,7 +17,8 @@ class PlannedRule:
     """One rule with its numbers. `removable` and `rows_before` are rows by leaf oid.
 
     `foreign_keys` refer to its table, `triggers` fire when rows go, `warnings` say what may hurt.
-    Where it is `estimated`, its numbers are near the true ones, and nothing is protected.
+    Where it is `estimated`, its numbers are near the true ones, and nothing is protected;
+    the leaves (oids) that are `unsure` have about as many rows.
     """
 
     target: predicate.Target
@@ -28,6 +29,7 @@ class PlannedRule:
     triggers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     estimated: bool = False
+    unsure: frozenset[int] = frozenset()
 
     @property
     def to_remove(self) -> int:

@@ -89,25 +89,41 @@ def preview(plan: Plan, stopped: str = CHECK_MODE) -> dict[str, Any]:
 
 def outcome(database: Any, plan: Plan, progress: Sequence[Progress], throttle: Throttle, warnings: Sequence[str]) -> dict[str, Any]:
     """Return the result of a run that came to its end; counts the rows left in each table that lost some."""
+    counted = _rows_after(database, progress)
+    rows = []
+    for run in progress:
+        leaves = run.planned.target.relation.leaves
+        known = run.planned.target.action != DROP and all(leaf.oid in counted for leaf in leaves)
+        rows.append(_of_run(run, sum(counted[leaf.oid] for leaf in leaves) if known else None))
+    result = _result(plan, rows, _worst(row["stopped"] for row in rows), throttle)
+    return {**result, "warnings": [*result["warnings"], *_met(progress), *warnings]}
+
+
+def _rows_after(database: Any, progress: Sequence[Progress]) -> dict[int, int]:
+    """Return how many rows each leaf has after the run: what was counted since something last went, before anything did, or now.
+
+    A large table is not read for that alone.
+    """
     counted: dict[int, int] = {}
+    unsure: set[int] = set()
     for run in progress:
         for leaf in run.planned.target.relation.leaves:
             if run.done_by_leaf.get(leaf.oid):
                 counted.pop(leaf.oid, None)
             if leaf.oid in run.counted:
                 counted[leaf.oid] = run.counted[leaf.oid]
-    rows = []
+        unsure |= run.planned.unsure
+    lost = {oid for run in progress for oid, gone in run.done_by_leaf.items() if gone}
     for run in progress:
-        relation = run.planned.target.relation
-        missing = [leaf for leaf in relation.leaves if leaf.oid not in counted]
-        lost = {oid for one in progress for oid, gone in one.done_by_leaf.items() if gone}
-        if run.planned.target.action != DROP:
-            known = [leaf for leaf in missing if leaf.oid not in lost and not run.planned.estimated]
-            counted.update({leaf.oid: run.planned.rows_before[leaf.oid] for leaf in known})
-            counted.update(counting.count_by_leaf(database, relation, leaves=[leaf for leaf in missing if leaf not in known]))
-        rows.append(_of_run(run, None if run.planned.target.action == DROP else sum(counted[leaf.oid] for leaf in relation.leaves)))
-    result = _result(plan, rows, _worst(row["stopped"] for row in rows), throttle)
-    return {**result, "warnings": [*result["warnings"], *_met(progress), *warnings]}
+        if run.planned.target.action == DROP:
+            continue
+        missing = [leaf for leaf in run.planned.target.relation.leaves if leaf.oid not in counted and leaf.oid not in unsure]
+        before = [leaf for leaf in missing if leaf.oid not in lost and not run.planned.estimated]
+        counted.update({leaf.oid: run.planned.rows_before[leaf.oid] for leaf in before})
+        asked = [leaf for leaf in missing if leaf not in before]
+        found = counting.with_rows(database, run.planned.target, database.sql.SQL("false"), asked)
+        counted.update({oid: rows for oid, rows in found.rows.items() if oid not in found.unsure})
+    return counted
 
 
 def broken_off(database: Any, plan: Plan, progress: Sequence[Progress], cause: DatabaseError, throttle: Throttle) -> Interrupted:
@@ -177,8 +193,8 @@ def _rule(rule: PlannedRule, *, done: int, archived: int, remaining: int, stoppe
 
 
 def _left(plan: Plan, rule: PlannedRule, *, acts: bool) -> int | None:
-    """Return how many rows the table of `rule` will have after all rules, leaf by leaf; not where only its partitions were counted."""
-    if rule.target.action == DROP:
+    """Return how many rows the table of `rule` will have after all rules, leaf by leaf; not where they were not counted."""
+    if rule.target.action == DROP or rule.unsure:
         return None
     leaves = rule.rows_before
     removing = [other for other in plan.rules if other.target.removes] if acts else []
