@@ -42,9 +42,10 @@ molecule: ## the roles and playbooks on two systems: converge, idempotence, veri
 matrix: ## the integration tests on PostgreSQL 12 to 18 (MAJORS="14 16" for some)
 	@$(RUN) matrix
 
-bench: ## the modules against the plain SQL that a person would use
+bench: ## the modules against the plain SQL and the janitors that a person would use
 	@$(VENV) test -- -m tests.benchmarks
 	@$(VENV) test -- -m tests.benchmarks.revocation
+	@$(VENV) test -- -m tests.benchmarks.cleanup
 
 format: ## let ruff format and mend what it can
 	@$(VENV) test -- -m ruff check --fix --quiet . ; $(VENV) test -- -m ruff format .
