@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +11,10 @@ import pytest
 
 from tests.ground.process import run_interruptibly
 from tests.ground.runner import AnsibleRunner
-from tests.integration.terminal import Seen, on_terminal
+from tests.integration.progress_view import LINE, WITHOUT, Watched, below_the_output, percentages, shown
 
-LIBRARY = Path(__file__).with_name("library")
-LINE = re.compile(r"progress: \[(\w+)\] (\S+) (\d+)%( [\d.]+k?/s \d+:\d\d left)?$")
 # What says how far a task is where its module's environment does not come from this host.
 ELSEWHERE = {"environment": {"PGOPS_RUNBOOK_PROGRESS": ""}}
-WITHOUT = {"ANSIBLE_CALLBACKS_ENABLED": "ground_results"}
-
-
-class Watched:
-    """Runs plays with the callback and without, on a terminal and into a file."""
-
-    def __init__(self, runner: AnsibleRunner, folder: Path) -> None:
-        self.folder = folder
-        self._runner = runner
-        own = {"ANSIBLE_LIBRARY": str(LIBRARY), "ANSIBLE_CALLBACKS_ENABLED": "pgops.runbook.progress", "TERM": "xterm"}
-        own |= {"ANSIBLE_ASYNC_DIR": str(folder / "jobs"), "ANSIBLE_LOCAL_TEMP": str(folder / "local")}
-        self.environment = {**runner.environment(), **own, "PGOPS_RUNBOOK_PROGRESS_INTERVAL": "1"}
-        self.environment.pop("AWX_ISOLATED_DATA_DIR", None)
-
-    def command(self, tasks: list[dict[str, Any]], hosts: dict[str, dict[str, Any]], strategy: str = "linear") -> list[str]:
-        play, inventory = self.folder / "play.json", self.folder / "hosts.json"
-        play.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "strategy": strategy, "tasks": tasks}]), encoding="utf-8")
-        inventory.write_text(json.dumps(self._runner.inventory(hosts)), encoding="utf-8")
-        return [sys.executable, "-m", "ansible.cli.playbook", str(play), "-i", str(inventory)]
-
-    def terminal(self, tasks: list[dict[str, Any]], hosts: dict[str, dict[str, Any]], **options: Any) -> Seen:
-        environment = {**self.environment, **options.pop("env", {})}
-        return on_terminal(self.command(tasks, hosts), self.folder, environment, **options)
-
-    def log(self, tasks: list[dict[str, Any]], hosts: dict[str, dict[str, Any]], **env: str) -> list[str]:
-        done = run_interruptibly(self.command(tasks, hosts), self.folder, {**self.environment, **env})
-        assert done.stderr == ""
-        return done.stdout.rstrip("\n").split("\n")
-
-    def left_behind(self) -> list[Path]:
-        """Return what the callback has made and not removed."""
-        return list(self.folder.glob("local/**/progress-*"))
 
 
 @pytest.fixture
@@ -59,23 +24,6 @@ def watched(ansible_runner: AnsibleRunner, tmp_path: Path) -> Watched:
 
 def work(seconds: Any, **more: Any) -> dict[str, Any]:
     return {"name": "work", "publishing": {"seconds": seconds, "table": "custom.denylist"}, **more}
-
-
-def percentages(lines: list[str], host: str = "one") -> list[int]:
-    """Return what is shown of a host in `lines`."""
-    return [int(found[3]) for found in map(LINE.match, lines) if found and found[1] == host]
-
-
-def shown(seen: Seen, host: str = "one") -> list[int]:
-    """Return what a terminal showed of a host, in order."""
-    found = [number for screen in seen.screens for number in percentages(screen, host)]
-    return list(dict.fromkeys(found))
-
-
-def below_the_output(screen: list[str]) -> bool:
-    """Tell whether the lines of the callback stand together at the end of a screen."""
-    ours = [line.startswith("progress: ") for line in screen]
-    return ours == sorted(ours)
 
 
 def test_on_a_terminal_a_line_per_host_is_rewritten_and_goes(watched: Watched) -> None:
