@@ -30,6 +30,17 @@ def parse_duration(text: str | int | float) -> float:
     return _parse(text, SECONDS, "s", "duration", "30 days, 15 min or 200 ms")
 
 
+def time_to_wait(value: str | int | float, path: str) -> float:
+    """Return the seconds of the option at `path`, a duration above 0. Raises InvalidValue, which names it."""
+    try:
+        seconds = parse_duration(value)
+    except InvalidValue as error:
+        raise InvalidValue(f"{path}: {error.message}", object_name=path) from None
+    if seconds <= 0:
+        raise InvalidValue(f"{path}: {value!r} is no time to wait; write more than 0, such as 10 s", object_name=path)
+    return seconds
+
+
 def parse_size(text: str | int | float) -> int:
     """Return the bytes of `text`, such as `5 GB` (units of 1024); a bare number is bytes. Raises InvalidValue."""
     return int(_parse(text, BYTES, "B", "size", "5 GB or 512 MB"))

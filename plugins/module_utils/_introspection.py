@@ -21,7 +21,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping
 
-from ansible_collections.pgops.runbook.plugins.module_utils._duration import parse_duration
+from ansible_collections.pgops.runbook.plugins.module_utils._duration import time_to_wait
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, RunbookError
 
 TIMEOUT = 10.0
@@ -81,7 +81,7 @@ def read_endpoint(mapping: Mapping[str, Any], path: str = "introspection") -> En
         lacking = "client_secret" if "client_id" in given else "client_id"
         raise InvalidValue(f"{path}.{lacking}: client_id and client_secret go together; give both or neither", object_name=path)
     if "timeout" in given:
-        given["timeout"] = _seconds(given["timeout"], f"{path}.timeout")
+        given["timeout"] = time_to_wait(given["timeout"], f"{path}.timeout")
     endpoint = Endpoint(**given)
     if endpoint.ca_cert is not None:
         try:
@@ -227,13 +227,3 @@ def _loopback(host: str) -> bool:
 
 def _place(url: str) -> str:
     return url.partition("#")[0].partition("?")[0]
-
-
-def _seconds(value: Any, path: str) -> float:
-    try:
-        seconds = parse_duration(value)
-    except InvalidValue as error:
-        raise InvalidValue(f"{path}: {error.message}", object_name=path) from None
-    if seconds <= 0:
-        raise InvalidValue(f"{path}: {value!r} is no time to wait; write more than 0, such as 10 s", object_name=path)
-    return seconds

@@ -9,7 +9,7 @@ import ssl
 from dataclasses import dataclass, field, replace
 from typing import Any, Mapping
 
-from ansible_collections.pgops.runbook.plugins.module_utils._duration import parse_duration
+from ansible_collections.pgops.runbook.plugins.module_utils._duration import time_to_wait
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 
 TIMEOUT = 10.0
@@ -76,7 +76,7 @@ def read_connection(mapping: Mapping[str, Any] | None, path: str = "cache_connec
     if "tls" in given:
         read["tls"] = _boolean(given["tls"], f"{path}.tls")
     if "timeout" in given:
-        read["timeout"] = _seconds(given["timeout"], f"{path}.timeout")
+        read["timeout"] = time_to_wait(given["timeout"], f"{path}.timeout")
     if "key" in read and "cert" not in read:
         raise InvalidValue(f"{path}.key: the key of a client certificate needs cert, the certificate itself", object_name=path)
     files = [name for name in ("ca_cert", "cert", "key") if name in read]
@@ -147,13 +147,3 @@ def _boolean(value: Any, path: str) -> bool:
     if found is None:
         raise InvalidValue(f"{path}: {value!r} is neither true nor false", object_name=path)
     return found
-
-
-def _seconds(value: Any, path: str) -> float:
-    try:
-        seconds = parse_duration(value)
-    except InvalidValue as error:
-        raise InvalidValue(f"{path}: {error.message}", object_name=path) from None
-    if seconds <= 0:
-        raise InvalidValue(f"{path}: {value!r} is no time to wait; write more than 0, such as 10 s", object_name=path)
-    return seconds

@@ -25,6 +25,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options imp
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import DROP, SOFT_DELETE
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
+from ansible_collections.pgops.runbook.plugins.module_utils._readable import require_readable_leaves
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation, require
 from ansible_collections.pgops.runbook.plugins.module_utils._system.rules import StoreTables
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn, time_column
@@ -142,7 +143,7 @@ class Survey:
             deny, tokens = (self.relations[parse_relation(written[part]["table"])] for part in ("revoke", "tokens"))
             for part, relation in (("revoke", deny), ("tokens", tokens)):
                 with At(f"{path}.{part}.table"):
-                    _require_readable(require(relation))
+                    require_readable_leaves(require(relation))
             with At(path):
                 past = self.as_of.before(self.options.clock_skew)
                 store = protection.resolve(self.database, written, path, deny, tokens, past)
@@ -197,15 +198,4 @@ def _require_changeable(relation: Relation, action: str) -> None:
             hint = f"Give it {', '.join(lacking)} there, and USAGE on the schema; UPDATE is needed to lock the rows that go."
             message = f"the role may not {' or '.join(lacking)} {leaf.name}"
             raise DatabaseError(message, object_name=str(leaf.name), sqlstate="42501", hint=hint)
-    _require_readable(relation)
-
-
-def _require_readable(relation: Relation) -> None:
-    for part in (*relation.leaves, *([relation.itself] if relation.itself else [])):
-        if "SELECT" not in part.privileges:
-            hint = "Give it SELECT there, and USAGE on the schema."
-            raise DatabaseError(f"the role may not SELECT {part.name}", object_name=str(part.name), sqlstate="42501", hint=hint)
-        if part.hides_rows:
-            hint = "Use its owner (while row security is not forced) or a role with BYPASSRLS."
-            message = f"row-level security hides rows of {part.name} from this role"
-            raise DatabaseError(message, object_name=str(part.name), sqlstate="42501", hint=hint)
+    require_readable_leaves(relation)

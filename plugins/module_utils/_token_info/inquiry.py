@@ -13,10 +13,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils import _instant
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._instant import Instant
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
+from ansible_collections.pgops.runbook.plugins.module_utils._readable import require_readable
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation, look_up, require
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn
 from ansible_collections.pgops.runbook.plugins.module_utils._token_info.options import Options
-from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store import require_readable
 
 Found = TypeVar("Found")
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Iterable, Mapping, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
+from ansible_collections.pgops.runbook.plugins.module_utils._readable import require_readable
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation, look_up, require
 from ansible_collections.pgops.runbook.plugins.module_utils._same_id import require_comparable
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn, time_column
@@ -94,18 +95,6 @@ def resolve_stores(database: Any, stores: Sequence[Mapping[str, Any]]) -> tuple[
     """
     relations = look_up(database, [name for store in stores for name in _names(store)])
     return tuple(_resolve(store, f"token_stores[{store['name']}]", relations) for store in stores)
-
-
-def require_readable(relation: Relation) -> None:
-    """Refuse a relation that the role may not read whole. Raises DatabaseError with the remedy."""
-    for part in (*relation.leaves, *([relation.itself] if relation.itself else [])):
-        if part.hides_rows:
-            hint = "Use its owner (while row security is not forced) or a role with BYPASSRLS."
-            message = f"row-level security hides rows of {part.name} from this role"
-            raise DatabaseError(message, object_name=str(part.name), sqlstate="42501", hint=hint)
-    if relation.itself and "SELECT" not in relation.itself.privileges:
-        hint = "Give it SELECT there, and USAGE on the schema."
-        raise DatabaseError(f"the role may not SELECT {relation.name}", object_name=str(relation.name), sqlstate="42501", hint=hint)
 
 
 def _names(store: Mapping[str, Any]) -> Iterable[RelationName]:
