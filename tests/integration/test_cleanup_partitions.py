@@ -198,7 +198,7 @@ def test_children_by_inheritance_are_no_partitions(cleaner: Cleaner) -> None:
 def test_only_an_owner_may(cleaner: Cleaner) -> None:
     cleaner.sql(MONTHS + "CREATE ROLE sweeper LOGIN PASSWORD 'x'; CREATE ROLE keeper;")
     cleaner.sql("GRANT USAGE ON SCHEMA app TO sweeper; GRANT ALL ON ALL TABLES IN SCHEMA app TO sweeper")
-    login = {"login_user": "sweeper", "login_password": "x"}
+    login: dict[str, Any] = {"login_user": "sweeper", "login_password": "x"}
     try:
         with divided(cleaner, read_only=True, **login) as table:
             with pytest.raises(DatabaseError, match=r"'sweeper' does not own app\.t, and only the owner") as caught:

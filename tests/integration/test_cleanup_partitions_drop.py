@@ -98,10 +98,19 @@ def test_what_is_locked_against_changes_keeps_its_comment(cleaner: Cleaner, monk
         assert cleaner.count("app.t") == 40
 
 
+def test_a_detachment_that_the_server_breaks_off_leaves_no_mark(concurrent: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partitions, "outlast", lambda *_arguments: True)
+    with divided(concurrent, MONTHS, lock_timeout="20 s", statement_timeout="300 ms") as table:
+        with open_transaction(concurrent, "LOCK TABLE app.t IN SHARE UPDATE EXCLUSIVE MODE"), pytest.raises(DatabaseError) as caught:
+            table.drop()
+        assert caught.value.sqlstate == "57014"
+        assert (comment(concurrent), table.leftovers()) == (None, [])
+
+
 def test_waits_are_short_and_many_and_end(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
     passed = [0.0]
-    monkeypatch.setattr(lock_tries.time, "monotonic", lambda: passed[0])
-    monkeypatch.setattr(lock_tries.time, "sleep", lambda seconds: passed.append(passed.pop() + seconds))
+    monkeypatch.setattr(time, "monotonic", lambda: passed[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: passed.append(passed.pop() + seconds))
     with cleaner.open() as session:
         tries = lock_tries.Tries(session)
         waits = []

@@ -98,10 +98,9 @@ def _drop_concurrently(database: Any, relation: Relation, partition: Partition, 
     try:
         database.execute(about(database, "ALTER TABLE {} DETACH PARTITION {} CONCURRENTLY", partition.parent, partition.name))
     except DatabaseError as error:
-        if database.closed:
-            raise
-        _withdraw(database, relation, partition, tries)
         if not is_locked(error):
+            if not database.closed:
+                _withdraw(database, relation, partition, tries)
             raise
     left = partition_marks.found_again(database, relation, partition.oid)
     return finish(database, relation, left) if left else None
