@@ -273,14 +273,17 @@ def test_a_logical_subscriber_is_late_with_what_it_has_not_received(database: Da
     with receiving(database, logical=True) as cursor:
         cursor.execute("CREATE_REPLICATION_SLOT reading TEMPORARY LOGICAL pgoutput")
         options = {"proto_version": "1", "publication_names": "everything"}
+        throttle, (_text, begin) = only(replica_lag=0.5, max_pause=0.0), flushed(database)
+        write(database)
+        # It has a slot, and has not begun yet.
+        assert stays_well(throttle, session, 0.7)
         cursor.start_replication(slot_name="reading", decode=False, options=options)
-        throttle = only(replica_lag=0.5, max_pause=0.0)
         write(database)
         look(throttle, session)
         time.sleep(0.7)
         assert not look(throttle, session)
-        # Received, and confirmed as far as nothing: what others do with it is their matter.
-        cursor.send_feedback(write_lsn=flushed(database)[1], force=True)
+        # Received, and not applied: what is done with it there is no matter of this server.
+        cursor.send_feedback(write_lsn=flushed(database)[1], apply_lsn=begin, force=True)
         eventually(lambda: look(throttle, session))
 
 
@@ -410,8 +413,12 @@ def archiver_hanging(cluster: Cluster) -> Iterator[None]:
 
 def test_without_an_archive_nothing_waits(installation: Installation) -> None:
     with Cluster(installation, settings={"autovacuum": "off"}) as server, Database.create(server, "plain") as database:
-        throttle = only(archive_backlog=0, max_pause=0.0)
-        with opened(database) as session, database.connect() as other:
-            assert look(throttle, session)
-            segments(other, 3)
-            assert stays_well(throttle, session, 0.3)
+        database.query("CREATE ROLE stranger LOGIN")
+        with database.connect() as other:
+            for user in ("postgres", "stranger"):
+                with opened(database, login_user=user) as session:
+                    throttle = only(archive_backlog=0, max_pause=0.0)
+                    assert look(throttle, session)
+                    segments(other, 3)
+                    assert stays_well(throttle, session, 0.3)
+                    assert throttle.unknown == []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import throttle_archive, throttle_replicas, throttle_sessions
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle import Limits, Throttle, read_limits
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle_archive import segment_number
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle_replicas import WalHistory
@@ -149,3 +151,26 @@ def test_what_all_have_taken_is_forgotten() -> None:
     history.forget(5000)
     history.forget(-1)
     assert history._positions == [999]
+
+
+STATEMENTS = [
+    (name, text)
+    for module in (throttle_archive, throttle_replicas, throttle_sessions)
+    for name, text in vars(module).items()
+    if name.isupper() and isinstance(text, str) and "pg_catalog." in text
+]
+
+
+@pytest.mark.parametrize(("name", "text"), STATEMENTS, ids=[name for name, text in STATEMENTS])
+def test_a_statement_names_the_schema_of_all_that_it_uses(name: str, text: str) -> None:
+    """The search_path of a run begins with the server's own schema, but the nearest types would win against it."""
+    bare = re.sub(r"'[^']*'", "''", text)
+    called = set(re.findall(r"(?<![.\w])([a-z_]+)\(", bare))
+    assert called <= {"coalesce"}
+    operators = re.findall(r"[=<>~+*/-]+", re.sub(r"OPERATOR\(pg_catalog\.[^)]*\)|\(\*\)", "", bare))
+    assert operators == []
+    assert re.findall(r"(?:FROM|JOIN) (?!pg_catalog\.)[a-z]", bare) == []
+
+
+def test_there_are_statements() -> None:
+    assert len(STATEMENTS) >= 6
