@@ -64,8 +64,9 @@ class Apply:
         self.database.execute(sql.SQL("SET search_path TO {}").format(names))
 
     def _rule(self, run: Progress) -> None:
-        target = run.planned.target
-        if not run.planned.acts:
+        dropped = self._dropped()
+        target = predicate.without(run.planned.target, dropped) if dropped else run.planned.target
+        if not run.planned.acts or not (target.relation.leaves or target.action == DROP):
             run.left, run.stopped = 0, DONE
         elif not self._ready(run):
             run.stopped = self.pace.stopped
@@ -77,6 +78,9 @@ class Apply:
             if target.archive:
                 archive.prepare(self.database, target.archive, target.relation)
             self._batches(run, self._staged(target))
+
+    def _dropped(self) -> set[int]:
+        return {oid for run in self.progress for oid in run.dropped}
 
     def _staged(self, target: Target) -> Target:
         if not target.latest:

@@ -24,10 +24,15 @@ def require_possible(database: Any, target: Target) -> None:
 def narrowed(database: Any, target: Target) -> Target:
     """Return the target with what is due, and with those leaves alone whose partitions go. Raises DatabaseError and InvalidValue.
 
-    A partition goes when none of its rows has to stay. What an earlier run detached and could not drop goes as well.
+    A partition goes when none of its rows has to stay. What an earlier run detached and could not drop goes as well. What goes with an
+    earlier rule of this run is left to that one.
     """
-    due = [_due(database, target, found) for found in partitions.due(database, target.relation, target.time, target.limit)]
-    left = [one for one in partitions.leftovers(database, target.relation) if one.state != ATTACHED]
+    earlier = [due for other in target.before for due in other.due if due.free]
+    taken = {one.oid for due in earlier for one in (due.partition, due.leftover) if one}
+    there = predicate.without(target, {oid for due in earlier for oid in due.rows})
+    found = [one for one in partitions.due(database, target.relation, target.time, target.limit) if one.oid not in taken]
+    due = [_due(database, there, one) for one in found if not one.leaves or _leaves(there, one)]
+    left = [one for one in partitions.leftovers(database, target.relation) if one.state != ATTACHED and one.oid not in taken]
     due += [Due(one.name, {one.oid: count_rows(database, one.name)}, True, leftover=one) for one in left]
     going = {oid for one in due if one.free for oid in one.rows}
     leaves = tuple(leaf for leaf in target.relation.leaves if leaf.oid in going)
@@ -47,12 +52,13 @@ def drop_partitions(database: Any, run: Progress, ready: Callable[[], bool]) -> 
             continue
         if not ready():
             return None
-        found = _drop(database, target, due)
+        found = _drop(database, predicate.without(target, run.dropped), due)
         if found is not None and found.outcome == partitions.DROPPED:
             run.done += found.rows
             run.batches += 1
             run.bytes_freed += found.bytes
             run.partitions.append(str(found.name))
+            run.dropped.update(due.rows)
             continue
         left[found.outcome if found is not None else partitions.LOCKED].append(sum(due.rows.values()))
         if found is not None:
@@ -64,7 +70,7 @@ def drop_partitions(database: Any, run: Progress, ready: Callable[[], bool]) -> 
 
 def _due(database: Any, target: Target, partition: partitions.Partition) -> Due:
     leaves = _leaves(target, partition)
-    rows = counting.count_by_leaf(database, target.relation, leaves=leaves)
+    rows = counting.count_by_leaf(database, target.relation, predicate.not_taken_before(database, target), leaves)
     stay = target.protected and _protected_rows(database, target, leaves, ahead=True)
     return Due(partition.name, rows, not stay, partition=partition)
 
@@ -77,10 +83,14 @@ def _drop(database: Any, target: Target, due: Due) -> partitions.Dropped | None:
         return None
     leaves = _leaves(target, partition)
 
-    def free() -> bool:
-        return not _protected_rows(database, target, leaves, ahead=False)
+    untaken = predicate.not_taken_before(database, target)
 
-    return partitions.drop(database, target.relation, partition, free=free if target.protected else None)
+    def free() -> bool:
+        # What an earlier rule has passed over, because it was locked, may have to be archived before it goes.
+        waiting = untaken is not None and _rows(database, target, database.sql.SQL("NOT ({})").format(untaken), leaves)
+        return not waiting and not (target.protected and _protected_rows(database, target, leaves, ahead=False))
+
+    return partitions.drop(database, target.relation, partition, free=free if target.protected or untaken is not None else None)
 
 
 def _leaves(target: Target, partition: partitions.Partition) -> list[Leaf]:
@@ -88,5 +98,8 @@ def _leaves(target: Target, partition: partitions.Partition) -> list[Leaf]:
 
 
 def _protected_rows(database: Any, target: Target, leaves: Iterable[Leaf], *, ahead: bool) -> int:
-    condition = predicate.protected(database, target, ahead=ahead)
+    return _rows(database, target, predicate.protected(database, target, ahead=ahead), leaves)
+
+
+def _rows(database: Any, target: Target, condition: Any, leaves: Iterable[Leaf]) -> int:
     return sum(counting.count_by_leaf(database, target.relation, condition, list(leaves)).values())

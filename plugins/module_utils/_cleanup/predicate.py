@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Collection, Iterable, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import conditions, latest, mark, protection
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.archive import Archive
@@ -113,6 +113,19 @@ def protected(database: Any, target: Target, *, ahead: bool) -> Any:
     """Return the condition for the rows that must stay, whatever their age; `ahead` as with `removable`."""
     sql = database.sql
     return sql.SQL("({}) IS NOT TRUE").format(sql.SQL(" AND ").join(_unprotected(database, target, ROW, ahead, COUNT)))
+
+
+def not_taken_before(database: Any, target: Target) -> Any:
+    """Return the condition (never NULL) for the rows of a target's table that no earlier rule of this run is about; None for all."""
+    parts = _not_gone(database, target, ROW)
+    return parts[0] if parts else None
+
+
+def without(target: Target, leaves: Collection[int]) -> Target:
+    """Return the target after `leaves`, by their oids, have gone with partitions, and with them rules that were about nothing else."""
+    relation = replace(target.relation, leaves=tuple(leaf for leaf in target.relation.leaves if leaf.oid not in leaves))
+    before = tuple(without(other, leaves) for other in target.before if any(leaf.oid not in leaves for leaf in other.relation.leaves))
+    return replace(target, relation=relation, before=before)
 
 
 def competes(database: Any, target: Target) -> Callable[[str], Sequence[Any]]:

@@ -21,8 +21,8 @@ DONE, LOCKED, VETOED = "done", "locked", "vetoed"
 class Progress:
     """How far one rule came. `stopped` is None while it has not ended; `left` are the planned rows that are still there.
 
-    `done` are rows that went, or were marked. `counted` are the rows that a leaf (by oid) was seen to have after the rule. `search_path` is
-    where its triggers look for what they name without a schema.
+    `done` are rows that went, or were marked. `counted` are the rows that a leaf (by oid) was seen to have after the rule, `dropped` are
+    the leaves that went with a partition. `search_path` is where its triggers look for what they name without a schema.
     """
 
     planned: PlannedRule
@@ -39,6 +39,7 @@ class Progress:
     bytes_freed: int | None = None
     vacuumed: list[dict[str, Any]] = field(default_factory=list)
     partitions: list[str] = field(default_factory=list)
+    dropped: set[int] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
     done_by_leaf: dict[int, int] = field(default_factory=dict)
     counted: dict[int, int] = field(default_factory=dict)

@@ -113,6 +113,7 @@ def _rows_after(database: Any, progress: Sequence[Progress]) -> dict[int, int]:
             if leaf.oid in run.counted:
                 counted[leaf.oid] = run.counted[leaf.oid]
         unsure |= run.planned.unsure
+    counted.update({oid: 0 for run in progress for oid in run.dropped})
     lost = {oid for run in progress for oid, gone in run.done_by_leaf.items() if gone}
     for run in progress:
         if run.planned.target.action == DROP:

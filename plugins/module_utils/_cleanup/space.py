@@ -29,8 +29,12 @@ def give_back(database: Any, progress: Sequence[Progress], before: Mapping[int, 
 
     What a leaf lost is noted with the first rule that took something from it.
     """
+    dropped = {oid for run in progress for oid in run.dropped}
     touched = {
-        leaf.oid: leaf for run in _batched(progress) for leaf in run.planned.target.relation.leaves if run.done_by_leaf.get(leaf.oid)
+        leaf.oid: leaf
+        for run in _batched(progress)
+        for leaf in run.planned.target.relation.leaves
+        if run.done_by_leaf.get(leaf.oid) and leaf.oid not in dropped
     }
     found = {oid: _vacuum(database, leaf, progress, options, pace) for oid, leaf in touched.items()}
     done = {oid: outcome for oid, outcome in found.items() if outcome}
