@@ -92,7 +92,7 @@ def test_what_is_locked_against_changes_keeps_its_comment(cleaner: Cleaner, monk
     with divided(cleaner, MONTHS, lock_timeout="100 ms") as table:
         cleaner.sql("COMMENT ON TABLE app.t01 IS 'mine'")
         (due,) = table.due("2020-02-01T00:00Z")
-        with open_transaction(cleaner, f"LOCK TABLE {held} IN SHARE UPDATE EXCLUSIVE MODE"):
+        with open_transaction(cleaner, f"LOCK TABLE ONLY {held} IN SHARE UPDATE EXCLUSIVE MODE"):
             assert partitions.drop(table.session, table.relation, due, free=None).outcome == "locked"
         assert comment(cleaner) == "mine"
         assert cleaner.count("app.t") == 40
@@ -101,7 +101,7 @@ def test_what_is_locked_against_changes_keeps_its_comment(cleaner: Cleaner, monk
 def test_a_detachment_that_the_server_breaks_off_leaves_no_mark(concurrent: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partitions, "outlast", lambda *_arguments: True)
     with divided(concurrent, MONTHS, lock_timeout="20 s", statement_timeout="300 ms") as table:
-        with open_transaction(concurrent, "LOCK TABLE app.t IN SHARE UPDATE EXCLUSIVE MODE"), pytest.raises(DatabaseError) as caught:
+        with open_transaction(concurrent, "LOCK TABLE ONLY app.t IN SHARE UPDATE EXCLUSIVE MODE"), pytest.raises(DatabaseError) as caught:
             table.drop()
         assert caught.value.sqlstate == "57014"
         assert (comment(concurrent), table.leftovers()) == (None, [])
