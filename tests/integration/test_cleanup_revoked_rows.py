@@ -24,9 +24,7 @@ MARKS = {
 @pytest.mark.parametrize("way", MARKS)
 def test_a_tokens_row_that_says_revoked_stays_until_the_token_has_expired(app: Cleaner, way: str) -> None:
     """A validator that finds no row may take the token for one that nobody revoked."""
-    app.sql(
-        "ALTER TABLE app.tokens ADD name text, ADD revoked_at timestamptz, ADD revoked bool NOT NULL DEFAULT false, ADD valid bool"
-    )
+    app.sql("ALTER TABLE app.tokens ADD name text, ADD revoked_at timestamptz, ADD revoked bool NOT NULL DEFAULT false, ADD valid bool")
     lives = {"ended": "-1 h", "within the skew": "-2 min", "alive": "1 h", "endless": None}
     for name, life in lives.items():
         for revoked in (True, False):
@@ -72,3 +70,29 @@ def test_a_row_that_holds_a_limit_stays(app: Cleaner, kind: str, none: str) -> N
     result = app.run([rule("app.users", "gone_at")], token_stores=[store])
     assert (result["matched"], result["protected"], result["removed"]) == (2, 1, 1)
     assert app.column("SELECT id FROM app.users") == ["limited"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("counted", ["lifetime", "expires_in"])
+def test_a_deny_row_stays_while_its_token_lives_by_the_time_since_its_issue(app: Cleaner, counted: str, own: bool) -> None:
+    """The deny row's own expiry may be shorter than the token's life."""
+    app.sql("ALTER TABLE app.tokens ADD life int DEFAULT 86400; ALTER TABLE app.denied ADD name text")
+    ages = {"alive": "23 h", "within the skew": "24 h 2 min", "ended": "25 h"}
+    for number, (name, age) in enumerate(ages.items()):
+        app.sql("INSERT INTO app.tokens VALUES (md5(%s)::uuid, now() - %s::interval)", [str(number), age])
+        app.sql("INSERT INTO app.denied VALUES (md5(%s)::uuid, 'epoch', 'epoch', %s)", [str(number), name])
+    store = {
+        "name": "app",
+        "tokens": {
+            "table": "app.tokens",
+            "id": "id",
+            "issued_at": "issued_at",
+            counted: "life" if counted == "expires_in" else "1 day",
+        },
+        "revoke": {"how": "denylist", "table": "app.denied", "id": "id", **({"expires_at": "expires_at"} if own else {})},
+    }
+    written = [rule("app.tokens", "issued_at"), rule("app.denied", "denied_at")]
+    planned, result = (app.run(written, token_stores=[store], check=check) for check in (True, False))
+    assert numbers(planned) == numbers(result)
+    assert [row["removed"] for row in result["rules"]] == [1, 1]
+    assert app.column("SELECT name FROM app.denied") == ["alive", "within the skew"]

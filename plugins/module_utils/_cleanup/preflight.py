@@ -56,7 +56,7 @@ def require_tokens_not_needed(
     """Raise InvalidValue where a cascade would remove token rows that a deny row still needs, or change what they say."""
     for store in stores:
         for way in ways:
-            columns = {store.token_id.name, *([store.token_expires.column.name] if store.token_expires else [])}
+            columns = {store.token_id.name, *store.end_columns}
             if not _changes(way, store.tokens, columns):
                 continue
 

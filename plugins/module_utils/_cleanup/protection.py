@@ -20,13 +20,15 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import Relati
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
 from ansible_collections.pgops.runbook.plugins.module_utils._same_id import denied_column, plainly_comparable, require_comparable, same_id
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn, time_column
+from ansible_collections.pgops.runbook.plugins.module_utils._token_store import Acceptance, TokenStore, resolve_stores
 
 
 @dataclass(frozen=True)
 class Store:
     """A token store with a deny list. `deny_expires` and `token_expires` are None where the rows do not say it.
 
-    `past_deny` and `past_token` are the constants below which those times have passed, clock skew included.
+    `past_deny` and `past_token` are the constants below which those times have passed, clock skew included. `lasting` is the store where
+    its tokens end some time after their issue, `past` the instant that those constants are made of.
     """
 
     name: str
@@ -38,6 +40,21 @@ class Store:
     token_id: Column
     token_expires: TimeColumn | None
     past_token: Any
+    past: _instant.Instant
+    lasting: TokenStore | None = None
+
+    @property
+    def ends_known(self) -> bool:
+        """True if the token rows say when their tokens end."""
+        return bool(self.token_expires or self.lasting)
+
+    @property
+    def end_columns(self) -> set[str]:
+        """Return the columns that say when a token ends."""
+        if self.lasting:
+            issued, seconds = self.lasting.issued, self.lasting.expires_in
+            return {*([issued.column.name] if issued else []), *([seconds.name] if seconds else [])}
+        return {self.token_expires.column.name} if self.token_expires else set()
 
     @property
     def denies_by_index(self) -> bool:
@@ -78,6 +95,8 @@ def resolve(database: Any, store: Mapping[str, Any], path: str, deny: Relation, 
         tokens.column(denied_column(store)),
         token_expires,
         token_expires and _instant.constant(database, token_expires, past),
+        past,
+        _lasting(database, store),
     )
     require_comparable((deny, resolved.deny_id), (tokens, resolved.token_id), path)
     return resolved
@@ -97,7 +116,7 @@ def may_be_forgotten(database: Any, stores: Sequence[Store], row: str, *, probe:
     dead = [_no_live_token(database, store, row, probe) for store in stores]
     if own:
         return sql.SQL(" AND ").join(own + dead)
-    known = [_token_exists(database, store, row, probe) for store in stores if store.token_expires]
+    known = [_token_exists(database, store, row, probe) for store in stores if store.ends_known]
     if not known:
         return sql.SQL("false")
     return sql.SQL(" AND ").join([sql.SQL("({})").format(sql.SQL(" OR ").join(known)), *dead])
@@ -127,7 +146,7 @@ def _may_be_needed(database: Any, store: Store, row: str) -> Any:
     The server asks once in a statement whether any deny row lacks an expiry.
     """
     sql = database.sql
-    if store.token_expires and not store.deny_expires.column.nullable:  # type: ignore[union-attr]
+    if store.ends_known and not store.deny_expires.column.nullable:  # type: ignore[union-attr]
         return _alive(database, store, row)
     endless = row + "_endless"
     lacking = sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {} IS NULL)").format(
@@ -135,27 +154,35 @@ def _may_be_needed(database: Any, store: Store, row: str) -> Any:
         sql.Identifier(endless),
         sql.Identifier(endless, store.deny_expires.column.name),  # type: ignore[union-attr]
     )
-    return sql.SQL("({} OR {})").format(_alive(database, store, row), lacking) if store.token_expires else lacking
+    return sql.SQL("({} OR {})").format(_alive(database, store, row), lacking) if store.ends_known else lacking
 
 
 def _alive(database: Any, store: Store, row: str) -> Any:
     sql = database.sql
+    if store.lasting:
+        return Acceptance(database, store.lasting, store.past, 0.0, row).alive()
     expires = sql.Identifier(row, store.token_expires.column.name)  # type: ignore[union-attr]
     return sql.SQL("({} OPERATOR(pg_catalog.<) {}) IS NOT TRUE").format(expires, store.past_token)
+
+
+def _end(database: Any, store: Store, row: str) -> Any:
+    if store.lasting:
+        return Acceptance(database, store.lasting, store.past, 0.0, row).ends_at()
+    time: TimeColumn = store.token_expires  # type: ignore[assignment]
+    return _instant.end_of(database, time, database.sql.Identifier(row, time.column.name))
 
 
 def _falls_short(database: Any, store: Store, deny: str, row: str) -> list[Any]:
     """Return the cases in which the deny row's own expiry does not cover the token: it has none, or ends before a live token."""
     sql = database.sql
-    own_time, token_time = store.deny_expires, store.token_expires
+    own_time = store.deny_expires
     own = sql.Identifier(deny, own_time.column.name)  # type: ignore[union-attr]
     cases = [sql.SQL("{} IS NULL").format(own)]
-    if token_time:
-        token = sql.Identifier(row, token_time.column.name)
+    if store.ends_known:
         alive = _alive(database, store, row)
         shorter = sql.SQL("{own_end} OPERATOR(pg_catalog.<) {token_end}").format(
             own_end=_instant.end_of(database, own_time, own),  # type: ignore[arg-type]
-            token_end=_instant.end_of(database, token_time, token),
+            token_end=_end(database, store, row),
         )
         cases.append(sql.SQL("({} AND {})").format(alive, shorter))
     return cases
@@ -163,7 +190,7 @@ def _falls_short(database: Any, store: Store, deny: str, row: str) -> list[Any]:
 
 def _no_live_token(database: Any, store: Store, row: str, probe: bool) -> Any:
     sql = database.sql
-    if store.token_expires is None:
+    if not store.ends_known:
         return sql.SQL("true")
     token = row + "_token"
     return sql.SQL("NOT {}").format(_token_exists(database, store, row, probe, _alive(database, store, token)))
@@ -191,6 +218,15 @@ def _same_id(database: Any, store: Store, deny: str, token: str) -> Any:
     sql = database.sql
     sides = [sql.Identifier(deny, store.deny_id.name), sql.Identifier(token, store.token_id.name)]
     return same_id(sql, (store.deny_id, sides[0]), (store.token_id, sides[1]))
+
+
+def _lasting(database: Any, store: Mapping[str, Any]) -> TokenStore | None:
+    """Return the store where its tokens end some time after their issue, with nothing but what that takes."""
+    tokens = store["tokens"]
+    if not tokens.get("expires_in") and tokens.get("lifetime_seconds") is None:
+        return None
+    needed = {key: tokens.get(key) for key in ("table", "id", "issued_at", "expires_in", "lifetime_seconds")}
+    return resolve_stores(database, [{"name": store["name"], "tokens": needed, "revoke": {"how": "delete"}}])[0]
 
 
 def _time(relation: Relation, written: Mapping[str, Any] | None, path: str) -> TimeColumn | None:

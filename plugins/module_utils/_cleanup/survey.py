@@ -149,6 +149,7 @@ class Survey:
                 store = protection.resolve(self.database, written, path, deny, tokens, past)
                 self._check_unit(deny, store.deny_expires)
                 self._check_unit(tokens, store.token_expires)
+                self._check_unit(tokens, store.lasting.issued if store.lasting else None)
             self._stores[index] = store
         return self._stores[index]
 
