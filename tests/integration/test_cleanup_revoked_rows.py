@@ -96,3 +96,16 @@ def test_a_deny_row_stays_while_its_token_lives_by_the_time_since_its_issue(app:
     assert numbers(planned) == numbers(result)
     assert [row["removed"] for row in result["rules"]] == [1, 1]
     assert app.column("SELECT name FROM app.denied") == ["alive", "within the skew"]
+
+
+def test_a_deny_row_stays_where_a_second_store_has_its_token_and_knows_of_no_end(app: Cleaner) -> None:
+    """When the deny row expires is known to the other store only."""
+    app.sql("CREATE TABLE app.others (id uuid); INSERT INTO app.others SELECT md5('1')::uuid")
+    app.sql("INSERT INTO app.denied SELECT md5(n::text)::uuid, 'epoch', 'epoch' FROM generate_series(1, 2) AS n")
+    denied = {"how": "denylist", "table": "app.denied", "id": "id"}
+    stores = [
+        {"name": "app", "tokens": {"table": "app.tokens", "id": "id"}, "revoke": {**denied, "expires_at": "expires_at"}},
+        {"name": "others", "tokens": {"table": "app.others", "id": "id"}, "revoke": denied},
+    ]
+    assert app.run([rule("app.denied", "denied_at")], token_stores=stores)["removed"] == 1
+    assert app.sql("SELECT count(*) FROM app.denied WHERE id = md5('1')::uuid") == [(1,)]

@@ -191,7 +191,8 @@ def _falls_short(database: Any, store: Store, deny: str, row: str) -> list[Any]:
 def _no_live_token(database: Any, store: Store, row: str, probe: bool) -> Any:
     sql = database.sql
     if not store.ends_known:
-        return sql.SQL("true")
+        # Without either expiry, a token that is there never ends. That of the deny row may be known to another store with the same table.
+        return sql.SQL("true") if store.deny_expires else sql.SQL("NOT {}").format(_token_exists(database, store, row, probe))
     token = row + "_token"
     return sql.SQL("NOT {}").format(_token_exists(database, store, row, probe, _alive(database, store, token)))
 
