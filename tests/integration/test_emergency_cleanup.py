@@ -56,7 +56,7 @@ def test_preview_confirm_and_again(system_database: Systems, run_playbook: Playb
     removed = database.expected.removed["emergency"]
     for name, rows in removed.items():
         ((left,),) = database.query(f"SELECT count(*) - {rows} FROM {name}")
-        assert any(re.fullmatch(rf" +{name}: {rows:,} rows, {left:,} left; [0-9.]+ [kM]B now", line) for line in lines), (name, lines)
+        assert any(re.fullmatch(rf" +{name}: {rows:,} rows, {left:,} left; [0-9.]+ [KM]B now", line) for line in lines), (name, lines)
     assert "         undo: none, the rows do not come back; a backup from before it has them: full (daily), compressed (daily)" in lines
     assert f"expected_rows={total} to stop if the number differs by more than 10 % by then" in lines[-1]
 
@@ -74,7 +74,7 @@ def test_preview_confirm_and_again(system_database: Systems, run_playbook: Playb
     assert any(re.fullmatch(r" +database: [0-9.]+ MB before, [0-9.]+ MB now", line) for line in report)
     for name, rows in removed.items():
         assert any(line.startswith(f"        {name}: {rows:,} removed; ") for line in report)
-        assert any(re.search(r"; [0-9.]+ [kM]B before, [0-9.]+ [kM]B now$", line) for line in report)
+        assert any(re.search(r"; [0-9.]+ [KM]B before, [0-9.]+ [KM]B now$", line) for line in report)
     assert any(line.startswith("        undo: none, the rows do not come back; a backup from before 20") for line in report)
     assert database.query(DENIED_AND_ALIVE) == alive
 
@@ -230,3 +230,37 @@ def test_bounds_of_the_inventory_are_for_the_runs_of_a_schedule(system_database:
     assert run_playbook("daily", hosts).rc != 0
     assert run_playbook("emergency_cleanup", hosts, extra_vars=ACT).rc == 0
     assert database.query("SELECT count(*) FROM custom.denylist WHERE expires_at < now() - interval '1 day'") == [(0,)]
+
+
+def test_what_keeps_space_from_being_freed_is_named(system_database: Systems, run_playbook: Playbook) -> None:
+    database = system_database("tim", 60_000)
+    rows = database.expected.removed["emergency"]["custom.jwt_metadata"]
+    assert rows > 10_000, "enough for a vacuum"
+    with database.connect() as other:
+        other.execute("SET application_name = 'a long report'")
+        other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT count(*) FROM custom.jwt_metadata")
+        held = run_playbook(
+            "emergency_cleanup", hosts_of(database), extra_vars={**ACT, "retention_throttle": {"oldest_transaction": "off"}}
+        )
+        other.execute("ROLLBACK")
+    assert held.rc == 0, held.stdout
+    report = printed(held)[1]
+    said = [line for line in report if line.startswith("        not free yet: custom.jwt_metadata: ")]
+    assert len(said) == 1, report
+    assert re.search(r": [0-9,]+ dead rows may still be seen by session a long report \(pid \d+\)", said[0])
+    assert any(line.startswith("        not vacuumed: custom.denylist, ") and line.endswith("; autovacuum will") for line in report)
+
+
+def test_what_went_back_to_the_disk_is_told(system_database: Systems, run_playbook: Playbook) -> None:
+    database = system_database("tim", 60_000)
+    # All that lies at the table's end.
+    database.query("UPDATE custom.jwt_metadata SET expires_at = expires_at - interval '10 years'")
+    sizes = "SELECT pg_total_relation_size('custom.jwt_metadata')"
+    ((before,),) = database.query(sizes)
+    done = run_playbook("emergency_cleanup", hosts_of(database), extra_vars=ACT)
+    assert done.rc == 0, done.stdout
+    ((after,),) = database.query(sizes)
+    assert after < before / 2
+    report = "\n".join(printed(done)[1])
+    assert re.search(r"database: [0-9.]+ MB before, [0-9.]+ MB now; the tables gave back [0-9.]+ MB", report)

@@ -125,6 +125,18 @@ def test_a_window_of_the_system_that_is_open(system_database: Systems, run_playb
     assert cleanup.result["removed"] == database.expected.total("daily")
 
 
+def test_a_window_that_is_closed_changes_nothing_and_warns(system_database: Systems, run_playbook: Playbook) -> None:
+    database = system_database("tim")
+    before = fingerprint(database)
+    window = {"at": at(2), "lasts": "1 h", "time_zone": "UTC"}
+    done = run_playbook("daily", host_of(database, retention_window=window))
+    assert done.rc == 0, "a window is a bound of one's own"
+    assert fingerprint(database) == before
+    (cleanup,) = done.find(action="pg_cleanup")
+    assert (cleanup.result["changed"], cleanup.result["removed"], cleanup.result["stopped"]) == (False, 0, "window")
+    assert "warning: retention: its window closed before it was done" in text_of(done)
+
+
 def test_a_window_is_chosen_by_its_name(system_database: Systems, run_playbook: Playbook) -> None:
     windows = [{"name": name, "schedule": "weekly", "weekday": "sunday", "at": "03:00"} for name in ("weekly", "monthly")]
     done = run_playbook("daily", host_of(system_database("tim"), with_windows(*windows), retention_window="nightly"))

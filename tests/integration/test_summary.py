@@ -159,7 +159,9 @@ def summed_up(ansible_runner: Any, retention: dict[str, Any], **rules: dict[str,
     """Run the summary alone over a healthy host and a retention with these rules by name."""
     sums = ("removed", "archived", "marked", "protected", "remaining")
     written = [{**RULE, "name": name, **rule} for name, rule in rules.items()]
-    result = {**{key: sum(rule[key] for rule in written) for key in sums}, "rules": written, **retention}
+    throttle = {"paused_seconds": 0.0, "reasons": [], "unknown": []}
+    own = {"bytes_freed": None, "notices": [], "throttle": throttle, "rules": written}
+    result = {**own, **{key: sum(rule[key] for rule in written) for key in sums}, **retention}
     facts = {"system_description": {"name": "x"}, "health_result": {"status": "ok", "findings": [], "checks": []}}
     role = {"ansible.builtin.import_role": {"name": "pgops.runbook.summary"}, "vars": {"summary_retention": result}}
     play = {"hosts": "databases", "gather_facts": False, "tasks": [{"ansible.builtin.set_fact": facts}, role]}
@@ -175,8 +177,7 @@ def test_what_left_is_told_by_what_became_of_it(ansible_runner: Any) -> None:
         "audit": {"removed": 7, "partitions": [f"audit_{month}" for month in range(1, 8)]},
         "deny": {"protected": 3},
     }
-    retention = {"bytes_freed": 3 << 20, "warnings": [], "throttle": {"paused_seconds": 0, "reasons": [], "unknown": []}}
-    (text,) = summaries(summed_up(ansible_runner, retention, **rules))
+    (text,) = summaries(summed_up(ansible_runner, {"bytes_freed": 3 << 20}, **rules))
     assert text.splitlines()[1:] == [
         "OK        x (x)",
         "          removed: 1,527 rows = tokens 1,500, codes 20, audit 7; 1,500 of them archived; 3.00 MB given back",
@@ -193,18 +194,20 @@ def test_of_a_hundred_rules_the_biggest_are_told(ansible_runner: Any) -> None:
 
 def test_why_it_paused_and_that_it_fell_behind_are_told(ansible_runner: Any) -> None:
     reasons = [
-        {"what": "replica_lag", "measured": "45 s", "limit": "30 s", "seconds": 60.0},
-        {"what": "blocked_sessions", "measured": 7, "limit": 5, "seconds": 5.25},
+        {"what": "replica_lag", "measured": 45.5, "limit": 30, "unit": "s", "seconds": 60.0},
+        {"what": "blocked_sessions", "measured": 7, "limit": 5, "unit": "sessions", "seconds": 5.25},
     ]
-    throttle = {"paused_seconds": 65.25, "reasons": reasons, "unknown": []}
+    unseen = {"what": "oldest_transaction", "reason": "times of others are hidden", "hint": "GRANT pg_read_all_stats TO pgops"}
+    throttle = {"paused_seconds": 65.25, "reasons": reasons, "unknown": [unseen]}
     rules = {"codes": {"removed": 20, "remaining": 1005, "stopped": "throttled"}, "tokens": {"remaining": 7, "stopped": "throttled"}}
-    done = summed_up(ansible_runner, {"throttle": throttle, "warnings": ["a.b.c has no index"]}, **rules)
+    done = summed_up(ansible_runner, {"throttle": throttle, "notices": ["a.b.c has no index"]}, **rules)
     (text,) = summaries(done)
     assert text.splitlines()[1:] == [
         "WARNING   x (x)",
         "          removed: 20 rows = codes 20",
         "          left over: codes 1,005 (throttled), tokens 7 (throttled)",
-        "          paused: 65 s = replica lag 45 s over 30 s for 60 s, blocked sessions 7 over 5 for 5.2 s",
+        "          paused: 65 s = replica lag 45.5 over 30 s for 60 s, blocked sessions 7 over 5 sessions for 5.2 s",
+        "          not watched: oldest transaction: times of others are hidden; do: GRANT pg_read_all_stats TO pgops",
         "          warning: retention: the server stayed under strain until it gave up waiting, the next run goes on from there",
         "          warning: retention: a.b.c has no index",
     ]
