@@ -168,6 +168,18 @@ def test_the_oauth2_server_cleans_up_daily() -> None:
     assert ages(OAUTH2, "daily") == {"public.tokens": 7 * DAY, "public.authorization_codes": HOUR, "public.user_sessions": 24 * HOUR}
 
 
+def test_what_leaves_the_tokens_of_the_oauth2_server_is_archived() -> None:
+    (rule,) = [rule for rule in OAUTH2["retention"]["daily"] if rule["table"] == "public.tokens"]
+    assert (rule["action"], rule["archive"]) == ("archive", {"table": "public.tokens_archive", "create": True})
+    archive, tokens = (OAUTH2["schema"]["tables"][f"public.{name}"] for name in ("tokens_archive", "tokens"))
+    assert archive["optional"], "a new database is right without it"
+    assert {name: column["type"] for name, column in archive["columns"].items()} == {
+        name: column["type"] for name, column in tokens["columns"].items()
+    }
+    secret = {one["table"]: one["columns"] for one in OAUTH2["security"]["secrets"]}
+    assert secret["public.tokens_archive"] == secret["public.tokens"]
+
+
 def test_the_oauth2_server_revokes_codes_with_their_tokens() -> None:
     tokens = OAUTH2["token_stores"][0]
     assert tokens["revoke"] == {"how": "timestamp", "column": {"column": "revoked_at", "time_zone": "UTC", "unit": None}}

@@ -27,6 +27,8 @@ def test_nothing_is_scheduled_that_its_application_does_not_do_itself(name: str)
     assert ruled == {
         "django_oauth_toolkit": {"oauth2_provider_grant"},
         "simplejwt": {"token_blacklist_blacklistedtoken", "token_blacklist_outstandingtoken"},
+        "ory_hydra": {"hydra_oauth2_access", "hydra_oauth2_refresh"},
+        "supabase_auth": {"refresh_tokens", "sessions", "flow_state"},
     }.get(name, set())
     assert (SYSTEMS[name]["backup"], SYSTEMS[name]["thresholds"]) == ({}, {})
 
