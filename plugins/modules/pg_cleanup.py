@@ -23,14 +23,16 @@ description:
     was written; nor is the row of a revoked token before the token has expired. See the notes.
   - It works as fast as the server allows and no faster. Batches are sized by the time that they take, and the run pauses while
     replicas, the archive of the WAL or other sessions fall behind.
-  - A run that was stopped leaves nothing behind that the next one would need, and the next one goes on from there. One more
-    finds nothing to do and returns RV(ignore:changed=false).
+  - A run can be stopped at any moment, and the next one goes on from there. One more finds nothing to do and returns
+    RV(ignore:changed=false).
 options:
   rules:
     description:
       - What goes, one rule a table and time column, in the form of C(retention) in a system description.
-      - Rules on deny tables are applied first, the others in the order in which they are written. A row that several rules
-        cover is counted by the first one.
+      - Rules on deny tables are applied first. Rows that refer to others by a foreign key that holds those go before them, and what
+        leaves a table goes before what is only marked in it. All else is done in the order in which it is written, and so is what
+        such references go round in a circle about.
+      - A row that several rules cover is counted by the one that is applied first.
       - Rules hold no SQL, only tables, columns, operators and values.
     type: list
     elements: dict
@@ -137,7 +139,8 @@ options:
           - V(purge) removes those that are marked, counted from O(rules[].column).
           - V(drop_partitions) detaches and drops whole partitions all of whose rows lie before the cut-off by their bounds. The table is
             divided by ranges of O(rules[].column). What an earlier run detached and did not come to drop is dropped as well. A default
-            partition, and one without an upper bound, stays. O(rules[].where) and O(rules[].keep_latest) are refused with it.
+            partition, and one without an upper bound, stays. No trigger fires. O(rules[].where) and O(rules[].keep_latest) are refused
+            with it.
         type: str
         choices: [delete, archive, soft_delete, purge, drop_partitions]
         default: delete
@@ -212,13 +215,19 @@ options:
     default: 5 min
   batch_rows:
     description:
-      - How many rows one batch takes at most, from 1 to 1000000. Each batch is a transaction of its own.
+      - How many rows one batch takes at most, from 1 to 1000000. Where the pages of a table are read in order, it is as many pages as
+        hold so many rows on average.
+      - Each batch is a transaction of its own.
+      - Below 1000, every batch looks for its rows anew and reads the table again to find them. Only O(batch_time) should make them small.
     type: int
     default: 100000
   batch_time:
     description:
-      - How long a batch is meant to take. The size of the next one follows from what the last ones took, so that locks are held and
-        replicas are kept busy for about so long at a time.
+      - How long a batch is meant to take. The next one is at most twice as large as the last and at least half as large, so that locks are
+        held and replicas are kept busy for about so long at a time.
+      - It does not get smaller than 1000 rows or 16 pages, unless O(batch_rows) is.
+      - Where no index finds the deny rows of a token, or its tokens, each batch reads that other table whole. Batches then have
+        O(batch_rows) rows however long they take.
     type: str
     default: 200 ms
   max_rows:
@@ -230,11 +239,13 @@ options:
     description:
       - Stop between two batches when the run has taken this long, such as V(30 min), counting and pauses included. The run does not
         fail, RV(stopped) is V(max_runtime), and the next run goes on from there.
+      - Neither the counting nor a batch is broken off for it; a vacuum is. O(statement_timeout) bounds each of them.
     type: str
   window:
     description:
-      - The hours in which the run may work, as C(maintenance.windows) in a system description has them. Outside them nothing is changed,
-        and when they are over the run stops between two batches. It does not fail, and RV(stopped) is V(window).
+      - The hours in which the run may work, as C(maintenance.windows) in a system description has them. Outside them the run counts and
+        changes nothing, and when they are over it stops between two batches. Where anything is left to do then, RV(stopped) is
+        V(window). The run does not fail. Check mode does not look at them.
       - The server's clock and the server's zones decide, not those of the controller.
       - It does not start a run. A scheduler does, within the window.
     type: dict
@@ -288,9 +299,10 @@ options:
     type: dict
   vacuum:
     description:
-      - V(auto) vacuums and analyzes each table, or partition, that has lost 20 % of its rows and at least 10000. A role that may
-        not do that (it takes the owner, the database's owner, a superuser, or C(MAINTAIN) from PostgreSQL 17 on) leaves it to
-        autovacuum. RV(rules[].vacuumed) says what was done.
+      - V(auto) vacuums and analyzes each table, or partition, in which 20 % of the rows and at least 10000 were removed or marked, once
+        all rules are done. Where the role may not do that (it takes the owner, the database's owner, a superuser, or C(MAINTAIN) from
+        PostgreSQL 17 on), or the run has to end before, autovacuum is left to do it. RV(rules[].vacuumed) says what was done, and
+        RV(warnings) what was not.
       - V(never) leaves all of it to autovacuum.
     type: str
     choices: [auto, never]
@@ -303,9 +315,10 @@ options:
     default: false
   allow_unindexed_references:
     description:
-      - Carry rules out although a foreign key that refers to the rows that go has no index, so that the server reads the whole referring
-        table for each of them. Without this the run fails before the first change and names the constraint and the columns to
-        index.
+      - A foreign key that refers to the rows that go and has no index makes the server read the whole referring table for each of
+        them. RV(warnings) names the constraint, the columns to index and how many rows are read.
+      - Where that comes to more than 1000000000 rows read for one rule, the run fails before the first change, in check mode too,
+        unless this allows it.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -315,9 +328,9 @@ attributes:
   check_mode:
     support: full
     details:
-      - Counts by the very conditions that the run works by, in one read-only transaction, and takes no lock. The numbers are
-        those of a run at that instant.
-      - What cannot be foreseen is what other sessions and triggers do.
+      - Counts by the very conditions that the run works by, in one read-only transaction, beside a run that is at work if need be. The
+        numbers are those of a run at that instant.
+      - What cannot be foreseen is what other sessions and triggers do, and how many bytes that gives back.
   diff_mode:
     support: none
     details:
@@ -332,18 +345,22 @@ notes:
     C(expires_at), C(expires_in) or C(lifetime), and O(clock_skew) has passed, because whoever does not find the row might accept the
     token. Without a known expiry it stays for good.
   - These rules hold for every action. A row that must not be removed is not archived or marked either, and a partition with such a
-    row in it is not dropped.
+    row in it is not dropped. All its rows then count as protected.
   - The ids of a deny list and of its tokens may be of one type, two sorts of integers or texts, or C(uuid) and a text in any
     form that C(uuid) can be written in. Other pairs of types are refused, because they might silently match nothing.
-  - How a table is gone through is chosen by what it costs. Where few rows go, one statement takes them all. An index on the time
-    column is used where little of a large table has expired. Otherwise its pages are read in order, range by range, on PostgreSQL
-    14 and newer, so that each is read once, whatever indexes there are. On 12 and 13, which have no such scan, batches look for their
-    rows themselves.
+  - How a table is gone through is chosen by what it costs. Up to 10000 rows are taken as they are found. An index on the time
+    column is used where at most 5 % of a larger table go. Otherwise its pages are read in order, range by range, on PostgreSQL
+    14 and newer, so that each is read once, whatever indexes there are. On 12 and 13, which have no such scan, the index is used for any
+    share, and without one each batch looks for its rows.
+  - The commits of batches do not wait for the disk or for synchronous standbys one by one, but together, once the last rule is done and
+    before anything is reported. A server that crashes before that may bring the last batches back, each of them whole; the next run
+    takes them again.
   - Foreign keys that refer to the table of a rule are followed before the first change, in check mode too, also through
     further tables by C(ON DELETE CASCADE). The run fails if they would remove deny rows of any store in O(token_stores), or
     set their id or expiry (C(SET NULL), C(SET DEFAULT)), whether or not there are such rows at the time; if they would do
     so to token rows that a deny row still needs; and if rows that would go are still referred to by a foreign key with
-    C(NO ACTION) or C(RESTRICT). Referring rows that an earlier rule of the run removes do not count.
+    C(NO ACTION) or C(RESTRICT), or those of a partition that would be dropped by any. Referring rows that a rule of the run removes
+    before do not count.
   - Not counted are references from tables that the role may not read, and from those that a cascade empties as well.
     There the server may still refuse a batch. Of several ways by which cascades reach one table, the shortest is followed.
   - Rows that go by a cascade are not in the numbers of the result. RV(rules[].references) lists the foreign keys.
@@ -351,13 +368,14 @@ notes:
     RV(rules[].triggers) lists them. They find what they name without a schema in C(pg_catalog), in the schema of the rule's
     table, in those of the other rules' tables and in C(public), in this order. The search path of the role does not matter.
   - One run at a time on a database. A second one fails at once and names the first. The lock goes with the session.
-  - Rows that others hold locked are passed over and tried again after the rest of the table. Those that are still locked
-    then are counted in RV(rules[].skipped_locked) and left to the next run.
+  - Rows that others hold locked are passed over, after a tenth of a second at most, and tried again after the rest of the table.
+    Those that are still locked then are counted in RV(rules[].skipped_locked) and left to the next run. A partition that is locked is
+    tried in short waits, so that nobody queues behind them, for six times O(lock_timeout).
   - The role needs C(SELECT), C(UPDATE) (to lock rows) and C(DELETE) on each table and each of its partitions, and C(SELECT) on the tables
     of a token store that a rule is about. To mark rows, C(DELETE) is not needed. To archive them it needs C(INSERT) on the archive, to
     make the archive C(CREATE) on its schema. O(rules[].keep_latest) takes C(TEMPORARY) on the database. To drop partitions, it owns
-    the table and the partitions.
-  - C(application_name) shows the table, the percentage that is done, and what a pause waits for.
+    the table and the partitions, and otherwise only needs to read them.
+  - C(application_name) shows the table, the percentage that is done, the rows a second and the time left, or what a pause waits for.
 seealso:
   - module: pgops.runbook.pg_health
   - module: pgops.runbook.pg_system
@@ -380,21 +398,22 @@ EXAMPLES = r"""
     max_rows: 1000000
     max_runtime: 30 min
 
-- name: Keep the tokens of OAuth for 30 days more where auditors find them, and remove the codes for good
+- name: Move tokens of OAuth to where auditors find them, 30 days after they have expired, and remove the codes for good
   pgops.runbook.pg_cleanup:
     login_db: oauth
     rules:
       - table: public.tokens
         column: expires_at
+        time_zone: UTC
         older_than: 30 days
         action: archive
         archive: {table: archive.tokens, create: true}
-      - {table: public.authorization_codes, column: created_at, older_than: 1 h}
+      - {table: public.authorization_codes, column: created_at, time_zone: UTC, older_than: 1 h}
     token_stores: "{{ system_description.token_stores }}"
 
 - name: Mark notifications that were read as deleted, and remove a month later what is marked
   pgops.runbook.pg_cleanup:
-    login_db: azth
+    login_db: shop
     rules:
       - name: notifications to hide
         table: public.notifications
@@ -413,7 +432,7 @@ EXAMPLES = r"""
 
 - name: Keep the last ten logins of each user, and those of the last year
   pgops.runbook.pg_cleanup:
-    login_db: azth
+    login_db: shop
     rules:
       - table: public.logins
         column: at
@@ -422,7 +441,7 @@ EXAMPLES = r"""
 
 - name: Drop the months of the audit trail that are more than two years old
   pgops.runbook.pg_cleanup:
-    login_db: azth
+    login_db: shop
     rules:
       - {table: public.audit_logs, column: created_at, older_than: 730 days, action: drop_partitions}
 
@@ -459,7 +478,7 @@ as_of:
   type: str
   sample: "2026-03-01T02:00:00.000013+00:00"
 matched:
-  description: How many rows the rules cover, over all rules, those that must stay included.
+  description: How many rows the rules cover, over all rules, those that must stay because they are protected included.
   returned: when the rules were planned
   type: int
 protected:
@@ -469,7 +488,7 @@ protected:
 removed:
   description:
     - How many rows left their tables, archived ones and those of dropped partitions included. In check mode, how many would.
-    - If the module fails, how many had left by then. They do not come back.
+    - If the module fails, how many had left by then. They stay away, unless it fails because the server crashed.
   returned: when the rules were planned
   type: int
 archived:
@@ -488,12 +507,13 @@ remaining:
   type: int
 bytes_freed:
   description:
-    - How many bytes the operating system has back, of dropped partitions and of tables that became shorter with their indexes.
+    - How many bytes the operating system has back, of dropped partitions and of tables that became shorter with their indexes and TOAST.
     - Space that stays with a table to be used again is not in it.
+    - None where nothing was measured, as in check mode.
   returned: when the rules were planned
   type: int
 throttle:
-  description: For what the run waited, over all rules.
+  description: For what the run waited, over all rules and before the vacuum.
   returned: when the rules were planned
   type: dict
   contains:
@@ -510,7 +530,7 @@ throttle:
           type: str
           sample: replica_lag
         measured:
-          description: The worst that was measured.
+          description: The worst that was measured, in seconds or as a count.
           type: float
         limit:
           description: The limit.
@@ -520,7 +540,7 @@ throttle:
           type: str
           sample: s
         who:
-          description: Whose fault the worst was, as far as the role may see that.
+          description: Whose fault the worst was. None where that cannot be seen.
           type: str
           sample: standby_1 (process 4711)
         pauses:
@@ -542,19 +562,23 @@ throttle:
           description: Why it could not be seen.
           type: str
         hint:
-          description: What would help, such as a GRANT.
+          description: What would help, such as a GRANT. None where nothing is known to.
           type: str
 warnings:
-  description: What a person should know although the run did what it was asked to, such as a vacuum that had to keep dead rows.
+  description:
+    - What a person should know although the run did what it was asked to. A foreign key without an index, a trigger on an archive, a
+      partition that was left and why, a vacuum that could not be done or had to keep dead rows.
+    - Ansible shows them as warnings of the task.
   returned: when there is something
   type: list
   elements: str
 stopped:
   description:
     - Why the run ended, the worst over all rules.
-    - V(done), nothing is left to do; V(locked), others held rows; V(vetoed), a trigger kept rows; V(max_runtime), the time was over;
-      V(window), O(window) was closed; V(throttled), a pause was longer than C(max_pause) of O(throttle); V(check_mode); V(max_rows), more
-      rows than allowed; V(error), the module fails.
+    - V(done), nothing is left to do; V(locked), others held rows or partitions; V(vetoed), a trigger kept rows, or a partition could not
+      be dropped any more because of what others wrote meanwhile; V(max_runtime), the time was over; V(window), O(window) was closed;
+      V(throttled), a pause was longer than C(max_pause) of O(throttle); V(check_mode); V(max_rows), more rows than allowed, and the
+      module fails; V(error), it fails for another reason.
   returned: when the rules were planned
   type: str
   sample: done
@@ -585,7 +609,9 @@ rules:
       type: str
       sample: "2026-03-01T01:55:00.000013+00:00"
     matched:
-      description: How many rows it covers. Those that O(rules[].where) or O(rules[].keep_latest) leaves out are not counted.
+      description:
+        - How many rows it covers. Those that O(rules[].where) or O(rules[].keep_latest) leaves out are not counted.
+        - With O(rules[].action=drop_partitions), the rows of the partitions that are past.
       type: int
     protected:
       description: How many of them must stay.
@@ -603,10 +629,12 @@ rules:
       description: How many should have gone, or been marked, and were not.
       type: int
     rows_left:
-      description: How many rows the table has after the run, counted exactly. None if the module fails after its first change.
+      description:
+        - How many rows the table has after all rules, counted exactly. In check mode, how many it would have.
+        - None with O(rules[].action=drop_partitions), for which only what is past is counted, and if the module fails with V(error).
       type: int
     batches:
-      description: How many transactions removed or marked rows.
+      description: How many transactions removed or marked rows, or dropped a partition.
       type: int
     skipped_locked:
       description: How many of the remaining rows were locked by others.
@@ -617,19 +645,23 @@ rules:
       elements: str
       sample: [public.audit_logs_2024_01]
     bytes_freed:
-      description: How many bytes the operating system has back from this table.
+      description:
+        - How many bytes the operating system has back from this table. None where that was not measured.
+        - Of several rules on a table, the one that took rows first has it, for all of them.
       type: int
     seconds:
-      description: How long it took, pauses and the vacuum included.
+      description: How long its rows took, pauses included, the counting before the first change and the vacuum left out.
       type: float
     rows_per_second:
       description: How many rows were removed or marked a second, pauses and the vacuum left out. None where there were none.
-      type: float
+      type: int
     paused_seconds:
-      description: How long it waited for others.
+      description: How much of RV(rules[].seconds) it waited for others.
       type: float
     vacuumed:
-      description: What became of the vacuum of each table and partition that had lost enough for one.
+      description:
+        - What became of the vacuum of each table and partition that had lost enough for one.
+        - Of several rules on a table, the one that took rows first has it, for all of them.
       type: list
       elements: dict
       contains:
@@ -643,13 +675,13 @@ rules:
           description: Whether it was analyzed.
           type: bool
         why:
-          description: What kept either from being done.
+          description: What kept either from being done. None where both were.
           type: str
         seconds:
           description: How long both took.
           type: float
         dead_rows:
-          description: How many dead rows had to stay.
+          description: How many dead rows had to stay. None where it was not vacuumed.
           type: int
         held_by:
           description: What they had to stay for, the oldest first.
@@ -663,13 +695,13 @@ rules:
               description: The session's C(application_name), or the name of the slot, the transaction or the setting.
               type: str
             pid:
-              description: The process.
+              description: The process. None where there is none.
               type: int
             role:
-              description: Whose it is.
+              description: Whose it is. None for a slot and a setting.
               type: str
             since:
-              description: When its transaction began, in ISO 8601, UTC, where the role may see that.
+              description: When its transaction began, in ISO 8601, UTC. None where it has none or the role may not see it.
               type: str
             transactions:
               description: How many transactions began after what it may still want to see.
@@ -679,7 +711,7 @@ rules:
       type: str
       sample: done
     references:
-      description: The foreign keys that refer to the table.
+      description: The foreign keys that refer to the table. With O(rules[].action=soft_delete) there are none, because no row goes.
       type: list
       elements: dict
       contains:
@@ -694,12 +726,42 @@ rules:
           type: str
           sample: no action
         indexed:
-          description: Whether an index finds the rows that refer to one that goes. Without it, the server reads the whole table each time.
+          description: Whether an index finds the rows that refer to one that goes. Without it, the server reads that whole table each time.
           type: bool
     triggers:
-      description: The names of the enabled triggers that fire when rows of the table go.
+      description: The names of the enabled triggers that fire when rows of the table go, or are marked.
       type: list
       elements: str
+error:
+  description: What the failure is, in parts. C(msg) says it in words.
+  returned: failure
+  type: dict
+  contains:
+    type:
+      description:
+        - The type. C(DescriptionError), an option is wrong; C(MissingObject), a table or column is not there; C(InvalidValue), something
+          does not fit the database; C(Busy), another run is at work; C(Refused), more rows would go than O(max_rows);
+          C(Interrupted), it went wrong after the rules were planned; C(ConnectError) and C(DriverMissing), it did not come to a session;
+          C(DatabaseError), the server refused anything else.
+      type: str
+      sample: Interrupted
+    object:
+      description: The option, table or other object that it is about. None where there is none.
+      type: str
+      sample: public.tokens
+    sqlstate:
+      description: The server's error code. None where the server did not refuse anything.
+      type: str
+      sample: "23503"
+    hint:
+      description: What would help. None where nothing is known to.
+      type: str
+errors:
+  description: Every fault of wrong options, each with the path of its key, what is wrong and what is allowed.
+  returned: when options are wrong
+  type: list
+  elements: str
+  sample: ["rules[0].older_than: '-1 h' is not a duration (and what one looks like)"]
 """
 
 from ansible.module_utils.basic import AnsibleModule
