@@ -23,6 +23,7 @@ _SUMS = ("matched", "protected", "removed", "archived", "marked", "remaining")
 _SAFE = ", which stay {what}"
 _LOST = "; if the server crashed, the last of them may be back"
 
+_NO_ROOM = ("53100", "58030")  # a disk that is full, and one that refuses to write
 # A table or column, a function, a type, a schema that does not exist.
 _NOT_FOUND = ("42P01", "42703", "42883", "42704", "3F000")
 
@@ -51,8 +52,13 @@ class Interrupted(DatabaseError):
         came = f"{run.done} of {planned} were {what}, in {run.batches} batches{lasting.format(what=what)}"
         function = cause.context_function
         where = f", in {function}" if function else ""
-        message = f"{target.path}: {target.relation.name}: {cause.message.rstrip('.')}{where} ({came})."
+        # The server does not always say which of the two it is about.
+        tables = f"{target.relation.name}, archived to {target.archive.name}" if target.archive else str(target.relation.name)
+        message = f"{target.path}: {tables}: {cause.message.rstrip('.')}{where} ({came})."
         hint = cause.hint or "Run it again when the cause is gone: it goes on where it stopped."
+        if cause.sqlstate in _NO_ROOM:
+            written = f"of {target.archive.name}, of the WAL" if target.archive else "of the WAL"
+            hint = f"Make room on the disks {written} and of temporary files, then run it again: it goes on where it stopped."
         if function and cause.sqlstate in _NOT_FOUND:
             named = ", ".join(f'"{name}"' for name in run.planned.triggers)
             hint = (
