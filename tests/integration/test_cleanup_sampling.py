@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, plan, report, sampling
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, plan, report, sampling, space
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from tests.integration.cleaning import STORE, TABLES, Cleaner, numbers, rule
 
@@ -116,3 +116,22 @@ def test_a_table_of_gigabytes_is_not_read_for_the_rows_that_stay(cleaner: Cleane
     cleaner.sql("SELECT pg_stat_clear_snapshot()")
     assert cleaner.sql("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 't'") == before
     assert cleaner.run([RULE])["changed"] is False
+
+
+def test_a_table_that_is_locked_after_the_last_batch_is_cleaned_all_the_same(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    cleaner.sql("CREATE TABLE t (id int, at timestamptz)")
+    cleaner.sql("INSERT INTO t VALUES (1, 'epoch')")
+    with cleaner.database.connect() as holder:
+        real = space.give_back
+
+        def locked(*given: Any) -> Any:
+            holder.execute("BEGIN")
+            holder.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+            try:
+                return real(*given)
+            finally:
+                holder.execute("ROLLBACK")
+
+        monkeypatch.setattr(space, "give_back", locked)
+        result = cleaner.run([RULE], login={"lock_timeout": "100 ms"})
+    assert (result["removed"], result["stopped"], result["bytes_freed"]) == (1, "done", None)

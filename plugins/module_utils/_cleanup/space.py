@@ -12,16 +12,27 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options imp
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.pace import Pace
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import DROP
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.progress import Progress
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf, Relation
 
+_LOCK_TIMEOUT = "55P03"
 # A partition that somebody dropped meanwhile has no size any more.
 _SIZES = "SELECT c.oid::bigint AS oid, pg_total_relation_size(c.oid) AS bytes FROM pg_class c WHERE c.oid = ANY (%(oids)s::oid[])"
 
 
 def sizes(database: Any, relations: Iterable[Relation]) -> dict[int, int]:
-    """Return the bytes of each leaf, by its oid, with indexes and TOAST. Raises DatabaseError."""
+    """Return the bytes of each leaf, by its oid, with indexes and TOAST; none where one is locked, which is no reason to fail.
+
+    Raises DatabaseError.
+    """
     oids = sorted({leaf.oid for relation in relations for leaf in relation.leaves})
-    return {int(row["oid"]): int(row["bytes"]) for row in database.rows(_SIZES, {"oids": oids}) if row["bytes"] is not None}
+    try:
+        rows = database.rows(_SIZES, {"oids": oids})
+    except DatabaseError as error:
+        if error.sqlstate != _LOCK_TIMEOUT:
+            raise
+        return {}
+    return {int(row["oid"]): int(row["bytes"]) for row in rows if row["bytes"] is not None}
 
 
 def give_back(database: Any, progress: Sequence[Progress], before: Mapping[int, int], options: Options, pace: Pace) -> list[str]:
@@ -43,7 +54,7 @@ def give_back(database: Any, progress: Sequence[Progress], before: Mapping[int, 
     for run in _batched(progress):
         mine = [oid for oid, rows in run.done_by_leaf.items() if rows]
         run.vacuumed = [done.pop(oid).as_result() for oid in mine if oid in done]
-        run.bytes_freed = sum(freed.pop(oid, 0) for oid in mine)
+        run.bytes_freed = sum(freed.pop(oid, 0) for oid in mine) if all(oid in before and oid in after for oid in mine) else None
     return [warning for outcome in found.values() if outcome for warning in _warnings(outcome)]
 
 
