@@ -30,7 +30,7 @@ class Apply:
     def __init__(self, database: Any, plan: Plan, options: Options, pace: Pace, watch: Watch) -> None:
         self.database, self.plan, self.options, self.pace, self.watch = database, plan, options, pace, watch
         self.progress: list[Progress] = []
-        self.warnings: list[str] = []
+        self.warnings: list[str] = list(pace.warnings)
         self._shown = 0.0
 
     def run(self) -> None:
@@ -42,7 +42,7 @@ class Apply:
                 run = Progress(rule, ("pg_catalog", *dict.fromkeys([rule.target.relation.name.schema, *schemas, "public"])))
                 self.progress.append(run)
                 self._timed(run)
-        self.warnings = space.give_back(self.database, self.progress, before, self.options, self.pace)
+        self.warnings += space.give_back(self.database, self.progress, before, self.options, self.pace)
         self.database.set_application_name(self.options.application_name)
 
     def _timed(self, run: Progress) -> None:

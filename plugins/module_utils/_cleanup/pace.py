@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle import Throttle
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.window import closes_at
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.window import closes_at, opens_next
 
 MAX_RUNTIME, WINDOW, THROTTLED = "max_runtime", "window", "throttled"
 
@@ -25,8 +25,11 @@ class Pace:
         self._ends: list[tuple[float, str]] = []
         if options.max_runtime is not None:
             self._ends.append((started + options.max_runtime, MAX_RUNTIME))
+        self.warnings: list[str] = []
         if options.window is not None:
             closes = closes_at(database, options.window)
+            if closes is None:
+                self.warnings.append(f"the window is closed and opens next at {opens_next(database, options.window)}; nothing was changed")
             self._ends.append((time.monotonic() + (closes or 0.0), WINDOW))
 
     def over(self) -> bool:
