@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import walk
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import partition_marks, read_options, walk
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.plan import make_plan
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, DescriptionError, InvalidValue
 from tests.integration.cleaning import STORE, TABLES, Cleaner, numbers, rule
 
@@ -140,6 +141,20 @@ def test_partitions_go_whole(cleaner: Cleaner) -> None:
     assert planned["rules"][0]["partitions"] == result["rules"][0]["partitions"] == [f"public.t{month}" for month in range(1, 5)]
     assert (result["removed"], cleaner.count("t"), result["rules"][0]["bytes_freed"] >= 4 * 8192) == (4, 6, True)
     assert cleaner.sql("SELECT count(*) FROM pg_class WHERE relname ~ '^t[1-4]$'") == [(0,)]
+
+
+def test_a_partition_that_a_killed_run_marked_and_that_is_to_stay_by_now_loses_its_mark(cleaner: Cleaner) -> None:
+    cleaner.sql("CREATE TABLE t (at timestamptz NOT NULL) PARTITION BY RANGE (at)")
+    for year in (2020, 2021):
+        cleaner.sql(f"CREATE TABLE t{year} PARTITION OF t FOR VALUES FROM ('{year}-01-01') TO ('{year + 1}-01-01')")
+    written = rule("t", "at", "1 day", action="drop_partitions")
+    with cleaner.open() as session:
+        target = make_plan(session, read_options({"rules": [written]})).rules[0].target
+        partition_marks.put(session, target.due[1].partition)
+    days = cleaner.sql("SELECT (now()::date - date '2021-06-01')")[0][0]
+    result = cleaner.run([{**written, "older_than": f"{days} days"}])
+    assert (result["rules"][0]["partitions"], result["stopped"]) == (["public.t2020"], "done")
+    assert cleaner.sql("SELECT obj_description('t2021'::regclass)") == [(None,)]
 
 
 def test_a_partition_with_a_deny_row_that_is_needed_stays(cleaner: Cleaner) -> None:

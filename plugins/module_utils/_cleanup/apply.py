@@ -31,7 +31,7 @@ class Apply:
         self.database, self.plan, self.options, self.pace, self.watch = database, plan, options, pace, watch
         self.progress: list[Progress] = []
         self.warnings: list[str] = list(pace.warnings)
-        self._shown = 0.0
+        self._shown = self._paused = 0.0
 
     def run(self) -> None:
         """Apply the rules, then vacuum where much has gone. Raises DatabaseError; what was done before stays done."""
@@ -46,7 +46,7 @@ class Apply:
         self.database.set_application_name(self.options.application_name)
 
     def _timed(self, run: Progress) -> None:
-        paused = self.pace.throttle.paused_seconds
+        paused = self._paused = self.pace.throttle.paused_seconds
         try:
             self._set_search_path(run)
             self._rule(run)
@@ -117,7 +117,8 @@ class Apply:
 
     def _look(self, run: Progress, target: Target, leaves: list[Leaf]) -> int:
         """Count what is there, and return what is left of what should have gone."""
-        found = counting.with_rows(self.database, target, predicate.removable(self.database, target, ahead=False), leaves)
+        condition = predicate.removable(self.database, target, ahead=False)
+        found = counting.with_rows(self.database, target, condition, leaves, joined=target.protected or not target.plain)
         run.counted = {oid: rows for oid, rows in found.rows.items() if oid not in found.unsure}
         run.left = sum(found.meant.values())
         return run.left
@@ -132,6 +133,6 @@ class Apply:
         if run.done and now - self._shown < _SHOWN_EVERY:
             return
         self._shown = now
-        view = run.view(OPERATION, now)
+        view = run.view(OPERATION, now - (self.pace.throttle.paused_seconds - self._paused))
         self.database.set_application_name(named(self.options.application_name, view))
         self.watch(view)

@@ -31,16 +31,17 @@ class Counted(NamedTuple):
     unsure: frozenset[int]
 
 
-def with_rows(database: Any, target: Target, condition: Any, leaves: Sequence[Leaf]) -> Counted:
+def with_rows(database: Any, target: Target, condition: Any, leaves: Sequence[Leaf], *, joined: bool) -> Counted:
     """Return how many rows there are in each of the leaves, and exactly how many of them fulfil `condition`. Raises DatabaseError.
 
-    Where the condition of a target looks at nothing but its row, that takes one reading of the table; none at all, where the table is
-    large and an index finds the rows: it is not read only to tell how many others it has.
+    Where the condition looks at nothing but its row, that takes one reading of the table. What is `joined` with other tables is counted
+    apart, because the server would look each row up there by itself. A large table of which an index finds the rows is not read at all
+    only to tell how many others it has.
     """
     sizes = {int(row["oid"]): int(row["bytes"]) for row in database.rows(_SIZES, {"oids": [leaf.oid for leaf in leaves]})}
     large = [leaf for leaf in leaves if sizes.get(leaf.oid, 0) > LARGE_BYTES]
     small = [leaf for leaf in leaves if leaf not in large]
-    if target.plain and not target.protected:
+    if not joined:
         some = database.sql.SQL("pg_catalog.count(*) FILTER (WHERE {})").format(condition)
         found = _counted(database, small, some, database.sql.SQL(""))
         rows, meant = {oid: all_ for oid, (all_, _some) in found.items()}, {oid: some for oid, (_all, some) in found.items()}

@@ -47,6 +47,7 @@ def drop_partitions(database: Any, run: Progress, ready: Callable[[], bool]) -> 
     target = run.planned.target
     left: dict[str, list[int]] = {partitions.LOCKED: [], partitions.KEPT: []}
     run.bytes_freed = 0
+    _unmark_others(database, target)
     for due in target.due:
         if not due.free:
             continue
@@ -66,6 +67,14 @@ def drop_partitions(database: Any, run: Progress, ready: Callable[[], bool]) -> 
     locked, kept = left[partitions.LOCKED], left[partitions.KEPT]
     run.skipped_locked, run.left = sum(locked), sum(locked) + sum(kept)
     return VETOED if kept else LOCKED if locked else DONE
+
+
+def _unmark_others(database: Any, target: Target) -> None:
+    """Take the mark of a run that was killed from partitions that are not to go any more."""
+    going = {due.partition.oid for due in target.due if due.partition and due.free}
+    for left in partitions.leftovers(database, target.relation):
+        if left.state == ATTACHED and left.oid not in going:
+            partitions.finish(database, target.relation, left)
 
 
 def _due(database: Any, target: Target, partition: partitions.Partition) -> Due:

@@ -39,7 +39,7 @@ def exactly(database: Any, target: predicate.Target) -> PlannedRule:
         going = {oid: rows for due in target.due if due.free for oid, rows in due.rows.items()}
         return PlannedRule(target, sum(sum(due.rows.values()) for due in target.due), going, going)
     relation = target.relation
-    found = counting.with_rows(database, target, predicate.matched(database, target), relation.leaves)
+    found = counting.with_rows(database, target, predicate.matched(database, target), relation.leaves, joined=not target.plain)
     goes = found.meant
     if target.protected:
         goes = counting.count_by_leaf(database, relation, predicate.removable(database, target, ahead=True))

@@ -128,7 +128,7 @@ def _rows_after(database: Any, progress: Sequence[Progress]) -> dict[int, int]:
         before = [leaf for leaf in missing if leaf.oid not in lost and not run.planned.estimated]
         counted.update({leaf.oid: run.planned.rows_before[leaf.oid] for leaf in before})
         asked = [leaf for leaf in missing if leaf not in before]
-        found = counting.with_rows(database, run.planned.target, database.sql.SQL("false"), asked)
+        found = counting.with_rows(database, run.planned.target, database.sql.SQL("false"), asked, joined=False)
         counted.update({oid: rows for oid, rows in found.rows.items() if oid not in found.unsure})
     return counted
 
