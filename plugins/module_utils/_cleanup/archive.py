@@ -170,17 +170,22 @@ def insert(database: Any, archive: Archive, source: str) -> Any:
 def unkept_columns(database: Any, archive: Archive, leaf: Leaf) -> Any:
     """Return the expression for how many columns of `leaf` are not kept as they are: one may have come, or changed its type, since.
 
+    All of them, where what has the archive's name is no table any more, or one that a crash empties.
+
     Selected by the statement that moves the rows it sees what that statement's lock holds still: anything but 0 must undo it.
     """
     sql = database.sql
     return sql.SQL(
-        "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute AS own_ WHERE own_.attrelid OPERATOR(pg_catalog.=) {leaf}::pg_catalog.oid"
+        "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute AS own_"
+        " JOIN pg_catalog.pg_class AS source_ ON source_.oid OPERATOR(pg_catalog.=) own_.attrelid"
+        " WHERE own_.attrelid OPERATOR(pg_catalog.=) {leaf}::pg_catalog.oid"
         " AND own_.attnum OPERATOR(pg_catalog.>) 0 AND NOT own_.attisdropped AND NOT (own_.attname OPERATOR(pg_catalog.=) ANY"
         " ({columns}::pg_catalog.name[]) AND EXISTS (SELECT FROM pg_catalog.pg_attribute AS kept_"
         " JOIN pg_catalog.pg_class AS class_ ON class_.oid OPERATOR(pg_catalog.=) kept_.attrelid"
         " JOIN pg_catalog.pg_namespace AS place_ ON place_.oid OPERATOR(pg_catalog.=) class_.relnamespace"
         " WHERE place_.nspname OPERATOR(pg_catalog.=) {schema}::pg_catalog.name"
-        " AND class_.relname OPERATOR(pg_catalog.=) {table}::pg_catalog.name"
+        " AND class_.relname OPERATOR(pg_catalog.=) {table}::pg_catalog.name AND class_.relkind IN ('r', 'p')"
+        " AND (class_.relpersistence OPERATOR(pg_catalog.=) 'p' OR source_.relpersistence OPERATOR(pg_catalog.=) 'u')"
         " AND kept_.attname OPERATOR(pg_catalog.=) own_.attname AND kept_.atttypid OPERATOR(pg_catalog.=) own_.atttypid"
         " AND kept_.atttypmod OPERATOR(pg_catalog.=) own_.atttypmod)))"
     ).format(

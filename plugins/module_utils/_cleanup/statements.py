@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import archive, mark, predicate
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.in_place import in_place, require_in_place
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import PICK, REMOVE, ROW, Target
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf
@@ -79,8 +80,10 @@ def take_range(database: Any, target: Target, leaf: Leaf, pages: Blocks) -> Batc
     if target.archive:
         change = _change(database, target, leaf, which)
         statement = sql.SQL("WITH {} SELECT 0 AS picked, NULL AS last, {}").format(change, _counts(database, target, leaf))
-        return _batch(database, target, statement)
+        return _batch(database, target, leaf, statement)
     done = database.execute(_change_alone(database, target, leaf, which))
+    if not done:
+        require_in_place(database, target, leaf)
     return Batch(done, done)
 
 
@@ -90,12 +93,14 @@ def _run_picked(database: Any, target: Target, leaf: Leaf, picked: Any, ids: Any
     statement = sql.SQL("WITH picked AS MATERIALIZED ({picked}), {change} SELECT {shown}, {counts}").format(
         picked=picked, change=_change(database, target, leaf, which), shown=shown, counts=_counts(database, target, leaf)
     )
-    return _batch(database, target, statement)
+    return _batch(database, target, leaf, statement)
 
 
-def _batch(database: Any, target: Target, statement: Any) -> Batch:
+def _batch(database: Any, target: Target, leaf: Leaf, statement: Any) -> Batch:
     row = database.row(statement)
     batch = Batch(row["picked"], row["gone"], row["kept"], row["last"])
+    if not batch.done:
+        require_in_place(database, target, leaf)
     if target.archive:
         _require_kept(target.archive, batch, row["unkept"])
     return batch
@@ -105,7 +110,7 @@ def _require_kept(kept: archive.Archive, batch: Batch, columns: int) -> None:
     """Undo the transaction of the batch, by raising, where not every row is in the archive whole."""
     name = str(kept.name)
     if columns:
-        message = f"{columns} columns were added or changed that the archive {name} does not have so, and none of this batch was moved"
+        message = f"{columns} columns were added or changed since the run began that {name} does not keep, and none of this batch was moved"
         raise DatabaseError(message, object_name=name, hint="Run it again: it looks at the columns anew.")
     if batch.archived != batch.done:
         message = f"the archive {name} took {batch.archived} of {batch.done} rows, so that none of this batch was moved"
@@ -124,7 +129,7 @@ def _change(database: Any, target: Target, leaf: Leaf, which: Any) -> Any:
 
 def _change_alone(database: Any, target: Target, leaf: Leaf, which: Any) -> Any:
     sql = database.sql
-    again = predicate.removable(database, target, REMOVE, ahead=False)
+    again = sql.SQL("{} AND {}").format(predicate.removable(database, target, REMOVE, ahead=False), in_place(database, target, leaf))
     parts = {"row": sql.Identifier(ROW), "leaf": leaf.name.identifier(sql), "which": which, "again": again}
     if target.mark and not target.removes:
         assignment = mark.assignment(database, target.mark, target.as_of)
