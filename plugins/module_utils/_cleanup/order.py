@@ -14,15 +14,15 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.references 
 def in_order(targets: Sequence[Target], facts: Facts) -> list[Target]:
     """Return the targets as they are applied; as written where nothing asks for another order.
 
-    Deny rows go first, since token rows may go only after them; rows that refer to others before those; what leaves a table before
-    what is only marked in it, so that the one rule does not change what the other looks at. Where that goes round in a circle, the first
-    one as written is taken.
+    Deny rows go first, since token rows may go only after them; rows that refer to others before those, which they might keep from going,
+    or which would take them along before they are archived; what leaves a table before what is only marked in it, so that the one
+    rule does not change what the other looks at. Where foreign keys go round in a circle, the first one as written is taken.
     """
     waiting: list[Target] = list(targets)
     placed: list[Target] = []
     while waiting:
         free = (one for one in waiting if not any(_precedes(other, one, facts) for other in waiting if other is not one))
-        chosen = next(free, waiting[0])
+        chosen = next(free, None) or min(waiting, key=lambda one: (not one.forgets, not one.removes))
         waiting.remove(chosen)
         placed.append(chosen)
     return placed
@@ -37,6 +37,6 @@ def _precedes(one: Target, other: Target, facts: Facts) -> bool:
 
 
 def _refers(one: Target, other: Target, facts: Facts) -> bool:
-    """True if rows of `one` may keep those of `other` from going."""
+    """True if rows of `one` may keep those of `other` from going, or go along with them."""
     tables = {*tables_of(one.relation), *one.relation.ancestors}
-    return any(way.last.holds and way.target in tables for way in facts.ways(other.relation))
+    return any((way.last.holds or way.last.action == "c") and way.target in tables for way in facts.ways(other.relation))
