@@ -29,9 +29,9 @@ options:
   rules:
     description:
       - What goes, one rule a table and time column, in the form of C(retention) in a system description.
-      - Rules on deny tables are applied first. Rows that refer to others by a foreign key that holds those go before them, and what
-        leaves a table goes before what is only marked in it. All else is done in the order in which it is written, and so is what
-        such references go round in a circle about.
+      - Rules on deny tables are applied first. Rows that refer to others by a foreign key that would hold those (C(NO ACTION),
+        C(RESTRICT)) or go along with them (C(CASCADE)) go before them, and what leaves a table before what is only marked in it. All else is done in the order in which it is written, and so are tables
+        whose references go round in a circle.
       - A row that several rules cover is counted by the one that is applied first.
       - Rules hold no SQL, only tables, columns, operators and values.
     type: list
@@ -567,7 +567,8 @@ throttle:
 warnings:
   description:
     - What a person should know although the run did what it was asked to. A foreign key without an index, a trigger on an archive, a
-      partition that was left and why, a vacuum that could not be done or had to keep dead rows.
+      partition that was left and why, a window that is closed and when it opens, a vacuum that could not be done or had to keep dead
+      rows.
     - Ansible shows them as warnings of the task.
   returned: when there is something
   type: list
