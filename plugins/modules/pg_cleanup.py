@@ -30,8 +30,8 @@ options:
     description:
       - What goes, one rule a table and time column, in the form of C(retention) in a system description.
       - Rules on deny tables are applied first. Rows that refer to others by a foreign key that would hold those (C(NO ACTION),
-        C(RESTRICT)) or go along with them (C(CASCADE)) go before them, and what leaves a table before what is only marked in it. All else is done in the order in which it is written, and so are tables
-        whose references go round in a circle.
+        C(RESTRICT)) or go along with them (C(CASCADE)) go before them, and what leaves a table before what is only marked in it. All
+        else is done in the order in which it is written, and so are tables whose references go round in a circle.
       - A row that several rules cover is counted by the one that is applied first.
       - Rules hold no SQL, only tables, columns, operators and values.
     type: list
