@@ -11,12 +11,13 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.sql import SQL, Identifier
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _cleanup
 from tests.integration.cleaning import Cleaner, numbers
+from tests.integration.cleanup_drawing import examples
 
 NEVER, ALWAYS = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
 ZONES = ("UTC", "Europe/Tallinn", "America/St_Johns", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Asia/Kathmandu")
@@ -24,7 +25,6 @@ LAST_ZONE = timezone(-timedelta(hours=12))
 # Distances lie half a minute away from every age and skew, so that no row crosses a cut-off between check mode and the run.
 AGES = (0, 1, 5, 60, 1440)
 SKEWS = (0, 5, 30)
-FAR = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def model(
     return {table: {row.number for row in rows} for table, rows in (("tokens", tokens), ("denied", denied), ("plain", plain))}
 
 
-@FAR
+@examples(60)
 @given(
     kinds=st.fixed_dictionaries({table: st.tuples(KINDS, KINDS) for table in ("tokens", "denied", "plain")}),
     rows=st.fixed_dictionaries(dict.fromkeys(("tokens", "denied", "plain"), ROWS)),
@@ -227,7 +227,7 @@ def test_exactly_the_rows_of_the_model_go(
 INSTANT = Kind("timestamptz")
 
 
-@FAR
+@examples(60)
 @given(
     rows=st.fixed_dictionaries(dict.fromkeys(("tokens", "denied"), ROWS)),
     runs=st.lists(st.tuples(RULES, st.sampled_from((0, 30, 2000))), min_size=1, max_size=4),
