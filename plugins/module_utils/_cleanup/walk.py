@@ -11,9 +11,11 @@ every batch, so that this is what is left where neither can be had.
 from __future__ import annotations
 
 import time
-from typing import Any, Callable
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import statements
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.lock_tries import Tries, is_locked
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import ARCHIVE, Target
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.progress import Progress
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.statements import Batch, Blocks
@@ -25,9 +27,10 @@ LEAST_ROWS = 1_000  # a smaller batch costs more for what it does once than for 
 _FIRST_PAGES, _LEAST_PAGES = 128, 16
 _FEW = 0.05  # up to this share of a table, reading the rest of it costs more than finding the rows by their index
 _TID_RANGES = 140000  # the server version that reads a range of pages without the rest
-# So short that an application hardly notices that it waits for the batch behind a row that somebody else holds.
-_ROW_LOCK_TIMEOUT = "100ms"
-_REFUSED_FOR_NOW = ("55P03", "40P01")  # a lock that was not had in time, a deadlock
+# So short that an application hardly notices that it waits for the batch behind what somebody else holds, a row or one that a cascade
+# reaches; and much shorter than what a server lets pass before it looks for a deadlock, so that no application is the victim of one.
+_LOCK_MILLISECONDS = 100.0
+_STEP_ASIDE = 0.1  # seconds in which others get what they wait for
 _ROWS_OF_A_PAGE = 2_000  # more than fit into the largest page that a server can be built with
 # Rows that were updated in the moment of a batch can be taken by the next one, so that the last rows get several chances.
 _CHANCES = 3
@@ -56,12 +59,22 @@ class BatchSize:
         factor = min(2.0, max(0.5, self._seconds / max(seconds, 0.000_001)))
         self.now = max(1, self._least, min(self._most, int(self.now * factor)))
 
+    def was_refused(self) -> None:
+        """Halve the next batch: the fewer rows it takes, the less it meets what others hold."""
+        self.now = max(1, self.now // 2)
+
 
 class Walk:
-    """The ways through one leaf for one rule. Each asks `ready` before every batch, and leaves the rest where it says no."""
+    """The ways through one leaf for one rule. Each asks `ready` before every batch, and leaves the rest where it says no.
+
+    What others hold ends a batch soon, and it comes again after a moment; when that has gone on for the session's lock_timeout, it is an
+    error.
+    """
 
     def __init__(self, database: Any, run: Progress, target: Target, leaf: Leaf, ready: Callable[[], bool]) -> None:
         self.database, self.run, self.target, self.leaf, self.ready = database, run, target, leaf, ready
+        self._patience = 0.0
+        self._refused_since: float | None = None
 
     def take_most(self, batch_rows: int, batch_seconds: float) -> bool:
         """Take what is free in the cheapest way; false, and nothing done, where that is to pick it. Raises DatabaseError."""
@@ -70,17 +83,23 @@ class Walk:
             return False
         facts = self.database.row(_LEAF, {"leaf": self.leaf.oid, "column": self.target.time.column.name})
         ranges = self.database.server_version >= _TID_RANGES
-        if facts["indexed"] and (rows <= _FEW * there or not ranges):
-            self._by_index(self._size(batch_seconds, FIRST_ROWS, LEAST_ROWS, batch_rows))
-        elif ranges:
-            most = max(1, batch_rows * facts["pages"] // max(1, there))
-            self._by_pages(facts["pages"], self._size(batch_seconds, _FIRST_PAGES, _LEAST_PAGES, most))
-        else:
+        by_index = facts["indexed"] and (rows <= _FEW * there or not ranges)
+        if not by_index and not ranges:
             return False
+        with self._brief_waits():
+            if by_index:
+                self._by_index(self._size(batch_seconds, FIRST_ROWS, LEAST_ROWS, batch_rows))
+            else:
+                most = max(1, batch_rows * facts["pages"] // max(1, there))
+                self._by_pages(facts["pages"], self._size(batch_seconds, _FIRST_PAGES, _LEAST_PAGES, most))
         return True
 
     def take_rest(self, batch_rows: int, batch_seconds: float) -> tuple[int, bool]:
         """Pick what is there; return how many rows refused to go although free, and whether all were tried. Raises DatabaseError."""
+        with self._brief_waits():
+            return self._by_picking(batch_rows, batch_seconds)
+
+    def _by_picking(self, batch_rows: int, batch_seconds: float) -> tuple[int, bool]:
         size = self._size(batch_seconds, FIRST_ROWS, LEAST_ROWS, batch_rows)
         refused, chances = 0, _CHANCES
         bound = _VETOED_BATCHES * size.now
@@ -89,6 +108,8 @@ class Walk:
             # What refused comes back in every batch, so that there is room for it beside the rows that can go.
             limit = size.now + refused
             batch = self._timed(lambda limit=limit: self._alone(lambda: self._pick(limit)), size)  # type: ignore[misc]
+            if batch is None:
+                continue
             refused = batch.picked - batch.done
             if batch.picked < limit:
                 chances = _CHANCES if batch.done else chances - 1
@@ -107,6 +128,8 @@ class Walk:
         while self.ready():
             rows = size.now
             batch = self._timed(lambda rows=rows, after=after: self._alone(lambda: self._pick_oldest(rows, after)), size)  # type: ignore[misc]
+            if batch is None:
+                continue
             if batch.picked < rows or (not batch.done and batch.last == after):
                 return
             after = batch.last
@@ -118,12 +141,37 @@ class Walk:
             self._timed(lambda here=here: self._range(here), size)  # type: ignore[misc]
             first = here.end
 
-    def _timed(self, take: Callable[[], Batch], size: BatchSize) -> Batch:
+    def _timed(self, take: Callable[[], Batch], size: BatchSize) -> Batch | None:
+        """Run a batch and note it; None where others hold what it needs, and it has to come again."""
         began = time.monotonic()
-        batch = take()
+        try:
+            batch = take()
+        except DatabaseError as error:
+            self._refused_since = self._refused_since or began
+            if not is_locked(error) or self.database.closed or time.monotonic() - self._refused_since >= self._patience:
+                raise
+            size.was_refused()
+            time.sleep(_STEP_ASIDE)
+            return None
+        self._refused_since = None
         size.took(time.monotonic() - began)
         self.run.note(self.leaf, batch)
         return batch
+
+    @contextmanager
+    def _brief_waits(self) -> Iterator[None]:
+        """Let no statement of the block wait for a lock for long."""
+        tries = Tries(self.database)
+        self._patience = tries.longest / 1000
+        self._set_lock_timeout(min(_LOCK_MILLISECONDS, next(iter(tries))))
+        try:
+            yield
+        finally:
+            if not self.database.closed:
+                self._set_lock_timeout(tries.longest)
+
+    def _set_lock_timeout(self, milliseconds: float) -> None:
+        self.database.execute("SELECT pg_catalog.set_config('lock_timeout', %s, false)", (f"{max(1, round(milliseconds))}ms",))
 
     def _alone(self, take: Callable[[], Batch]) -> Batch:
         """Run a batch; what it archives it compares with what went before it commits."""
@@ -140,14 +188,12 @@ class Walk:
 
     def _range(self, pages: Blocks) -> Batch:
         """Take a range without locking its rows one by one before, which costs WAL; where one is held, pass it over."""
-        timeout = self.database.sql.Literal(_ROW_LOCK_TIMEOUT)
         try:
             with self.database.transaction():
-                self.database.execute(self.database.sql.SQL("SET LOCAL lock_timeout TO {}").format(timeout))
                 # Without it, a server reads the whole table for every range.
                 self.database.execute("SET LOCAL enable_tidscan TO on")
                 return statements.take_range(self.database, self.target, self.leaf, pages)
         except DatabaseError as error:
-            if error.sqlstate not in _REFUSED_FOR_NOW or self.database.closed:
+            if not is_locked(error) or self.database.closed:
                 raise
         return self._alone(lambda: self._pick(_ROWS_OF_A_PAGE * (pages.end - pages.first), pages))
