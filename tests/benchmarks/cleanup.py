@@ -110,12 +110,13 @@ def memory(cluster: Cluster, rows: int, _repeats: int) -> None:
 
 
 def large(cluster: Cluster, rows: int, repeats: int) -> None:
-    """Print how the cost grows with the table."""
+    """Print how the cost grows with the table, in one piece and divided."""
     for number, order in enumerate(ORDERS):
         template = fill_tokens(cluster, f"large_{number}", rows, order)
         print_title(f"{rows // 2:,} of {rows:,} rows with three indexes, expired {order}, medians of {repeats} turns")
         print_times(in_turns(cluster, template, (TOKENS,), {PLAIN: by_hand(cluster, DELETE), ENGINE: engine()}, repeats), PLAIN)
         cluster.drop_database(template)
+    partitions(cluster, rows, repeats)
 
 
 PARTS: dict[str, Callable[[Cluster, int, int], None]] = {
@@ -124,6 +125,7 @@ PARTS: dict[str, Callable[[Cluster, int, int], None]] = {
     "memory": memory,
     "latency": cleanup_latency.compare,
     "peers": cleanup_peers.compare,
+    "large": lambda cluster, _rows, repeats: large(cluster, LARGE, max(1, repeats // 2)),
 }
 
 
@@ -133,19 +135,18 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS, help=f"rows of a table, half of which have expired (default {ROWS:,})")
     parser.add_argument("--repeats", type=int, default=REPEATS, help=f"turns of every comparison (default {REPEATS})")
     parser.add_argument("--part", action="append", choices=sorted(PARTS), help="only this part; may be given several times")
-    parser.add_argument("--large", action="store_true", help=f"{LARGE:,} rows against one DELETE as well")
+    parser.add_argument("--large", action="store_true", help=f"{LARGE:,} rows against one DELETE and dropped partitions as well")
     parser.add_argument("--pg-major", type=int, help="major version of the server (default: the newest installed)")
     given = parser.parse_args()
-    wanted = given.part or list(PARTS)
+    wanted = given.part or [name for name in PARTS if name != "large"]
+    wanted += ["large"] if given.large and "large" not in wanted else []
     with Cluster(servers.find(given.pg_major), settings=DURABLE) as cluster:
         with cluster.connect() as connection:
             version = connection.execute("SHOW server_version").fetchone()[0]  # type: ignore[index]
         print(f"PostgreSQL {version} ({cluster.installation.source}), {', '.join(f'{key} {text}' for key, text in DURABLE.items())}")
         for name in wanted:
             PARTS[name](cluster, given.rows, given.repeats)
-        if given.large:
-            large(cluster, LARGE, max(1, given.repeats // 2))
-        left_out = [name for name in PARTS if name not in wanted] + ([] if given.large else [f"--large ({LARGE:,} rows)"])
+        left_out = [name for name in PARTS if name not in wanted]
         print(f"\nNot run: {', '.join(left_out) or 'nothing was left out'}. Load average {os.getloadavg()[0]:.1f} at the end.")
 
 
