@@ -35,11 +35,11 @@ class Apply:
 
     def run(self) -> None:
         """Apply the rules, then vacuum where much has gone. Raises DatabaseError; what was done before stays done."""
-        schemas = list(dict.fromkeys(rule.target.relation.name.schema for rule in self.plan.rules))
+        schemas = [schema for rule in self.plan.rules for schema in _schemas(rule.target)]
         before = space.sizes(self.database, [rule.target.relation for rule in self.plan.rules if rule.to_remove])
         with commits.together(self.database):
             for rule in self.plan.rules:
-                run = Progress(rule, ("pg_catalog", *dict.fromkeys([rule.target.relation.name.schema, *schemas, "public"])))
+                run = Progress(rule, ("pg_catalog", *dict.fromkeys([*_schemas(rule.target), *schemas, "public"])))
                 self.progress.append(run)
                 self._timed(run)
         self.warnings += space.give_back(self.database, self.progress, before, self.options, self.pace)
@@ -55,7 +55,7 @@ class Apply:
             run.seconds = time.monotonic() - run.began - run.paused_seconds
 
     def _set_search_path(self, run: Progress) -> None:
-        """Let triggers find what they name without a schema: first beside the table, then beside those of the other rules, then in public.
+        """Let triggers find what they name without a schema: beside the table and its archive, then those of other rules, then in public.
 
         Where they find it must not depend on the role. The statements of a batch name the schema of everything that they use.
         """
@@ -136,3 +136,7 @@ class Apply:
         view = run.view(OPERATION, now - (self.pace.throttle.paused_seconds - self._paused))
         self.database.set_application_name(named(self.options.application_name, view))
         self.watch(view)
+
+
+def _schemas(target: Target) -> list[str]:
+    return [target.relation.name.schema, *([target.archive.name.schema] if target.archive else [])]

@@ -60,7 +60,8 @@ class Interrupted(DatabaseError):
             written = f"of {target.archive.name}, of the WAL" if target.archive else "of the WAL"
             hint = f"Make room on the disks {written} and of temporary files, then run it again: it goes on where it stopped."
         if function and cause.sqlstate in _NOT_FOUND:
-            named = ", ".join(f'"{name}"' for name in run.planned.triggers)
+            triggers = [*run.planned.triggers, *(target.archive.triggers if target.archive else ())]
+            named = ", ".join(f'"{name}"' for name in triggers)
             hint = (
                 "The search_path of this session is pinned, so that a trigger finds what it names without a schema in"
                 f" {', '.join(run.search_path)} only: write the schema in that function, or give it SET search_path."

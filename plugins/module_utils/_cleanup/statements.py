@@ -77,7 +77,7 @@ def take_range(database: Any, target: Target, leaf: Leaf, pages: Blocks) -> Batc
     """Take every row of one leaf in a range of pages; waits for those that others hold. Raises DatabaseError."""
     sql = database.sql
     which = _in_pages(database, pages)
-    if target.archive:
+    if target.archive or _marks(target):
         change = _change(database, target, leaf, which)
         statement = sql.SQL("WITH {} SELECT 0 AS picked, NULL AS last, {}").format(change, _counts(database, target, leaf))
         return _batch(database, target, leaf, statement)
@@ -131,19 +131,29 @@ def _change_alone(database: Any, target: Target, leaf: Leaf, which: Any) -> Any:
     sql = database.sql
     again = sql.SQL("{} AND {}").format(predicate.removable(database, target, REMOVE, ahead=False), in_place(database, target, leaf))
     parts = {"row": sql.Identifier(ROW), "leaf": leaf.name.identifier(sql), "which": which, "again": again}
-    if target.mark and not target.removes:
+    if target.mark and _marks(target):
         assignment = mark.assignment(database, target.mark, target.as_of)
         return sql.SQL("UPDATE ONLY {leaf} AS {row} SET {mark} WHERE {which} AND {again}").format(mark=assignment, **parts)
     return sql.SQL("DELETE FROM ONLY {leaf} AS {row} WHERE {which} AND {again}").format(**parts)
 
 
+def _marks(target: Target) -> bool:
+    return target.mark is not None and not target.removes
+
+
 def _returned(database: Any, target: Target) -> Any:
-    return archive.returning(database, target.archive, ROW) if target.archive else database.sql.SQL("1")
+    sql = database.sql
+    if target.archive:
+        return archive.returning(database, target.archive, ROW)
+    if target.mark and _marks(target):
+        # A trigger may have taken the mark back.
+        return sql.SQL("{} AS done").format(mark.is_marked(database, target.mark, ROW))
+    return sql.SQL("1")
 
 
 def _counts(database: Any, target: Target, leaf: Leaf) -> Any:
     sql = database.sql
-    gone = sql.SQL("(SELECT pg_catalog.count(*) FROM gone) AS gone")
+    gone = sql.SQL("(SELECT pg_catalog.count(*) FROM gone{}) AS gone").format(sql.SQL(" WHERE gone.done" if _marks(target) else ""))
     if not target.archive:
         return sql.SQL("{}, 0 AS kept").format(gone)
     unkept = archive.unkept_columns(database, target.archive, leaf)
