@@ -184,9 +184,8 @@ options:
             type: str
           unit:
             description:
-              - The unit of an integer, as O(rules[].unit). Not beside O(rules[].mark.value).
+              - The unit of an integer, V(s) or V(ms), as O(rules[].unit). Not beside O(rules[].mark.value).
             type: str
-            choices: [s, ms]
           value:
             description:
               - What the column holds in a deleted row, a text, a number, V(true) or V(false). A row with anything else or V(NULL) is not
@@ -281,9 +280,9 @@ options:
         default: daily
       weekday:
         description:
-          - The day on which a weekly window opens; for a monthly one, the first such day of the month. A daily one has none.
+          - The day on which a weekly window opens, V(monday) to V(sunday); for a monthly one, the first such day of the month. A daily one
+            has none.
         type: str
-        choices: [monday, tuesday, wednesday, thursday, friday, saturday, sunday]
   throttle:
     description:
       - The limits beyond which the run pauses between two batches until all is well again. A key that is left out has its default.
@@ -303,9 +302,10 @@ options:
         all rules are done. Where the role may not do that (it takes the owner, the database's owner, a superuser, or C(MAINTAIN) from
         PostgreSQL 17 on), or the run has to end before, autovacuum is left to do it. RV(rules[].vacuumed) says what was done, and
         RV(warnings) what was not.
+      - V(always) does so with every table in which anything was removed or marked, for space that is needed now.
       - V(never) leaves all of it to autovacuum.
     type: str
-    choices: [auto, never]
+    choices: [auto, always, never]
     default: auto
   vacuum_truncate:
     description:
@@ -569,8 +569,13 @@ warnings:
     - What a person should know although the run did what it was asked to. A foreign key without an index, a trigger on an archive, a
       partition that was left and why, a window that is closed and when it opens, a vacuum that could not be done or had to keep dead
       rows.
-    - Ansible shows them as warnings of the task.
+    - Ansible shows them as warnings of the task, and takes them out of what is registered.
   returned: when there is something
+  type: list
+  elements: str
+notices:
+  description: The same as RV(warnings), for a playbook to read.
+  returned: always
   type: list
   elements: str
 stopped:
@@ -765,6 +770,8 @@ errors:
   sample: ["rules[0].older_than: '-1 h' is not a duration (and what one looks like)"]
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import CONNECTION_ARGUMENTS, application_name, keep_readable
@@ -773,7 +780,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options imp
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._progress import publisher
-from ansible_collections.pgops.runbook.plugins.module_utils._system.kinds import WEEKDAYS
 from ansible_collections.pgops.runbook.plugins.module_utils._system.retention import ACTIONS, OPERATORS
 
 CONDITION_ARGUMENTS = {
@@ -781,10 +787,11 @@ CONDITION_ARGUMENTS = {
     "operator": {"type": "str", "choices": list(OPERATORS), "default": "="},
     "value": {"type": "raw"},
 }
+# A loaded description says of every key that it has none, which is no choice; the engine checks what is said.
 MARK_ARGUMENTS = {
     "column": {"type": "str", "required": True},
     "time_zone": {"type": "str"},
-    "unit": {"type": "str", "choices": ["s", "ms"]},
+    "unit": {"type": "str"},
     "value": {"type": "raw"},
 }
 RULE_ARGUMENTS = {
@@ -815,7 +822,7 @@ WINDOW_ARGUMENTS = {
     "lasts_seconds": {"type": "float"},
     "time_zone": {"type": "str", "required": True},
     "schedule": {"type": "str", "choices": ["daily", "weekly", "monthly"], "default": "daily"},
-    "weekday": {"type": "str", "choices": list(WEEKDAYS)},
+    "weekday": {"type": "str"},
 }
 ARGUMENTS = {
     **CONNECTION_ARGUMENTS,
@@ -846,8 +853,13 @@ def main() -> None:
         with connect(login, application_name=name, read_only=module.check_mode) as database, publisher(OPERATION) as watch:
             result = clean_up(database, options, check_mode=module.check_mode, watch=watch)
     except RunbookError as error:
-        module.fail_json(**error.as_result())
-    module.exit_json(**result)
+        module.fail_json(**_noticed(error.as_result()))
+    module.exit_json(**_noticed(result))
+
+
+def _noticed(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result whose warnings a playbook can read too: Ansible shows them and takes them out of what is registered."""
+    return {**result, "notices": list(result.get("warnings") or [])}
 
 
 if __name__ == "__main__":

@@ -36,10 +36,11 @@ def size(cleaner: Cleaner, table: str = "t") -> int:
         (20_000, 10_000, {}, [True]),
         (50_001, 10_000, {}, []),
         (10_000, 9_999, {}, []),
+        (10_000, 9_999, {"vacuum": "always"}, [True]),
         (20_000, 10_000, {"vacuum": "never"}, []),
         (20_000, 10_000, {"vacuum": "auto", "vacuum_truncate": True}, [True]),
     ],
-    ids=["enough", "a smaller share", "fewer rows", "never", "auto"],
+    ids=["enough", "a smaller share", "fewer rows", "always", "never", "auto"],
 )
 def test_a_table_that_lost_enough_is_vacuumed(cleaner: Cleaner, rows: int, expired: int, options: dict[str, Any], done: list[bool]) -> None:
     fill(cleaner, rows, expired)

@@ -249,7 +249,7 @@ def test_what_keeps_space_from_being_freed_is_named(system_database: Systems, ru
     said = [line for line in report if line.startswith("        not free yet: custom.jwt_metadata: ")]
     assert len(said) == 1, report
     assert re.search(r": [0-9,]+ dead rows may still be seen by session a long report \(pid \d+\)", said[0])
-    assert any(line.startswith("        not vacuumed: custom.denylist, ") and line.endswith("; autovacuum will") for line in report)
+    assert not any(line.startswith("        not vacuumed: ") for line in report), "in an emergency small tables are vacuumed too"
 
 
 def test_what_went_back_to_the_disk_is_told(system_database: Systems, run_playbook: Playbook) -> None:

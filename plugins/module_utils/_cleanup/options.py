@@ -20,7 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.rules import
 
 CLOCK_SKEW = "5 min"
 BATCH_TIME = "200 ms"
-VACUUM = ("auto", "never")
+VACUUM = ("auto", "always", "never")
 LONGEST_AGE = 1000 * 365 * 86400.0  # seconds; the cut-off of anything longer leaves the calendar
 MOST_BATCH_ROWS = 1_000_000
 # The very kinds that a system description is read with.

@@ -65,7 +65,7 @@ def _batched(progress: Sequence[Progress]) -> list[Progress]:
 def _vacuum(database: Any, leaf: Leaf, progress: Sequence[Progress], options: Options, pace: Pace) -> vacuum.Vacuum | None:
     gone = sum(run.done_by_leaf.get(leaf.oid, 0) for run in progress)
     there = max(run.planned.rows_before.get(leaf.oid, 0) for run in progress)
-    if options.vacuum != "auto" or not vacuum.needed(gone, there):
+    if options.vacuum == "never" or (options.vacuum == "auto" and not vacuum.needed(gone, there)):
         return None
     if not pace.ready(database):
         return vacuum.Vacuum(leaf.name, False, why=f"the run had to end before its vacuum ({pace.stopped}): autovacuum will do it")
