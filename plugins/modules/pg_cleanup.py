@@ -224,7 +224,7 @@ options:
     description:
       - How long a batch is meant to take. The next one is at most twice as large as the last and at least half as large, so that locks are
         held and replicas are kept busy for about so long at a time.
-      - It does not get smaller than 1000 rows or 16 pages, unless O(batch_rows) is.
+      - It does not get smaller than 1000 rows or 16 pages, unless O(batch_rows) is or others hold what a batch needs.
       - Where no index finds the deny rows of a token, or its tokens, each batch reads that other table whole. Batches then have
         O(batch_rows) rows however long they take.
     type: str
@@ -365,11 +365,13 @@ notes:
     There the server may still refuse a batch. Of several ways by which cascades reach one table, the shortest is followed.
   - Rows that go by a cascade are not in the numbers of the result. RV(rules[].references) lists the foreign keys.
   - A rule on a table with a rewrite rule for what it does (C(DELETE) or C(UPDATE)) is refused. Triggers fire;
-    RV(rules[].triggers) lists them. They find what they name without a schema in C(pg_catalog), in the schema of the rule's
-    table, in those of the other rules' tables and in C(public), in this order. The search path of the role does not matter.
+    RV(rules[].triggers) lists them. They find what they name without a schema in C(pg_catalog), in the schemas of the rule's
+    table and its archive, in those of the other rules and in C(public), in this order. The search path of the role does not matter.
   - One run at a time on a database. A second one fails at once and names the first. The lock goes with the session.
   - Rows that others hold locked are passed over, after a tenth of a second at most, and tried again after the rest of the table.
-    Those that are still locked then are counted in RV(rules[].skipped_locked) and left to the next run. A partition that is locked is
+    Those that are still locked then are counted in RV(rules[].skipped_locked) and left to the next run. A batch that meets other locks,
+    such as those on rows that a cascade reaches, ends as soon and comes again, half as large; when that has gone on for
+    O(lock_timeout), the module fails. A partition that is locked is
     tried in short waits, so that nobody queues behind them, for six times O(lock_timeout).
   - The role needs C(SELECT), C(UPDATE) (to lock rows) and C(DELETE) on each table and each of its partitions, and C(SELECT) on the tables
     of a token store that a rule is about. To mark rows, C(DELETE) is not needed. To archive them it needs C(INSERT) on the archive, to

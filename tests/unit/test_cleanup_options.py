@@ -198,7 +198,7 @@ def test_protects_without_any_store() -> None:
         ({"throttle": {"replica_lag": "late"}}, "throttle.replica_lag"),
         ({"throttle": {"lag": "30 s"}}, "throttle.lag"),
         ({"throttle": ["30 s"]}, "throttle"),
-        ({"vacuum": "always"}, "vacuum"),
+        ({"vacuum": "sometimes"}, "vacuum"),
         ({"vacuum_truncate": "perhaps"}, "vacuum_truncate"),
         ({"allow_unindexed_references": 1}, "allow_unindexed_references"),
         ({"token_stores": [{**STORE, "revoke": {"how": "denlyist"}}]}, "token_stores[0].revoke.how"),
