@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.ground.databases import Database
+from tests.ground.runner import DRIVERS
 from tests.integration.cleaning import Cleaner
 
 HERE = Path(__file__).resolve().parent
@@ -16,17 +17,27 @@ HERE = Path(__file__).resolve().parent
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark."""
     config.addinivalue_line("markers", "integration: needs a PostgreSQL server, which the tests start")
+    config.addinivalue_line("markers", "any_driver: the same with every driver; with one of them but where a major version is asked for")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of this folder, so that `-m integration` selects them."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder, so that `-m integration` selects them, and leave out what another driver would only repeat."""
+    repeated = [] if config.getoption("--pg-major") else [item for item in items if _repeats(item)]
+    config.hook.pytest_deselected(items=repeated)
+    items[:] = [item for item in items if item not in repeated]
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.integration)
         if "fleet" in getattr(item, "fixturenames", ()):
             # Five filled databases and three runs over them: made once, by one of the processes.
             item.add_marker(pytest.mark.xdist_group("fleet"))
+
+
+def _repeats(item: pytest.Item) -> bool:
+    call = getattr(item, "callspec", None)
+    driver = call.params.get("driver") if call else None
+    return driver not in (None, DRIVERS[0]) and item.get_closest_marker("any_driver") is not None
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import Relati
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import look_up
 from tests.integration.cleaning import Cleaner
 
+pytestmark = pytest.mark.any_driver
+
 PATH = "rules[0].archive"
 COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), l.collname, a.attnotnull, a.atthasdef, a.attgenerated::text, a.attidentity::text

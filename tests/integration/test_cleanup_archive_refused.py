@@ -7,6 +7,8 @@ import pytest
 from tests.integration.cleaning import Cleaner
 from tests.integration.test_cleanup_archive import Mover, role
 
+pytestmark = pytest.mark.any_driver
+
 KEPT = "CREATE TABLE s.kept (LIKE s.tokens);"
 
 # What makes the archive unfit, and words of the refusal.

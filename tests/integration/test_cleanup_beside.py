@@ -18,6 +18,8 @@ from tests.ground.databases import Database
 from tests.integration.cleaning import Cleaner, rule
 from tests.integration.cleanup_scene import SMALL
 
+pytestmark = pytest.mark.any_driver
+
 ROWS = 12_000
 # As long as an application hardly notices: a batch, and the 100 ms that it may wait for a row. The rest is a busy machine.
 LONGEST = 0.5

@@ -17,6 +17,8 @@ from tests.ground.databases import Database
 from tests.integration.cleaning import Cleaner
 from tests.integration.cleanup_scene import ACTIONS, DROP, SPREAD, Scene, before_batch, eventually, let_be, on_row
 
+pytestmark = pytest.mark.any_driver
+
 EACH = [*ACTIONS, DROP]
 BOUNDS = [*SPREAD, (DROP, "pick")]
 

@@ -11,6 +11,8 @@ from tests.ground.databases import Database
 from tests.integration.cleaning import Cleaner, rule
 from tests.integration.cleanup_scene import DROP, EVERY, WAYS, Scene, before_batch
 
+pytestmark = pytest.mark.any_driver
+
 
 @pytest.fixture
 def scratch(database: Database) -> Cleaner:

@@ -18,6 +18,8 @@ from tests.ground.databases import Database
 from tests.integration.cleaning import Cleaner
 from tests.integration.cleanup_scene import DROP, EVERY, SPREAD, Scene, before_batch, eventually, let_be, on_row
 
+pytestmark = pytest.mark.any_driver
+
 BLOCK = 8192
 WAL_SEGMENT = 16 * 1024 * 1024
 

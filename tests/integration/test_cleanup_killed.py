@@ -22,6 +22,8 @@ from tests.ground.servers import Installation
 from tests.integration.cleaning import Cleaner
 from tests.integration.cleanup_scene import DROP, EVERY, SPREAD, Scene, before_batch, eventually, let_be, on_row
 
+pytestmark = pytest.mark.any_driver
+
 AT_WORK = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'pgops.runbook/%'"
 ASLEEP = AT_WORK + " AND wait_event = 'PgSleep'"
 

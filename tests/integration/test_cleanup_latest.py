@@ -20,6 +20,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._relation import loo
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import time_column
 from tests.integration.cleaning import Cleaner
 
+pytestmark = pytest.mark.any_driver
+
 PATH = "rules[0].keep_latest"
 # Longer than what an index takes, and not to be compressed.
 LONG = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(200))

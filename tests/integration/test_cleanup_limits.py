@@ -17,6 +17,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Inval
 from tests.integration.cleaning import Cleaner, rule
 from tests.integration.throttling import NOTHING
 
+pytestmark = pytest.mark.any_driver
+
 RULE = rule("t", "at")
 MARKING = rule("m", "at", action="soft_delete", mark={"column": "gone_at"})
 NOTING = """

@@ -7,6 +7,8 @@ from psycopg.sql import SQL
 
 from tests.integration.cleaning import Cleaner, numbers, rule
 
+pytestmark = pytest.mark.any_driver
+
 PARENT = rule("parent", "at")
 TABLES = """
 CREATE TABLE parent (id int PRIMARY KEY, up int, at timestamptz DEFAULT 'epoch', gone timestamptz);

@@ -11,6 +11,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Datab
 from tests.integration.cleaning import Cleaner
 from tests.integration.partitioning import MONTHS, divided, tables
 
+pytestmark = pytest.mark.any_driver
+
 MARCH, BEFORE_MARCH = "2020-03-01T00:00+00:00", "2020-02-29T23:59:59.999999+00:00"
 SECONDS = ("1577836800", "1580515200", "1583020800", "1585699200")
 DAYS = ("'2020-01-01'", "'2020-02-01'", "'2020-03-01'", "'2020-04-01'")

@@ -15,6 +15,8 @@ from tests.integration.cleaning import Cleaner
 from tests.integration.partitioning import MONTHS, WITH_DEFAULT, Divided, comment, divided, open_transaction, tables, traffic
 from tests.integration.watching import eventually
 
+pytestmark = pytest.mark.any_driver
+
 KEYED = (
     MONTHS
     + "ALTER TABLE app.t ADD PRIMARY KEY (id, at); CREATE TABLE app.r (id int, at timestamptz, FOREIGN KEY (id, at) REFERENCES app.t);"

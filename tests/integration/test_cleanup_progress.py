@@ -16,6 +16,8 @@ from tests.ground.runner import AnsibleRunner
 from tests.integration.cleaning import rule
 from tests.integration.progress_view import Watched, below_the_output, percentages, shown
 
+pytestmark = pytest.mark.any_driver
+
 ROWS = 500
 NAME = re.compile(r"pgops\.runbook/pg_cleanup app\.tokens (\d+)% [\d.]+k?/s \d+:\d\d left")
 WORK = {"rules": [rule("app.tokens")], "batch_rows": 20, "vacuum": "never"}

@@ -10,6 +10,8 @@ from psycopg.sql import SQL
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue, MissingObject
 from tests.integration.cleaning import STORE, TABLES, WITHOUT_OWN_EXPIRY, Cleaner, numbers, rule
 
+pytestmark = pytest.mark.any_driver
+
 DENIED_LONG_AGO = rule("app.denied", "denied_at")
 ISSUED_LONG_AGO = rule("app.tokens", "issued_at")
 

@@ -10,6 +10,8 @@ from psycopg.sql import SQL
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, RunbookError
 from tests.integration.cleaning import STORE, TABLES, Cleaner, numbers, rule
 
+pytestmark = pytest.mark.any_driver
+
 TOKENS = rule("app.tokens", "issued_at")
 USERS = rule("app.users", "gone_at")
 LIVE = """

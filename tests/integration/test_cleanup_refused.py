@@ -13,6 +13,8 @@ from tests.ground.databases import Database
 from tests.integration.cleaning import STORE, TABLES, Cleaner, rule
 from tests.integration.cleanup_scene import ACTIONS, DROP, EVERY, Scene, before_batch, let_be
 
+pytestmark = pytest.mark.any_driver
+
 EACH = [*ACTIONS, DROP]
 
 

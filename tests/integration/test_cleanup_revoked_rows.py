@@ -6,6 +6,8 @@ import pytest
 
 from tests.integration.cleaning import TABLES, Cleaner, numbers, rule
 
+pytestmark = pytest.mark.any_driver
+
 
 @pytest.fixture
 def app(cleaner: Cleaner) -> Cleaner:

@@ -17,6 +17,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import appl
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Busy, DatabaseError, InvalidValue
 from tests.integration.cleaning import STORE, TABLES, Cleaner, rule
 
+pytestmark = pytest.mark.any_driver
+
 RULE = rule("t", "at")
 HUNDRED = "INSERT INTO t SELECT n, now() - interval '1 h' FROM generate_series(1, 100) AS n"
 

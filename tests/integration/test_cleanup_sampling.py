@@ -10,6 +10,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import coun
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from tests.integration.cleaning import STORE, TABLES, Cleaner, numbers, rule
 
+pytestmark = pytest.mark.any_driver
+
 RULE = rule("t", "at")
 ROWS = 20_000
 

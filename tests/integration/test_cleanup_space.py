@@ -11,6 +11,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import drop
 from tests.integration.cleaning import STORE, TABLES, Cleaner, rule
 from tests.integration.partitioning import MONTHS, open_transaction, tables
 
+pytestmark = pytest.mark.any_driver
+
 RULE = rule("t", "at")
 DROP = rule("app.t", "at", "30 days", action="drop_partitions")
 EMPTY = MONTHS.split("INSERT INTO")[0]

@@ -19,6 +19,8 @@ from tests.ground.servers import Installation
 from tests.integration.throttling import look, never, only, opened, reason, soon, stays_well, waiting
 from tests.integration.watching import eventually
 
+pytestmark = pytest.mark.any_driver
+
 Backend = psycopg.Connection[tuple[Any, ...]]
 
 

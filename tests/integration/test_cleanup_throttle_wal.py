@@ -21,6 +21,8 @@ from tests.ground.servers import Installation
 from tests.integration.throttling import look, only, opened, reason, soon, stays_well
 from tests.integration.watching import eventually
 
+pytestmark = pytest.mark.any_driver
+
 SLOT = "standby_slot"
 REPLICATING = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn = pg_current_wal_flush_lsn()"
 

@@ -17,6 +17,8 @@ from tests.ground.servers import Installation
 from tests.integration.cleaning import Cleaner
 from tests.integration.watching import eventually
 
+pytestmark = pytest.mark.any_driver
+
 ROWS = 20_000
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import statements, walk
 from tests.integration.cleaning import Cleaner, rule
+
+pytestmark = pytest.mark.any_driver
 
 RULE = rule("t", "at")
 TABLE = "CREATE TABLE t (id int, at timestamptz, pad text DEFAULT repeat('x', 40))"
@@ -26,7 +27,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The statements that were run, by their name."""
     seen: list[str] = []
     for name in ("pick", "pick_oldest", "take_range"):
@@ -37,7 +38,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             return real(*given, **more)
 
         monkeypatch.setattr(statements, name, noting)
-    yield seen
+    return seen
 
 
 def fill(cleaner: Cleaner, share: int) -> None:

@@ -16,7 +16,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.faults impor
 from tests.ground.databases import Database
 from tests.integration.throttling import opened
 
-pytestmark = pytest.mark.usefixtures("_one_driver")
+pytestmark = [pytest.mark.usefixtures("_one_driver"), pytest.mark.any_driver]
 
 H, MIN = 3600.0, 60.0
 
