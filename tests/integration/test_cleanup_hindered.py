@@ -254,10 +254,12 @@ def test_a_disk_that_is_full_keeps_the_rows_where_they_are(
     with pytest.raises(Interrupted) as caught:
         scene.run()
     error = caught.value
-    assert (error.sqlstate, "could not extend file" in error.message) == ("53100", True)
+    # Newer servers try the other half again, and are told that the file is too large.
+    assert error.sqlstate in ("53100", "XX000")
+    assert "could not extend file" in error.message
     assert "public.t" in error.message
     assert "public.kept" in error.message
-    assert "room" in error.hint
+    assert ("Make room" if error.sqlstate == "53100" else "free disk space") in error.hint
     scratch.sql("DELETE FROM kept WHERE id = 0")
     scene.require_nothing_lost(error.result)
     assert error.result["archived"] > 0
