@@ -119,7 +119,12 @@ def test_a_pause_that_ends_goes_on(scratch: Cleaner, monkeypatch: pytest.MonkeyP
     scene = Scene(scratch, action, batch_rows=100)
     with old_transaction(scratch) as other:
         other.execute("COMMIT")
-        before_batch(monkeypatch, 2, lambda _session: (other.execute("BEGIN; SELECT txid_current()"), time.sleep(0.4)))
+
+        def begin(_session: Any) -> None:
+            other.execute("BEGIN; SELECT txid_current()")
+            time.sleep(0.4)
+
+        before_batch(monkeypatch, 2, begin)
         with scene.running(throttle={"oldest_transaction": "200 ms", "max_pause": "30 s"}) as given:
             named = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%% pauses: oldest_%%'"
             eventually(lambda: scratch.sql(named))

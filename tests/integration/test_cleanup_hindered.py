@@ -259,7 +259,7 @@ def test_a_disk_that_is_full_keeps_the_rows_where_they_are(
     assert "could not extend file" in error.message
     assert "public.t" in error.message
     assert "public.kept" in error.message
-    assert ("Make room" if error.sqlstate == "53100" else "free disk space") in error.hint
+    assert ("Make room" if error.sqlstate == "53100" else "free disk space") in str(error.hint)
     scratch.sql("DELETE FROM kept WHERE id = 0")
     scene.require_nothing_lost(error.result)
     assert error.result["archived"] > 0
