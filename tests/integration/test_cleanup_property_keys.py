@@ -248,5 +248,9 @@ def test_foreign_keys_are_obeyed_or_the_run_is_refused(
         result = world.run(rules, way.batch_rows, check=False)
     assert {table: set(found) for table, found in world.content().items()} == model.content()
     assert {(table, row[0]) for table, found in world.content("_archive").items() for row in found} == model.archived
+    # What a cascade takes along from another rule's table is not among that one's numbers.
+    along = {key.table for key in keys if key.action == "CASCADE"}
     for said in (planned, result):
-        assert [{key: row[key] for key in COUNTED} for row in said["rules"]] == done
+        for rule, row, did in zip(rules, said["rules"], done, strict=True):
+            counted = COUNTED[:5] if rule.table in along else COUNTED
+            assert {key: row[key] for key in counted} == {key: did[key] for key in counted}
