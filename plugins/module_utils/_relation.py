@@ -20,6 +20,8 @@ KINDS = {
 # %(sizes)s asks for bytes: measuring opens the relation and so waits behind an exclusive lock, an estimate never does.
 # A partition whose concurrent detachment is pending is no longer part of its parent; the column came with PostgreSQL 14 and is
 # read through jsonb so that the query works without it.
+# A child may have NULLs where its parent alone may not; and since PostgreSQL 18 a NOT NULL may not have been checked for the rows that
+# were there before it, which attnotnull does not tell.
 _LOOK_UP = """
 WITH RECURSIVE
 wanted AS (
@@ -40,6 +42,14 @@ up(root, oid) AS (
     SELECT w.oid, child.parent FROM wanted w JOIN child ON child.oid = w.oid
     UNION
     SELECT u.root, child.parent FROM up u JOIN child ON child.oid = u.oid
+),
+may_be_null(root, attname) AS (
+    SELECT DISTINCT o.root, a.attname
+    FROM (SELECT oid AS root, oid FROM wanted UNION SELECT root, oid FROM down) AS o
+    JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE NOT a.attnotnull OR EXISTS (
+        SELECT FROM pg_constraint n WHERE n.conrelid = o.oid AND n.contype = 'n' AND n.conkey[1] = a.attnum AND NOT n.convalidated
+    )
 ),
 base_type(oid, base) AS (
     SELECT a.atttypid, a.atttypid FROM wanted w JOIN pg_attribute a ON a.attrelid = w.oid
@@ -69,7 +79,8 @@ SELECT w.schema_name, w.relation_name, w.schema_oid IS NOT NULL AS schema_exists
     (SELECT jsonb_agg(jsonb_build_object(
                 'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
                 'base', CASE WHEN b.typnamespace = 'pg_catalog'::regnamespace THEN b.typname ELSE '' END, 'category', b.typcategory,
-                'nullable', NOT a.attnotnull, 'collation', a.attcollation::bigint,
+                'nullable', EXISTS (SELECT FROM may_be_null m WHERE m.root = w.oid AND m.attname = a.attname),
+                'collation', a.attcollation::bigint,
                 'indexed', EXISTS (
                     SELECT FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam
                     WHERE x.indrelid = w.oid AND x.indkey[0] = a.attnum AND x.indisvalid AND x.indpred IS NULL
@@ -91,6 +102,7 @@ class Column:
     """A column: `type` as SQL writes it, `base` the server's own type below any domains ("" for a type of somebody else's).
 
     `category` is pg_type.typcategory, `collation` the oid of the column's collation (0: none).
+    `nullable`: it may hold NULL in the relation itself or in one below it.
     `indexed`: an index finds the rows with one value of it, in every partition.
     `readable`: the role may SELECT it, by a grant on the table or on this column alone.
     """
@@ -180,8 +192,17 @@ class Relation:
         return found
 
     def related(self, other: Relation) -> bool:
-        """True if both are the same relation or one is a partition or child, at any depth, of the other."""
-        return self.exists and (self.oid == other.oid or other.oid in self.ancestors or other.oid in self.descendants)
+        """True if they may share rows: both are the same, or one is below the other, at any depth, or both have the same table below them.
+
+        The columns of the one need not be those of the other.
+        """
+        if not (self.exists and other.exists):
+            return False
+        return other.oid in self.ancestors or self.oid in other.ancestors or not self._below.isdisjoint(other._below)
+
+    @property
+    def _below(self) -> frozenset[int | None]:
+        return self.descendants | {self.oid}
 
 
 def look_up(database: Any, names: Iterable[RelationName], *, sizes: bool = False) -> dict[RelationName, Relation]:

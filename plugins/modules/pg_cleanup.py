@@ -372,7 +372,8 @@ notes:
     Those that are still locked then are counted in RV(rules[].skipped_locked) and left to the next run. A batch that meets other locks,
     such as those on rows that a cascade reaches, ends as soon and comes again, half as large; when that has gone on for
     O(lock_timeout), the module fails. A partition that is locked is
-    tried in short waits, so that nobody queues behind them, for six times O(lock_timeout).
+    tried in short waits with pauses more than ten times as long, so that others queue behind them for less than a tenth of the time,
+    for six times O(lock_timeout).
   - The role needs C(SELECT), C(UPDATE) (to lock rows) and C(DELETE) on each table and each of its partitions, and C(SELECT) on the tables
     of a token store that a rule is about. To mark rows, C(DELETE) is not needed. To archive them it needs C(INSERT) on the archive, to
     make the archive C(CREATE) on its schema. O(rules[].keep_latest) takes C(TEMPORARY) on the database. To drop partitions, it owns

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import lock_tries, partition_finish, partition_marks, partitions
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import partition_finish, partition_marks, partitions
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
 from tests.integration.cleaning import Cleaner
 from tests.integration.partitioning import MONTHS, WITH_DEFAULT, Divided, comment, divided, open_transaction, tables, traffic
@@ -107,22 +107,6 @@ def test_a_detachment_that_the_server_breaks_off_leaves_no_mark(concurrent: Clea
             table.drop()
         assert caught.value.sqlstate == "57014"
         assert (comment(concurrent), table.leftovers()) == (None, [])
-
-
-def test_waits_are_short_and_many_and_end(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
-    passed = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: passed[0])
-    monkeypatch.setattr(time, "sleep", lambda seconds: passed.append(passed.pop() + seconds))
-    with cleaner.open() as session:
-        tries = lock_tries.Tries(session)
-        waits = []
-        for wait in tries:
-            waits.append(wait)
-            passed[0] += wait / 1000
-    # Less than the server's deadlock_timeout of a second, after which it would end one of two that wait for each other.
-    assert waits[:4] == [200, 300, 450, 500]
-    assert set(waits[4:]) == {500}
-    assert 29 < passed[0] < 31
 
 
 def test_free_is_asked_while_nobody_can_write(cleaner: Cleaner) -> None:

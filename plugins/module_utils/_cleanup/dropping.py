@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Callable, Iterable
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, partitions, predicate
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partition_marks import ATTACHED
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, partition_marks, partitions, predicate
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partition_marks import ATTACHED, PENDING
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partition_outcome import count_rows
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import Due, Target
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.progress import DONE, LOCKED, VETOED, Progress
@@ -24,8 +24,8 @@ def require_possible(database: Any, target: Target) -> None:
 def narrowed(database: Any, target: Target) -> Target:
     """Return the target with what is due, and with those leaves alone whose partitions go. Raises DatabaseError and InvalidValue.
 
-    A partition goes when none of its rows has to stay. What an earlier run detached and could not drop goes as well. What goes with an
-    earlier rule of this run is left to that one.
+    A partition goes when none of its rows has to stay. What an earlier run detached and could not drop goes as well, unless the
+    rule keeps it for longer by now. What goes with an earlier rule of this run is left to that one.
     """
     earlier = [due for other in target.before for due in other.due if due.free]
     taken = {one.oid for due in earlier for one in (due.partition, due.leftover) if one}
@@ -33,7 +33,7 @@ def narrowed(database: Any, target: Target) -> Target:
     found = [one for one in partitions.due(database, target.relation, target.time, target.limit) if one.oid not in taken]
     due = [_due(database, there, one) for one in found if not one.leaves or _leaves(there, one)]
     left = [one for one in partitions.leftovers(database, target.relation) if one.state != ATTACHED and one.oid not in taken]
-    due += [Due(one.name, {one.oid: count_rows(database, one.name)}, True, leftover=one) for one in left]
+    due += [_left_over(database, target, one) for one in left if one.mark.column == target.time.column.name]
     going = {oid for one in due if one.free for oid in one.rows}
     leaves = tuple(leaf for leaf in target.relation.leaves if leaf.oid in going)
     return replace(target, relation=replace(target.relation, leaves=leaves), due=tuple(due))
@@ -67,6 +67,23 @@ def drop_partitions(database: Any, run: Progress, ready: Callable[[], bool]) -> 
     locked, kept = left[partitions.LOCKED], left[partitions.KEPT]
     run.skipped_locked, run.left = sum(locked), sum(locked) + sum(kept)
     return VETOED if kept else LOCKED if locked else DONE
+
+
+def kept_detached(target: Target) -> list[str]:
+    """Return warnings of what an earlier run detached and the rule, which has changed since, does not let go: its rows are in no table."""
+    return [_kept(target, due.leftover) for due in target.due if due.leftover is not None and not due.free]
+
+
+def _kept(target: Target, leftover: partitions.Leftover) -> str:
+    parent = leftover.mark.parent
+    what = f"{target.path}: {leftover.name} was detached from {parent} by an earlier run and is kept for longer by now"
+    first = "complete that with ALTER TABLE ... DETACH PARTITION ... FINALIZE, then " if leftover.state == PENDING else ""
+    return f"{what}: {first}attach it again with ALTER TABLE ... ATTACH PARTITION ..., or drop it by hand"
+
+
+def _left_over(database: Any, target: Target, leftover: partitions.Leftover) -> Due:
+    past = partition_marks.is_past(database, leftover, target.time, target.limit)
+    return Due(leftover.name, {leftover.oid: count_rows(database, leftover.name)} if past else {}, past, leftover=leftover)
 
 
 def _unmark_others(database: Any, target: Target) -> None:

@@ -4,7 +4,7 @@
 """Locks that everybody queues behind, taken in many short tries instead of one long wait.
 
 A session that waits for an ACCESS EXCLUSIVE lock lets nobody pass who comes after it, not even readers. So it waits briefly, steps
-aside for as long, and comes back. It also waits for less than deadlock_timeout: where it and an application wait for each other, it
+aside for many times as long, and comes back: others are held up for less than a tenth of the time. It also waits for less than deadlock_timeout: where it and an application wait for each other, it
 is the one that gives up.
 """
 
@@ -16,8 +16,9 @@ from typing import Any, Callable, Iterator, Sequence, TypeVar
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 
 _Result = TypeVar("_Result")
-_SHORT = 200.0  # milliseconds: the first wait; each further one is longer
+_SHORT, _LONG = 100.0, 200.0  # milliseconds: the first wait, and the longest
 _GROWTH = 1.5
+_ASIDE = 12  # times what a try took: how long others have the table to themselves after it
 _PATIENCE = 6  # times the session's lock_timeout: how long one lock is tried for in all
 _NOT_LOCKED = ("55P03", "40P01")  # lock_timeout, deadlock
 _LIMITS = "SELECT name, setting::pg_catalog.int8 AS ms FROM pg_catalog.pg_settings WHERE name IN ('lock_timeout', 'deadlock_timeout')"
@@ -38,17 +39,20 @@ class Tries:
         limits = {row["name"]: float(row["ms"]) for row in database.rows(_LIMITS)}
         self.longest = limits["lock_timeout"]
         self.patience = _PATIENCE * self.longest / 1000
-        self._most = min(self.longest, limits["deadlock_timeout"] / 2)
+        self._most = min(_LONG, self.longest, limits["deadlock_timeout"] / 2)
 
     def __iter__(self) -> Iterator[int]:
-        """Give the lock_timeout (milliseconds) of one try after the other, with a pause as long between them, until patience ends."""
+        """Give the lock_timeout (milliseconds) of one try after the other, with long pauses between them, until patience ends."""
         end = time.monotonic() + self.patience
         wait = min(_SHORT, self._most)
         while True:
+            began = time.monotonic()
             yield max(1, round(wait))
-            if time.monotonic() + wait / 1000 >= end:
+            # A try that needs several locks can wait for each of them.
+            pause = _ASIDE * max(wait / 1000, time.monotonic() - began)
+            if time.monotonic() + pause >= end:
                 return
-            time.sleep(wait / 1000)
+            time.sleep(pause)
             wait = min(wait * _GROWTH, self._most)
 
 

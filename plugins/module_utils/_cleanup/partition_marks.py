@@ -12,9 +12,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partition_bounds import Partition
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partition_bounds import Partition, upper_bound
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation
+from ansible_collections.pgops.runbook.plugins.module_utils._time_column import TimeColumn
 
 _BEGIN = "pgops.runbook.pg_cleanup drops this table, all of whose rows are past their retention: "
 ATTACHED, PENDING, DETACHED = "attached", "pending", "detached"
@@ -106,12 +107,21 @@ def found_again(database: Any, relation: Relation, oid: int) -> Leftover | None:
     return next((each for each in leftovers(database, relation) if each.oid == oid), None)
 
 
+def is_past(database: Any, leftover: Leftover, time: TimeColumn, limit_sql: Any) -> bool:
+    """True if the rows that the mark of `leftover` speaks of all have a time below `limit_sql`. Raises DatabaseError."""
+    sql = database.sql
+    # A limit may lie beyond what a small integer holds.
+    kind = sql.Identifier("pg_catalog", {"int4": "int8"}.get(time.column.base, time.column.base))
+    statement = sql.SQL("SELECT %(below)s::{kind} OPERATOR(pg_catalog.<=) {limit}").format(kind=kind, limit=limit_sql)
+    return bool(database.value(statement, {"below": leftover.mark.limit}))
+
+
 def put(database: Any, partition: Partition) -> Mark:
     """Write the mark of `partition` in its comment, and return it. Takes the place of a mark that a run left behind."""
     comment = database.value(_COMMENT, (partition.oid,))
     left = Mark.read(comment, partition.parent, partition.parent_oid)
     before = comment if left is None else left.comment
-    mark = Mark(partition.parent, partition.parent_oid, partition.column, partition.limit, before)
+    mark = Mark(partition.parent, partition.parent_oid, partition.column, _below(partition), before)
     _comment(database, partition.name, str(mark))
     return mark
 
@@ -119,6 +129,12 @@ def put(database: Any, partition: Partition) -> Mark:
 def take_back(database: Any, name: RelationName, mark: Mark) -> None:
     """Give the table called `name` the comment that it had before."""
     _comment(database, name, mark.comment)
+
+
+def _below(partition: Partition) -> str:
+    """Return the lowest value known to be above all of its rows, so that a later rule that keeps rows for longer can be told from others."""
+    bound = upper_bound(partition.bound)
+    return bound[0] if bound is not None and bound[1] else partition.limit
 
 
 def _comment(database: Any, name: RelationName, text: str | None) -> None:

@@ -13,9 +13,10 @@ gone, nothing would say any more how long to deny.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _instant
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import MissingObject
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation
 from ansible_collections.pgops.runbook.plugins.module_utils._same_id import denied_column, plainly_comparable, require_comparable, same_id
@@ -55,6 +56,16 @@ class Store:
             issued, seconds = self.lasting.issued, self.lasting.expires_in
             return {*([issued.column.name] if issued else []), *([seconds.name] if seconds else [])}
         return {self.token_expires.column.name} if self.token_expires else set()
+
+    @property
+    def deny_columns(self) -> list[str]:
+        """Return the columns that say whether a deny row may go."""
+        return [self.deny_id.name, *([self.deny_expires.column.name] if self.deny_expires else [])]
+
+    @property
+    def token_columns(self) -> list[str]:
+        """Return the columns that say whether a deny row needs a token row: without an expiry of its own, whatever the token's."""
+        return [self.token_id.name, *(sorted(self.end_columns) if self.deny_expires else [])]
 
     @property
     def denies_by_index(self) -> bool:
@@ -100,6 +111,19 @@ def resolve(database: Any, store: Mapping[str, Any], path: str, deny: Relation, 
     )
     require_comparable((deny, resolved.deny_id), (tokens, resolved.token_id), path)
     return resolved
+
+
+def require_columns(relation: Relation, columns: Iterable[str], store: str, path: str) -> None:
+    """Refuse to remove rows of `relation` where it lacks one of the columns by which `store` tells which of them have to stay.
+
+    It is a parent of the table that the store names, or of a child of that table. Raises MissingObject; `path` is the option that names it.
+    """
+    for column in columns:
+        if column not in (relation.columns or {}):
+            lacks = f"{relation.kind_name} {relation.name} has no column {column!r}"
+            message = f"{path}: {lacks}, which tells what rows below it the token store {store!r} still needs"
+            hint = "Name the table that the store names, or one below it."
+            raise MissingObject(message, object_name=str(relation.name), hint=hint)
 
 
 def may_be_forgotten(database: Any, stores: Sequence[Store], row: str, *, probe: bool = False) -> Any:

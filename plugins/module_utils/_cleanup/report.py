@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.dropping import kept_detached
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.pace import MAX_RUNTIME, THROTTLED, WINDOW
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.planned import Plan, PlannedRule
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import ARCHIVE, DROP
@@ -227,7 +228,7 @@ def _result(plan: Plan, rows: list[dict[str, Any]], stopped: str, throttle: Thro
             "reasons": list(throttle.reasons) if throttle else [],
             "unknown": list(throttle.unknown) if throttle else [],
         },
-        "warnings": [warning for rule in plan.rules for warning in rule.warnings],
+        "warnings": [warning for rule in plan.rules for warning in (*rule.warnings, *kept_detached(rule.target))],
     }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Mapping, Sequence
 
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.protection import require_columns
 from ansible_collections.pgops.runbook.plugins.module_utils._instant import Instant
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation, require
@@ -34,22 +35,25 @@ def rows_that_stay(
     relations: Mapping[RelationName, Relation],
     as_of: Instant,
     clock_skew: float,
+    table_path: str,
 ) -> tuple[Stays, ...]:
     """Return the conditions under which rows of `relation` stay, one for each store or limit that has them there.
 
-    `stores` are normalised, `relations` holds what `names_of` names. Raises MissingObject, InvalidValue and DatabaseError.
+    `stores` are normalised, `relations` holds what `names_of` names, `table_path` is the option that names `relation`.
+    Raises MissingObject, InvalidValue and DatabaseError.
     """
     found: list[Stays] = []
     for index, store in enumerate(stores):
         path = f"token_stores[{index}]"
         if store["revoke"]["how"] in _MARKED and relation.related(relations[parse_relation(store["tokens"]["table"])]):
             (resolved,) = resolve_stores(database, [_alone(store)])
+            require_columns(relation, sorted(_columns(resolved)), store["name"], table_path)
             found.append(_marked(database, resolved, as_of, clock_skew))
         for number, limit in enumerate(_limits(store)):
             held = relations[parse_relation(limit["table"])]
             if relation.related(held):
                 time = time_column(require(held), limit["column"], f"{path}.not_before[{number}].column")
-                relation.column(time.column.name)
+                require_columns(relation, [time.column.name], store["name"], table_path)
                 found.append(_limit(database, time))
     return tuple(found)
 
@@ -62,6 +66,14 @@ def _alone(store: Mapping[str, Any]) -> dict[str, Any]:
     """Return a store without the tables around its tokens, which need not be readable for this."""
     tokens = {**store["tokens"], "tenant_through": None, "provider_through": None}
     return {**store, "tokens": tokens, "allowlist": None, "dependents": [], "not_before": []}
+
+
+def _columns(store: TokenStore) -> set[str]:
+    """Return the columns that the condition of `_marked` reads."""
+    lasts = store.expires is None and (store.expires_in is not None or store.lifetime is not None)
+    times = [store.revoked_at, store.expires, store.issued if lasts else None]
+    columns = [store.flag, store.expires_in if lasts else None, *(time.column for time in times if time)]
+    return {*(store.written["tokens"].get("where") or {}), *(column.name for column in columns if column)}
 
 
 def _marked(database: Any, store: TokenStore, as_of: Instant, clock_skew: float) -> Stays:

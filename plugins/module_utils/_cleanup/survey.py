@@ -66,10 +66,14 @@ class Survey:
         forgets = tuple(store for store in resolved if relation.related(store.deny))
         serves = tuple(store for store in resolved if relation.related(store.tokens))
         skew = self.options.clock_skew
-        stays = revoked_rows.rows_that_stay(self.database, self.options.token_stores, relation, self.relations, self.as_of, skew)
+        for store in forgets:
+            protection.require_columns(relation, store.deny_columns, store.name, f"{path}.table")
+        for store in serves:
+            protection.require_columns(relation, store.token_columns, store.name, f"{path}.table")
+        stays = revoked_rows.rows_that_stay(
+            self.database, self.options.token_stores, relation, self.relations, self.as_of, skew, f"{path}.table"
+        )
         _check_protects(rule, path, relation, self.options.token_stores, forgets + serves)
-        for column in [store.deny_id.name for store in forgets] + [store.token_id.name for store in serves]:
-            relation.column(column)
         at = self.as_of.before(rule["older_than_seconds"] + (skew if forgets else 0.0))
         limit = _instant.constant(self.database, time, at)
         target = predicate.Target(index, rule["name"], path, relation, time, self.as_of, at, limit, forgets, serves, stays, rule["action"])
