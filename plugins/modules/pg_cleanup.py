@@ -138,7 +138,8 @@ options:
           - V(soft_delete) sets O(rules[].mark) in those that are not marked.
           - V(purge) removes those that are marked, counted from O(rules[].column).
           - V(drop_partitions) detaches and drops whole partitions all of whose rows lie before the cut-off by their bounds. The table is
-            divided by ranges of O(rules[].column). What an earlier run detached and did not come to drop is dropped as well. A default
+            divided by ranges of O(rules[].column). What an earlier run detached and did not come to drop is dropped as well;
+            where the rule keeps it for longer by now, it stays detached and RV(warnings) names it. A default
             partition, and one without an upper bound, stays. No trigger fires. O(rules[].where) and O(rules[].keep_latest) are refused
             with it.
         type: str

@@ -4,8 +4,8 @@
 """Locks that everybody queues behind, taken in many short tries instead of one long wait.
 
 A session that waits for an ACCESS EXCLUSIVE lock lets nobody pass who comes after it, not even readers. So it waits briefly, steps
-aside for many times as long, and comes back: others are held up for less than a tenth of the time. It also waits for less than deadlock_timeout: where it and an application wait for each other, it
-is the one that gives up.
+aside for many times as long, and comes back: others are held up for less than a tenth of the time. It also waits for less than
+deadlock_timeout: where it and an application wait for each other, it is the one that gives up.
 """
 
 from __future__ import annotations

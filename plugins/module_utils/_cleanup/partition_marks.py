@@ -132,7 +132,7 @@ def take_back(database: Any, name: RelationName, mark: Mark) -> None:
 
 
 def _below(partition: Partition) -> str:
-    """Return the lowest value known to be above all of its rows, so that a later rule that keeps rows for longer can be told from others."""
+    """Return the lowest value known to be above all of its rows: a rule that keeps rows for longer by then may still let them go."""
     bound = upper_bound(partition.bound)
     return bound[0] if bound is not None and bound[1] else partition.limit
 
