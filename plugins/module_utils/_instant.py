@@ -22,22 +22,28 @@ _FARTHEST_DAY = "9892-01-01"  # shortly before FARTHEST
 # A wall clock that is set back shows the same time twice. The earliest wall clock from the cut-off on is before every row
 # that could still lie ahead, in whichever of the two passes it was written. Clocks change on quarters of an hour.
 _WALL = """
-SELECT min(moment AT TIME ZONE %(zone)s)::text
+SELECT pg_catalog.min(moment AT TIME ZONE %(zone)s)::text
 FROM (
     SELECT %(at)s::timestamptz
     UNION ALL
-    SELECT to_timestamp((ceil(extract(epoch FROM %(at)s::timestamptz) / 900) + step) * 900) FROM generate_series(0, 12) AS step
+    SELECT pg_catalog.to_timestamp(
+        (pg_catalog.ceil(pg_catalog.date_part('epoch', %(at)s::timestamptz) / 900::float8) + step::float8) * 900::float8
+    )
+    FROM pg_catalog.generate_series(0, 12) AS step
 ) AS moments(moment)
 """
 
 
 # The latest wall clock shown before the instant, in either pass: a row that may have been written before it is below this one.
 _LATEST_WALL = """
-SELECT (max((moment - interval '1 microsecond') AT TIME ZONE %(zone)s) + interval '1 microsecond')::text
+SELECT (pg_catalog.max((moment - interval '1 microsecond') AT TIME ZONE %(zone)s) + interval '1 microsecond')::text
 FROM (
     SELECT %(at)s::timestamptz
     UNION ALL
-    SELECT to_timestamp((floor(extract(epoch FROM %(at)s::timestamptz) / 900) - step) * 900) FROM generate_series(0, 12) AS step
+    SELECT pg_catalog.to_timestamp(
+        (pg_catalog.floor(pg_catalog.date_part('epoch', %(at)s::timestamptz) / 900::float8) - step::float8) * 900::float8
+    )
+    FROM pg_catalog.generate_series(0, 12) AS step
 ) AS moments(moment)
 """
 
@@ -110,7 +116,7 @@ def start_of(database: Any, time: TimeColumn, reference: Any) -> Any:
     if time.kind == "epoch":
         unit = time.unit or "s"
         near = within_range(sql, reference, unit)
-        return sql.SQL("CASE WHEN {} IS NOT NULL THEN pg_catalog.to_timestamp(({} / {}::numeric)::float8) END").format(
+        return sql.SQL("CASE WHEN {} IS NOT NULL THEN pg_catalog.to_timestamp(({} OPERATOR(pg_catalog./) {}::numeric)::float8) END").format(
             reference, near, sql.Literal(UNITS[unit])
         )
     if time.kind == "instant":
@@ -130,7 +136,9 @@ def end_of(database: Any, time: TimeColumn, reference: Any) -> Any:
     if time.kind == "epoch":
         unit = time.unit or "s"
         near = within_range(sql, reference, unit)
-        end = sql.SQL("pg_catalog.to_timestamp((({} + 1) / {}::numeric)::float8)").format(near, sql.Literal(UNITS[unit]))
+        end = sql.SQL("pg_catalog.to_timestamp((({} OPERATOR(pg_catalog.+) 1) OPERATOR(pg_catalog./) {}::numeric)::float8)").format(
+            near, sql.Literal(UNITS[unit])
+        )
     elif time.kind == "instant":
         end = reference
     else:

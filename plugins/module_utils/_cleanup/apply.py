@@ -31,41 +31,37 @@ class Apply:
         self.database, self.plan, self.options, self.pace, self.watch = database, plan, options, pace, watch
         self.progress: list[Progress] = []
         self.warnings: list[str] = list(pace.warnings)
+        self._staged_by_rule: dict[int, Target] = {}
         self._shown = self._paused = 0.0
 
     def run(self) -> None:
         """Apply the rules, then vacuum where much has gone. Raises DatabaseError; what was done before stays done."""
         schemas = [schema for rule in self.plan.rules for schema in _schemas(rule.target)]
         before = space.sizes(self.database, [rule.target.relation for rule in self.plan.rules if rule.to_remove])
-        with commits.together(self.database):
-            for rule in self.plan.rules:
-                run = Progress(rule, ("pg_catalog", *dict.fromkeys([*_schemas(rule.target), *schemas, "public"])))
-                self.progress.append(run)
-                self._timed(run)
+        try:
+            with commits.together(self.database):
+                for rule in self.plan.rules:
+                    run = Progress(rule, ("pg_catalog", *dict.fromkeys([*_schemas(rule.target), *schemas, "public"])))
+                    self.progress.append(run)
+                    self._timed(run)
+        finally:
+            self._unstage()
         self.warnings += space.give_back(self.database, self.progress, before, self.options, self.pace)
         self.database.set_application_name(self.options.application_name)
 
     def _timed(self, run: Progress) -> None:
         paused = self._paused = self.pace.throttle.paused_seconds
         try:
-            self._set_search_path(run)
             self._rule(run)
         finally:
             run.paused_seconds = self.pace.throttle.paused_seconds - paused
             run.seconds = time.monotonic() - run.began - run.paused_seconds
 
-    def _set_search_path(self, run: Progress) -> None:
-        """Let triggers find what they name without a schema: beside the table and its archive, then those of other rules, then in public.
-
-        Where they find it must not depend on the role. The statements of a batch name the schema of everything that they use.
-        """
-        sql = self.database.sql
-        names = sql.SQL(", ").join(sql.Identifier(schema) for schema in (*run.search_path, "pg_temp"))
-        self.database.execute(sql.SQL("SET search_path TO {}").format(names))
-
     def _rule(self, run: Progress) -> None:
         dropped = self._dropped()
         target = predicate.without(run.planned.target, dropped) if dropped else run.planned.target
+        # The latest of a rule are those that it began with: what a later one takes does not change which rows the former passed over.
+        target = replace(target, before=tuple(self._staged_by_rule.get(one.index, one) for one in target.before))
         if not run.planned.acts or not (target.relation.leaves or target.action == DROP):
             run.left, run.stopped = 0, DONE
         elif not self._ready(run):
@@ -86,21 +82,24 @@ class Apply:
         if not target.latest:
             return target
         among = predicate.competes(self.database, target)
-        return replace(target, staged=latest.stage(self.database, target.latest, target.relation, target.time, among))
+        staged = replace(target, staged=latest.stage(self.database, target.latest, target.relation, target.time, among))
+        self._staged_by_rule[target.index] = staged
+        return staged
+
+    def _unstage(self) -> None:
+        for target in self._staged_by_rule.values():
+            if target.staged and not self.database.closed:
+                latest.drop(self.database, target.staged)
 
     def _batches(self, run: Progress, target: Target) -> None:
         leaves = [leaf for leaf in target.relation.leaves if run.planned.removable[leaf.oid]]
         walks = [Walk(self.database, run, target, leaf, lambda: self._ready(run)) for leaf in leaves]
         size = (self.options.batch_rows, self.options.batch_seconds)
-        try:
-            ends = [(0, True) if walk.take_most(*size) else walk.take_rest(*size) for walk in walks]
-            if not self._ended(run, target, leaves):
-                # Rows that were locked the first time may be free after the rest; those that are not by then are left to the next run.
-                ends = [walk.take_rest(*size) for walk in walks]
-                self._ended(run, target, leaves)
-        finally:
-            if target.staged and not self.database.closed:
-                latest.drop(self.database, target.staged)
+        ends = [(0, True) if walk.take_most(*size) else walk.take_rest(*size) for walk in walks]
+        if not self._ended(run, target, leaves):
+            # Rows that were locked the first time may be free after the rest; those that are not by then are left to the next run.
+            ends = [walk.take_rest(*size) for walk in walks]
+            self._ended(run, target, leaves)
         if run.left is None or (run.left and self.pace.stopped):
             run.stopped = self.pace.stopped
             return

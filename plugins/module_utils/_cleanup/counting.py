@@ -12,15 +12,32 @@ from ansible_collections.pgops.runbook.plugins.module_utils._relation import Lea
 
 LARGE_BYTES = 1 << 30  # from here on, reading a table only to say how many rows it has is a burden of its own
 _SAMPLED_BYTES = 1 << 22
-_SIZES = "SELECT c.oid::bigint AS oid, pg_relation_size(c.oid) AS bytes FROM pg_class c WHERE c.oid = ANY (%(oids)s::oid[])"
+_SIZES = (
+    "SELECT c.oid::bigint AS oid, pg_catalog.pg_relation_size(c.oid) AS bytes"
+    " FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(oids)s::oid[])"
+)
 
 
 def count_by_leaf(database: Any, relation: Relation, condition: Any = None, leaves: Sequence[Leaf] | None = None) -> dict[int, int]:
     """Return how many rows of each leaf (by oid) fulfil `condition`, or there are at all. Raises DatabaseError."""
     sql = database.sql
-    where = sql.SQL(" WHERE {}").format(condition) if condition is not None else sql.SQL("")
-    found = _counted(database, relation.leaves if leaves is None else leaves, sql.SQL("0"), where)
-    return {oid: rows for oid, (rows, _some) in found.items()}
+    chosen = relation.leaves if leaves is None else leaves
+    if condition is None or len(chosen) < 2:
+        where = sql.SQL(" WHERE {}").format(condition) if condition is not None else sql.SQL("")
+        found = _counted(database, chosen, sql.SQL("0"), where)
+        return {oid: rows for oid, (rows, _some) in found.items()}
+    # One statement over the whole table: what the condition reads beside it is planned and read once, not once for each leaf.
+    statement = sql.SQL(
+        "SELECT {row}.tableoid::bigint AS leaf, pg_catalog.count(*) AS rows_found FROM {table} AS {row}"
+        " WHERE {row}.tableoid OPERATOR(pg_catalog.=) ANY ({oids}::oid[]) AND {condition} GROUP BY 1"
+    ).format(
+        row=sql.Identifier(ROW),
+        table=relation.name.identifier(sql),
+        condition=condition,
+        oids=sql.Literal("{" + ",".join(str(leaf.oid) for leaf in chosen) + "}"),
+    )
+    found_rows = {int(row["leaf"]): int(row["rows_found"]) for row in database.rows(statement)}
+    return {leaf.oid: found_rows.get(leaf.oid, 0) for leaf in chosen}
 
 
 class Counted(NamedTuple):

@@ -25,7 +25,7 @@ WITH RECURSIVE tree(oid, parent) AS (
     SELECT %(root)s::oid, NULL::oid
     UNION ALL
     SELECT i.inhrelid, i.inhparent FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid
-    WHERE NOT coalesce((pg_catalog.to_jsonb(i) ->> 'inhdetachpending')::boolean, false)
+    WHERE NOT coalesce((pg_catalog.to_jsonb(i) OPERATOR(pg_catalog.->>) 'inhdetachpending')::boolean, false)
 )
 SELECT t.oid, t.parent, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, d.partstrat::text AS strategy, d.partnatts AS keys,
     CASE WHEN d.partrelid IS NOT NULL THEN pg_catalog.pg_get_partkeydef(c.oid) END AS divided_by, a.attname AS first_key,

@@ -30,7 +30,7 @@ WITH RECURSIVE tree(oid) AS (
 SELECT n.nspname AS schema, c.relname AS name, c.oid, x.description AS comment, pn.nspname AS parent_schema, p.relname AS parent_name,
     p.oid AS parent_oid,
     CASE WHEN i.inhrelid IS NULL THEN 'detached'
-         WHEN (pg_catalog.to_jsonb(i) ->> 'inhdetachpending')::boolean THEN 'pending' ELSE 'attached' END AS state
+         WHEN (pg_catalog.to_jsonb(i) OPERATOR(pg_catalog.->>) 'inhdetachpending')::boolean THEN 'pending' ELSE 'attached' END AS state
 FROM tree t
 JOIN pg_catalog.pg_class p ON p.oid = t.oid AND p.relkind = 'p'
 JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace

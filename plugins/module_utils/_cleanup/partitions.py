@@ -45,7 +45,7 @@ SELECT d.partdefid = 0
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.confrelid = c.oid)
     AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_inherits i
-        WHERE i.inhparent = p.oid AND coalesce((pg_catalog.to_jsonb(i) ->> 'inhdetachpending')::boolean, false)
+        WHERE i.inhparent = p.oid AND coalesce((pg_catalog.to_jsonb(i) OPERATOR(pg_catalog.->>) 'inhdetachpending')::boolean, false)
     )
 FROM pg_catalog.pg_class c, pg_catalog.pg_class p
 JOIN pg_catalog.pg_partitioned_table d ON d.partrelid = p.oid
@@ -56,7 +56,8 @@ SELECT n.nspname AS schema, c.relname AS name, pn.nspname AS parent_schema, p.re
     pg_catalog.pg_get_expr(c.relpartbound, c.oid) AS bound
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid AND NOT coalesce((pg_catalog.to_jsonb(i) ->> 'inhdetachpending')::boolean, false)
+JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
+    AND NOT coalesce((pg_catalog.to_jsonb(i) OPERATOR(pg_catalog.->>) 'inhdetachpending')::boolean, false)
 JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
 JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
 WHERE c.oid = %s::oid AND p.oid = %s::oid

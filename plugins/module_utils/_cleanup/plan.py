@@ -121,7 +121,9 @@ def _planned(survey: Survey, target: predicate.Target, facts: references.Facts, 
         counted = (count if not ways else exactly)(survey.database, target)
     # Whole tables go without a trigger.
     triggers = () if target.action == DROP else tuple(facts.triggers_on(target.relation, target.event))
-    rule = replace(counted, foreign_keys=tuple(keys.values()), triggers=triggers)
+    own = set(references.tables_of(target.relation))
+    at_once = target.action != DROP and any(way.last.holds and way.target in own for way in ways)
+    rule = replace(counted, foreign_keys=tuple(keys.values()), triggers=triggers, at_once=at_once)
     if rule.to_remove and target.archive and target.archive.triggers:
         names = ", ".join(target.archive.triggers)
         rule = replace(rule, warnings=(f"{target.path}.archive: triggers fire when rows arrive in {target.archive.name}: {names}",))
@@ -134,6 +136,7 @@ def _planned(survey: Survey, target: predicate.Target, facts: references.Facts, 
         if target.action == DROP:
             return rule
         preflight.require_tokens_not_needed(survey.database, target, ways, stores, rule.to_remove)
+        preflight.require_revoked_rows_untouched(survey.database, target, ways, survey.kept_rows(taken), rule.to_remove)
         allowed = survey.options.allow_unindexed_references
         warnings = preflight.unindexed_references(survey.database, target, ways, rule.to_remove, allowed=allowed)
     return replace(rule, warnings=(*rule.warnings, *warnings))

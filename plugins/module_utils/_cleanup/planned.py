@@ -17,7 +17,7 @@ class PlannedRule:
     """One rule with its numbers. `removable` and `rows_before` are rows by leaf oid.
 
     `foreign_keys` refer to its table, `triggers` fire when rows go, `warnings` say what may hurt.
-    Where it is `estimated`, its numbers are near the true ones, and nothing is protected;
+    Rows that go `at_once` refer to each other. Where it is `estimated`, its numbers are near the true ones, and nothing is protected;
     the leaves (oids) that are `unsure` have about as many rows.
     """
 
@@ -29,6 +29,7 @@ class PlannedRule:
     triggers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     estimated: bool = False
+    at_once: bool = False
     unsure: frozenset[int] = frozenset()
 
     @property

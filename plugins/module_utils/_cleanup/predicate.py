@@ -87,7 +87,8 @@ class Target:
     @property
     def plain(self) -> bool:
         """True if its condition looks at nothing but the row itself."""
-        return not self.latest and all(other.plain and not other.protected for other in self.before if _reach(other, self.relation))
+        others = [other for other in self.before if _reach(other, self.relation)]
+        return not self.latest and all(one.plain and not one.protected and _told_by(one, self.relation) for one in others)
 
 
 # Forms of one and the same condition, for what the server does well: counting all rows, picking a batch, removing what was picked.
@@ -201,8 +202,9 @@ def _taken(database: Any, targets: Iterable[Target], relation: Relation, row: st
 
 def _case(database: Any, target: Target, relation: Relation, row: str) -> Any:
     sql = database.sql
-    if target.latest:
+    if (target.latest and not target.staged) or not _told_by(target, relation):
         # Which rows these are is worked out once; among the cases of an OR it would be for every row. Old servers cannot hash a ctid.
+        # A parent does not have all columns of its child.
         inner = row + "_taken"
         return sql.SQL(
             "({row}.tableoid, {row}.ctid::text) IN (SELECT {i}.tableoid, {i}.ctid::text FROM {table} AS {i} WHERE {taken})"
@@ -226,8 +228,13 @@ def _alone(database: Any, target: Target, row: str) -> Any:
 
 
 def _reach(target: Target, relation: Relation) -> bool:
-    """True if `target` is about rows of `relation`, and its columns are there to tell which (a child may have columns of its own)."""
-    return target.relation.related(relation) and _columns(target) <= set(relation.columns or {})
+    """True if `target` may be about rows of `relation`."""
+    return target.relation.related(relation)
+
+
+def _told_by(target: Target, relation: Relation) -> bool:
+    """True if the columns of `relation` tell which of its rows `target` is about (a child may have columns of its own)."""
+    return _columns(target) <= set(relation.columns or {})
 
 
 def _columns(target: Target) -> set[str]:

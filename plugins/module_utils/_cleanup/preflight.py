@@ -25,6 +25,14 @@ class DenyList(NamedTuple):
     columns: frozenset[str]
 
 
+class Kept(NamedTuple):
+    """A table with rows that keep a token revoked by themselves: `stays` gives, for an alias, their condition; `columns` say so."""
+
+    relation: Relation
+    columns: frozenset[str]
+    stays: Callable[[str], Any]
+
+
 def require_plain_change(target: predicate.Target, facts: references.Facts) -> None:
     """Raise InvalidValue where a rewrite rule would make something else of the statements."""
     names = [] if target.action == DROP else facts.rewrite_rules(target.relation, target.event)
@@ -68,6 +76,22 @@ def require_tokens_not_needed(
                 message = (
                     f"{target.path}.table: by the foreign key {way}, {lost} of the {_rows(rows)} of {target.relation.name} that would go"
                     f" would take token rows along that deny rows of store {store.name!r} still need"
+                )
+                hint = "They can go when those tokens have expired."
+                raise InvalidValue(message, object_name=str(target.relation.name), hint=hint)
+
+
+def require_revoked_rows_untouched(
+    database: Any, target: predicate.Target, ways: Sequence[references.Way], kept: Sequence[Kept], rows: int
+) -> None:
+    """Raise InvalidValue where a foreign key would remove rows that keep a token revoked by themselves, or change what they say."""
+    for one in kept:
+        for way in ways:
+            lost = _count(database, target, way, one.stays) if _changes(way, one.relation, one.columns) else 0
+            if lost:
+                message = (
+                    f"{target.path}.table: by the foreign key {way}, {lost} of the {_rows(rows)} of {target.relation.name} that would go"
+                    f" would take along, or change, rows of {one.relation.name} that keep tokens revoked"
                 )
                 hint = "They can go when those tokens have expired."
                 raise InvalidValue(message, object_name=str(target.relation.name), hint=hint)

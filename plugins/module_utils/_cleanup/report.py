@@ -114,11 +114,13 @@ def _rows_after(database: Any, progress: Sequence[Progress]) -> dict[int, int]:
     """
     counted: dict[int, int] = {}
     unsure: set[int] = set()
+    # Rows that went along by a cascade are in nobody's numbers.
+    cascaded = any(run.done and not key.holds for run in progress for key in run.planned.foreign_keys)
     for run in progress:
         for leaf in run.planned.target.relation.leaves:
             if run.done_by_leaf.get(leaf.oid):
                 counted.pop(leaf.oid, None)
-            if leaf.oid in run.counted:
+            if leaf.oid in run.counted and not cascaded:
                 counted[leaf.oid] = run.counted[leaf.oid]
         unsure |= run.planned.unsure
     counted.update({oid: 0 for run in progress for oid in run.dropped})
@@ -127,7 +129,7 @@ def _rows_after(database: Any, progress: Sequence[Progress]) -> dict[int, int]:
         if run.planned.target.action == DROP:
             continue
         missing = [leaf for leaf in run.planned.target.relation.leaves if leaf.oid not in counted and leaf.oid not in unsure]
-        before = [leaf for leaf in missing if leaf.oid not in lost and not run.planned.estimated]
+        before = [leaf for leaf in missing if leaf.oid not in lost and not run.planned.estimated and not cascaded]
         counted.update({leaf.oid: run.planned.rows_before[leaf.oid] for leaf in before})
         asked = [leaf for leaf in missing if leaf not in before]
         found = counting.with_rows(database, run.planned.target, database.sql.SQL("false"), asked, joined=False)

@@ -35,7 +35,9 @@ def sample(database: Any, target: Target) -> Sample | None:
     leaves = target.relation.leaves
     if database.server_version < _TID_RANGES or target.action == DROP or target.protected or not target.plain or len(leaves) != 1:
         return None
-    pages = database.value("SELECT pg_relation_size(%s) / current_setting('block_size')::bigint", (leaves[0].oid,))
+    pages = database.value(
+        "SELECT pg_catalog.pg_relation_size(%s::oid) / pg_catalog.current_setting('block_size')::bigint", (leaves[0].oid,)
+    )
     if not pages or pages < _LARGE:
         return None
     sql = database.sql

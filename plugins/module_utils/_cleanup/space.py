@@ -17,7 +17,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils._relation import Lea
 
 _LOCK_TIMEOUT = "55P03"
 # A partition that somebody dropped meanwhile has no size any more.
-_SIZES = "SELECT c.oid::bigint AS oid, pg_total_relation_size(c.oid) AS bytes FROM pg_class c WHERE c.oid = ANY (%(oids)s::oid[])"
+_SIZES = (
+    "SELECT c.oid::bigint AS oid, pg_catalog.pg_total_relation_size(c.oid) AS bytes"
+    " FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(oids)s::oid[])"
+)
 
 
 def sizes(database: Any, relations: Iterable[Relation]) -> dict[int, int]:

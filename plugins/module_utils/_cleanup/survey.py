@@ -123,6 +123,20 @@ class Survey:
         """Return the stores about whose deny and token tables `concerned` is true: others need not even exist."""
         return [self._store(index) for index, deny, tokens in self._tables() if concerned(deny, tokens)]
 
+    def kept_rows(self, tables: set[int]) -> list[preflight.Kept]:
+        """Return the tables among `tables` (oids) with rows that keep a token revoked by themselves."""
+        read = StoreTables(self.options.token_stores).columns
+        found = []
+        for name, relation in self.relations.items():
+            if not relation.exists or not tables & {relation.oid, *relation.descendants, *relation.ancestors}:
+                continue
+            stores = self.options.token_stores
+            stays = revoked_rows.rows_that_stay(self.database, stores, relation, self.relations, self.as_of, self.options.clock_skew)
+            columns = frozenset(column for table, column in read if table and column and parse_relation(table) == name)
+            if stays:
+                found.append(preflight.Kept(relation, columns, _any_of(self.database.sql, stays)))
+        return found
+
     def deny_lists(self) -> list[preflight.DenyList]:
         """Return the deny tables of all stores, as far as they exist."""
         lists = []
@@ -178,6 +192,10 @@ class Survey:
         if found is not None:
             message = f"{time.path}: {relation.name}.{time.column.name} holds {found}, which are seconds since 1970, not milliseconds"
             raise InvalidValue(message, object_name=time.path)
+
+
+def _any_of(sql: Any, conditions: Sequence[Callable[[str], Any]]) -> Callable[[str], Any]:
+    return lambda row: sql.SQL("({})").format(sql.SQL(" OR ").join(condition(row) for condition in conditions))
 
 
 def _check_protects(

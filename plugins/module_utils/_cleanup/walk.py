@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterator
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import statements
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.lock_tries import Tries, is_locked
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import ARCHIVE, Target
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import Target
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.progress import Progress
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.statements import Batch, Blocks
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
@@ -31,6 +31,7 @@ _TID_RANGES = 140000  # the server version that reads a range of pages without t
 # reaches; and much shorter than what a server lets pass before it looks for a deadlock, so that no application is the victim of one.
 _LOCK_MILLISECONDS = 100.0
 _STEP_ASIDE = 0.1  # seconds in which others get what they wait for
+_EVERYTHING = 1 << 32  # more than a table has pages, or than one statement is asked to take
 _ROWS_OF_A_PAGE = 2_000  # more than fit into the largest page that a server can be built with
 # Rows that were updated in the moment of a batch can be taken by the next one, so that the last rows get several chances.
 _CHANCES = 3
@@ -43,7 +44,7 @@ SELECT EXISTS (
     SELECT FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam
     JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
     WHERE x.indrelid = %(leaf)s AND a.attname = %(column)s AND x.indisvalid AND x.indpred IS NULL AND m.amname = 'btree'
-) AS indexed, pg_relation_size(%(leaf)s) / current_setting('block_size')::bigint AS pages
+) AS indexed, pg_catalog.pg_relation_size(%(leaf)s::oid) / pg_catalog.current_setting('block_size')::bigint AS pages
 """
 
 
@@ -79,11 +80,11 @@ class Walk:
     def take_most(self, batch_rows: int, batch_seconds: float) -> bool:
         """Take what is free in the cheapest way; false, and nothing done, where that is to pick it. Raises DatabaseError."""
         rows, there = self.run.planned.removable[self.leaf.oid], self.run.planned.rows_before[self.leaf.oid]
-        if rows <= FIRST_ROWS or batch_rows < LEAST_ROWS:
+        if not self.run.planned.at_once and (rows <= FIRST_ROWS or batch_rows < LEAST_ROWS):
             return False
         facts = self.database.row(_LEAF, {"leaf": self.leaf.oid, "column": self.target.time.column.name})
         ranges = self.database.server_version >= _TID_RANGES
-        by_index = facts["indexed"] and (rows <= _FEW * there or not ranges)
+        by_index = facts["indexed"] and (rows <= _FEW * there or not ranges) and not self.run.planned.at_once
         if not by_index and not ranges:
             return False
         with self._brief_waits():
@@ -120,7 +121,12 @@ class Walk:
         return refused, False
 
     def _size(self, seconds: float, first: int, least: int, most: int) -> BatchSize:
-        """Return the size of batches; where every one of them reads another table whole, small ones would only do so more often."""
+        """Return the size of batches; where every one of them reads another table whole, small ones would only do so more often.
+
+        Rows that refer to rows of their own table go in one statement, at whose end the server looks for what is still referred to.
+        """
+        if self.run.planned.at_once:
+            return BatchSize(seconds, _EVERYTHING, _EVERYTHING, _EVERYTHING)
         return BatchSize(seconds, most, most, most) if self.target.joined else BatchSize(seconds, first, least, most)
 
     def _by_index(self, size: BatchSize) -> None:
@@ -174,10 +180,15 @@ class Walk:
         self.database.execute("SELECT pg_catalog.set_config('lock_timeout', %s, false)", (f"{max(1, round(milliseconds))}ms",))
 
     def _alone(self, take: Callable[[], Batch]) -> Batch:
-        """Run a batch; what it archives it compares with what went before it commits."""
-        if self.target.action != ARCHIVE:
-            return take()
+        """Run a batch in a transaction: what it archives it compares with what went before it commits.
+
+        For its length, triggers find what they name without a schema: beside the table and its archive, then those of other rules, then in
+        public. Where they find it must not depend on the role, and nothing else that the session asks may find anything there.
+        """
+        sql = self.database.sql
+        names = sql.SQL(", ").join(sql.Identifier(schema) for schema in (*self.run.search_path, "pg_temp"))
         with self.database.transaction():
+            self.database.execute(sql.SQL("SET LOCAL search_path TO {}").format(names))
             return take()
 
     def _pick(self, rows: int, within: Blocks | None = None) -> Batch:
@@ -186,13 +197,15 @@ class Walk:
     def _pick_oldest(self, rows: int, after: str | None) -> Batch:
         return statements.pick_oldest(self.database, self.target, self.leaf, rows, after)
 
+    def _whole(self, pages: Blocks) -> Batch:
+        # Without it, a server reads the whole table for every range.
+        self.database.execute("SET LOCAL enable_tidscan TO on")
+        return statements.take_range(self.database, self.target, self.leaf, pages)
+
     def _range(self, pages: Blocks) -> Batch:
         """Take a range without locking its rows one by one before, which costs WAL; where one is held, pass it over."""
         try:
-            with self.database.transaction():
-                # Without it, a server reads the whole table for every range.
-                self.database.execute("SET LOCAL enable_tidscan TO on")
-                return statements.take_range(self.database, self.target, self.leaf, pages)
+            return self._alone(lambda: self._whole(pages))
         except DatabaseError as error:
             if not is_locked(error) or self.database.closed:
                 raise
