@@ -29,7 +29,7 @@ def scratch(database: Database) -> Cleaner:
     return Cleaner(database)
 
 
-def require_stopped(scene: Scene, result: dict[str, Any], why: str) -> None:
+def expect_stopped(scene: Scene, result: dict[str, Any], why: str) -> None:
     """Require that a run stopped in the middle and says how far it came."""
     (row,) = result["rules"]
     assert (result["stopped"], row["stopped"]) == (why, why)
@@ -45,7 +45,7 @@ def require_stopped(scene: Scene, result: dict[str, Any], why: str) -> None:
 def test_max_runtime(scratch: Cleaner, monkeypatch: pytest.MonkeyPatch, action: str, way: str) -> None:
     scene = Scene.small(scratch, action, way, monkeypatch, batch_rows=60)
     before_batch(monkeypatch, 2, lambda _session: time.sleep(1.5))
-    require_stopped(scene, scene.run(max_runtime="1500 ms"), "max_runtime")
+    expect_stopped(scene, scene.run(max_runtime="1500 ms"), "max_runtime")
     scene.finish()
 
 
@@ -59,7 +59,7 @@ def closing(seconds: float) -> dict[str, Any]:
 def test_a_window_that_closes(scratch: Cleaner, monkeypatch: pytest.MonkeyPatch, action: str, way: str) -> None:
     scene = Scene.small(scratch, action, way, monkeypatch, batch_rows=60)
     before_batch(monkeypatch, 2, lambda _session: time.sleep(1.5))
-    require_stopped(scene, scene.run(window=closing(1.5)), "window")
+    expect_stopped(scene, scene.run(window=closing(1.5)), "window")
     scene.finish()
 
 
@@ -108,7 +108,7 @@ def test_a_pause_that_is_too_long_ends_it(scratch: Cleaner, monkeypatch: pytest.
 
         before_batch(monkeypatch, 2, begin)
         result = scene.run(throttle={"oldest_transaction": "200 ms", "max_pause": "300 ms"})
-        require_stopped(scene, result, "throttled")
+        expect_stopped(scene, result, "throttled")
         assert result["throttle"]["reasons"][0]["what"] == "oldest_transaction"
         assert result["throttle"]["paused_seconds"] > 0.2
     scene.finish()

@@ -89,6 +89,7 @@ def test_a_role_that_passes_it_by(scratch: Cleaner, role: str) -> None:
         scratch.sql(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
     scratch.sql(f"ALTER ROLE {role} BYPASSRLS")
     scene.finish(login={"login_user": role})
+    assert scene.left() == []
 
 
 @pytest.mark.parametrize("forced", [False, True])
