@@ -127,11 +127,13 @@ class Survey:
         """Return the tables among `tables` (oids) with rows that keep a token revoked by themselves."""
         read = StoreTables(self.options.token_stores).columns
         found = []
-        for name, relation in self.relations.items():
+        for name in dict.fromkeys(revoked_rows.names_of(self.options.token_stores)):
+            relation = self.relations[name]
             if not relation.exists or not tables & {relation.oid, *relation.descendants, *relation.ancestors}:
                 continue
             stores = self.options.token_stores
-            stays = revoked_rows.rows_that_stay(self.database, stores, relation, self.relations, self.as_of, self.options.clock_skew)
+            skew = self.options.clock_skew
+            stays = revoked_rows.rows_that_stay(self.database, stores, relation, self.relations, self.as_of, skew, "token_stores")
             columns = frozenset(column for table, column in read if table and column and parse_relation(table) == name)
             if stays:
                 found.append(preflight.Kept(relation, columns, _any_of(self.database.sql, stays)))
