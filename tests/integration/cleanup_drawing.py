@@ -109,6 +109,10 @@ def _rows(chance: random.Random, least: int) -> list[dict[str, Any]]:
     return [{field: chance.choice(values) for field, values in FIELDS.items()} for _row in range(chance.randint(least, 9))]
 
 
+def _bounds(draw: st.DrawFn) -> tuple[float, ...]:
+    return tuple(sorted(draw(st.lists(st.sampled_from(BOUNDS), min_size=1, max_size=3, unique=True))))
+
+
 @st.composite
 def _table(draw: st.DrawFn, name: str, id_type: str) -> Table:
     kinds = {"began": draw(KINDS), "ends": draw(KINDS), "deleted": draw(MARK_KINDS)}
@@ -119,7 +123,7 @@ def _table(draw: st.DrawFn, name: str, id_type: str) -> Table:
         id_type,
         kinds,
         layout,
-        bounds=tuple(draw(st.lists(st.sampled_from(BOUNDS), min_size=1, max_size=3, unique=True).map(sorted))) if layout == "range" else (),  # type: ignore[arg-type]
+        bounds=_bounds(draw) if layout == "range" else (),
         default=draw(st.booleans()),
         indexed=draw(st.sampled_from(((), ("began", "ends"), ("id",), ("began", "id")))),
     )

@@ -158,7 +158,7 @@ def test_a_partition_that_a_killed_run_marked_and_that_is_to_stay_by_now_loses_i
 
 
 def test_a_partition_with_a_deny_row_that_is_needed_stays(cleaner: Cleaner) -> None:
-    cleaner.sql(TABLES.split("CREATE TABLE app.denied")[0])
+    cleaner.sql(TABLES.split("CREATE TABLE app.denied", maxsplit=1)[0])
     cleaner.sql("CREATE TABLE app.denied (id uuid, denied_at timestamptz, expires_at timestamptz) PARTITION BY RANGE (denied_at)")
     for year in (2020, 2021):
         cleaner.sql(f"CREATE TABLE app.d{year} PARTITION OF app.denied FOR VALUES FROM ('{year}-01-01') TO ('{year + 1}-01-01')")

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.any_driver
 
 RULE = rule("t", "at")
 DROP = rule("app.t", "at", "30 days", action="drop_partitions")
-EMPTY = MONTHS.split("INSERT INTO")[0]
+EMPTY = MONTHS.split("INSERT INTO", maxsplit=1)[0]
 
 
 def fill(cleaner: Cleaner, rows: int, expired: int) -> None:
@@ -134,7 +134,7 @@ def test_a_partition_that_is_locked_is_left_and_named(cleaner: Cleaner, script: 
 
 
 def test_a_partition_whose_rows_are_needed_by_now_is_kept(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
-    cleaner.sql(TABLES.split("CREATE TABLE app.denied")[0])
+    cleaner.sql(TABLES.split("CREATE TABLE app.denied", maxsplit=1)[0])
     cleaner.sql("CREATE TABLE app.denied (id uuid, denied_at timestamptz, expires_at timestamptz) PARTITION BY RANGE (denied_at)")
     cleaner.sql("CREATE TABLE app.d2020 PARTITION OF app.denied FOR VALUES FROM ('2020-01-01Z') TO ('2021-01-01Z')")
     cleaner.sql("INSERT INTO app.denied VALUES (md5('a')::uuid, '2020-05-01Z', '2020-05-01Z')")

@@ -112,7 +112,7 @@ def examples(system: str) -> Iterator[dict[str, Any]]:
         if "<age>" not in block:
             continue
         lines = [re.sub(r"^ *# ?", "", line) for line in block.splitlines()]
-        first = next(number for number, line in enumerate(lines) if re.match(r" +(?:retention|weekly|- )", line) or "older_than" in line)
+        first = min(number for number, line in enumerate(lines) if re.match(r" +(?:retention|weekly|- )", line) or "older_than" in line)
         written = textwrap.dedent("\n".join(lines[first:])).replace("<age>", AGE)
         yield from rules_in(yaml.safe_load(written))
 

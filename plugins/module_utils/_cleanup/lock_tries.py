@@ -33,18 +33,22 @@ ORDER BY l.pid
 
 
 class Tries:
-    """The waits of one session: `patience` is the time (seconds) after which a lock is given up, `longest` the session's lock_timeout."""
+    """The waits of one session: `patience` is the time (seconds) after which a lock is given up.
+
+    `longest` is the session's lock_timeout, `shortest` that of the first try, both in milliseconds.
+    """
 
     def __init__(self, database: Any) -> None:
         limits = {row["name"]: float(row["ms"]) for row in database.rows(_LIMITS)}
         self.longest = limits["lock_timeout"]
         self.patience = _PATIENCE * self.longest / 1000
         self._most = min(_LONG, self.longest, limits["deadlock_timeout"] / 2)
+        self.shortest = min(_SHORT, self._most)
 
     def __iter__(self) -> Iterator[int]:
         """Give the lock_timeout (milliseconds) of one try after the other, with long pauses between them, until patience ends."""
         end = time.monotonic() + self.patience
-        wait = min(_SHORT, self._most)
+        wait = self.shortest
         while True:
             began = time.monotonic()
             yield max(1, round(wait))

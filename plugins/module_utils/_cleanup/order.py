@@ -28,12 +28,12 @@ def in_order(targets: Sequence[Target], facts: Facts) -> list[Target]:
     return placed
 
 
-def _precedes(one: Target, other: Target, facts: Facts) -> bool:
-    if bool(one.forgets) != bool(other.forgets):
-        return bool(one.forgets)
-    if one.relation.related(other.relation):
-        return one.removes and not other.removes
-    return one.removes and other.removes and _refers(one, other, facts)
+def _precedes(former: Target, latter: Target, facts: Facts) -> bool:
+    if bool(former.forgets) != bool(latter.forgets):
+        return bool(former.forgets)
+    if former.relation.related(latter.relation):
+        return former.removes and not latter.removes
+    return former.removes and latter.removes and _refers(former, latter, facts)
 
 
 def _refers(one: Target, other: Target, facts: Facts) -> bool:

@@ -169,7 +169,7 @@ class Walk:
         """Let no statement of the block wait for a lock for long."""
         tries = Tries(self.database)
         self._patience = tries.longest / 1000
-        self._set_lock_timeout(min(_LOCK_MILLISECONDS, next(iter(tries))))
+        self._set_lock_timeout(min(_LOCK_MILLISECONDS, tries.shortest))
         try:
             yield
         finally:
