@@ -128,8 +128,9 @@ def test_the_constant_is_converted_and_not_the_column(cleaner: Cleaner) -> None:
     with cleaner.open() as session:
         target = plan.make_plan(session, options).rules[0].target
         ran: list[Any] = []
+        one = {"picked": 1, "gone": 1, "kept": 0, "last": None}
         with pytest.MonkeyPatch.context() as patches:
-            patches.setattr(session, "row", lambda statement: ran.append(statement) or {"picked": 0, "gone": 0, "kept": 0, "last": None})
+            patches.setattr(session, "row", lambda statement, *_more: ran.append(statement) or one)
             statements.pick(session, target, target.relation.leaves[0], 100)
         lines = session.rows(session.sql.SQL("EXPLAIN {}").format(ran[0]))
     text = "\n".join(line["QUERY PLAN"] for line in lines)
@@ -137,7 +138,7 @@ def test_the_constant_is_converted_and_not_the_column(cleaner: Cleaner) -> None:
     assert "Tid Scan" in text
     # The condition is asked once more of the rows that were picked: a server older than the fixes of trap 21 needs it.
     assert "IS TRUE" in text
-    assert "Seq Scan" not in text
+    assert "Seq Scan on t " not in text
 
 
 def test_names_with_capitals_quotes_spaces_percents_and_unicode(cleaner: Cleaner) -> None:
