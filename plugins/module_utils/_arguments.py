@@ -15,6 +15,18 @@ COLLECTION = "pgops.runbook"
 SSL_MODES = ("allow", "disable", "prefer", "require", "verify-ca", "verify-full")
 TARGET_SESSION_ATTRIBUTES = ("any", "prefer-standby", "primary", "read-only", "read-write", "standby")
 
+CACHE_ARGUMENTS = {
+    "host": {"type": "str"},
+    "port": {"type": "str"},
+    "database": {"type": "str"},
+    "username": {"type": "str"},
+    "password": {"type": "str", "no_log": True},
+    "tls": {"type": "bool"},
+    "ca_cert": {"type": "path"},
+    "cert": {"type": "path"},
+    "key": {"type": "path", "no_log": False},
+    "timeout": {"type": "str"},
+}
 CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "login_host": {"type": "str", "aliases": ["host"]},
     "login_port": {"type": "str", "aliases": ["port"]},

@@ -54,6 +54,55 @@ options:
       - Count the rows of the system's tables exactly instead of taking what VACUUM or ANALYZE counted last. Reads every table.
     type: bool
     default: false
+  suppressions:
+    description:
+      - Findings that are known and that nobody is to be told of for a while, beside those of O(system). They move from RV(findings) to
+        RV(suppressed) and no longer count in RV(status), but what could not be seen is then V(skipped), never V(ok).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      finding:
+        description: The key of the finding, as RV(findings[].key) has it. C(avail.connect) cannot be suppressed.
+        type: str
+        required: true
+      reason:
+        description: Why nobody is to be told.
+        type: str
+        required: true
+      until:
+        description: The last day on which it holds, such as V(2027-03-31), in UTC. After it the finding is back, and RV(notices) says so.
+        type: str
+        required: true
+      severity:
+        description: The worst that it covers. What gets worse than that is told again.
+        type: str
+        choices: [unknown, warning, critical]
+        default: warning
+  expected_role:
+    description:
+      - What this server is meant to be. C(avail.role_expected) is critical where it is the other; without it nothing is compared.
+      - An empty string counts as not given.
+    type: str
+    choices: ["", primary, standby]
+  expected_standbys:
+    description:
+      - The C(application_name) of each standby that is meant to stream from this server. A dead standby has no row anywhere, so only who
+        is expected can be missed. See C(repl.standbys).
+    type: list
+    elements: str
+    default: []
+  backup_folder:
+    description:
+      - The folder on the host that runs the module in which the backups of this database stand. See C(backup.age).
+      - An empty string counts as not given.
+    type: path
+  max_runtime:
+    description:
+      - After this time no further check begins. Those left are V(unknown).
+      - An empty string counts as not given.
+    type: str
+    default: 5 min
   check_timeout:
     description:
       - How long one statement of a check may run, such as V(10 s). A check that needs longer is V(unknown).
@@ -72,6 +121,7 @@ options:
     default: critical
 extends_documentation_fragment:
   - pgops.runbook.postgresql
+  - pgops.runbook.cache
   - pgops.runbook.attributes
   - pgops.runbook.attributes.read_only
 seealso:
@@ -204,10 +254,21 @@ round_trips:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _health
-from ansible_collections.pgops.runbook.plugins.module_utils._arguments import CONNECTION_ARGUMENTS, application_name, keep_readable
+from ansible_collections.pgops.runbook.plugins.module_utils._arguments import (
+    CACHE_ARGUMENTS,
+    CONNECTION_ARGUMENTS,
+    application_name,
+    keep_readable,
+)
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 
+SUPPRESSION_ARGUMENTS = {
+    "finding": {"type": "str", "required": True},
+    "reason": {"type": "str", "required": True},
+    "until": {"type": "str", "required": True},
+    "severity": {"type": "str", "choices": ["unknown", "warning", "critical"], "default": "warning"},
+}
 ARGUMENTS = {
     **CONNECTION_ARGUMENTS,
     "system": {"type": "dict"},
@@ -215,6 +276,12 @@ ARGUMENTS = {
     "checks": {"type": "list", "elements": "str", "default": []},
     "thresholds": {"type": "dict", "default": {}},
     "exact_counts": {"type": "bool", "default": False},
+    "suppressions": {"type": "list", "elements": "dict", "default": [], "options": SUPPRESSION_ARGUMENTS},
+    "expected_role": {"type": "str", "choices": ["", "primary", "standby"]},
+    "expected_standbys": {"type": "list", "elements": "str", "default": []},
+    "backup_folder": {"type": "path"},
+    "cache_connection": {"type": "dict", "options": CACHE_ARGUMENTS},
+    "max_runtime": {"type": "str", "default": _health.MAX_RUNTIME},
     "check_timeout": {"type": "str", "default": _health.CHECK_TIMEOUT},
     "fail_on": {"type": "str", "choices": ["", *_health.FAIL_ON], "default": _health.FAIL_ON_DEFAULT},
 }

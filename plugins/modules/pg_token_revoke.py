@@ -168,41 +168,6 @@ options:
     type: list
     elements: dict
     default: []
-  cache_connection:
-    description:
-      - How to reach the caches, over what O(caches) says.
-    type: dict
-    suboptions:
-      host:
-        description: Name or address of the server, or the path of its socket.
-        type: str
-      port:
-        description: Its port.
-        type: str
-      database:
-        description: The number of the database.
-        type: str
-      username:
-        description: User to log in as.
-        type: str
-      password:
-        description: Password of the user, or of the server.
-        type: str
-      tls:
-        description: Whether the connection is encrypted.
-        type: bool
-      ca_cert:
-        description: File with the certificates of the authorities that may have signed the server's certificate.
-        type: path
-      cert:
-        description: File with the client's certificate.
-        type: path
-      key:
-        description: File with the key of the client's certificate.
-        type: path
-      timeout:
-        description: How long to wait for an answer, such as V(10 s).
-        type: str
   introspection:
     description:
       - A token introspection endpoint (RFC 7662) to ask about a sample of the revoked tokens. It needs a store that says in which
@@ -242,6 +207,7 @@ options:
         type: str
 extends_documentation_fragment:
   - pgops.runbook.postgresql
+  - pgops.runbook.cache
   - pgops.runbook.attributes
 attributes:
   check_mode:
@@ -573,6 +539,7 @@ later:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import (
+    CACHE_ARGUMENTS,
     CONNECTION_ARGUMENTS,
     application_name,
     given_parts,
@@ -585,18 +552,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Inval
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation import OPERATION, read_options, run
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.selection import LISTS, SHOWN_VALUES
 
-CACHE_ARGUMENTS = {
-    "host": {"type": "str"},
-    "port": {"type": "str"},
-    "database": {"type": "str"},
-    "username": {"type": "str"},
-    "password": {"type": "str", "no_log": True},
-    "tls": {"type": "bool"},
-    "ca_cert": {"type": "path"},
-    "cert": {"type": "path"},
-    "key": {"type": "path", "no_log": False},
-    "timeout": {"type": "str"},
-}
 INTROSPECTION_ARGUMENTS = {
     "url": {"type": "str"},
     "client_id": {"type": "str"},

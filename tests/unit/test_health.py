@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health import repor
 from ansible_collections.pgops.runbook.plugins.module_utils._health.limits import merge
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import STATUSES, Reading, judge
 from ansible_collections.pgops.runbook.plugins.module_utils._health.registry import select
+from ansible_collections.pgops.runbook.plugins.module_utils._health.suppressions import Suppressions
 from ansible_collections.pgops.runbook.plugins.module_utils._health.zones import ENOUGH, SLACK, Bucket, offset_ahead, offset_behind
 from tests.tools.checks_page import PAGE, page
 
@@ -252,7 +254,8 @@ def result_of(*readings: tuple[str, Reading]) -> dict[str, Any]:
     for check, reading in readings:
         found.setdefault(check, []).append(reading)
     limits = {check: merge(CHECKS[check], None, None) for check in found}
-    return report.result({"name": "tim"}, limits, [(CHECKS[check], each) for check, each in found.items()], {}, {}, 0, [])
+    run = report.Run({"name": "tim"}, "hourly", limits, Suppressions(), datetime(2026, 11, 21, tzinfo=timezone.utc), {})
+    return report.report(run, [(CHECKS[check], each) for check, each in found.items()]).result
 
 
 @pytest.mark.parametrize(

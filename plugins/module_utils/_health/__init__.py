@@ -9,12 +9,27 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.engine impor
     CHECK_TIMEOUT,
     FAIL_ON,
     FAIL_ON_DEFAULT,
+    MAX_RUNTIME,
     Request,
     fails,
     run,
     session_options,
 )
+from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Expected
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Limits
 from ansible_collections.pgops.runbook.plugins.module_utils._health.registry import CHECKS, TIERS
 
-__all__ = ["CHECKS", "CHECK_TIMEOUT", "FAIL_ON", "FAIL_ON_DEFAULT", "TIERS", "Limits", "Request", "fails", "run", "session_options"]
+__all__ = [
+    "CHECKS",
+    "CHECK_TIMEOUT",
+    "FAIL_ON",
+    "FAIL_ON_DEFAULT",
+    "MAX_RUNTIME",
+    "TIERS",
+    "Expected",
+    "Limits",
+    "Request",
+    "fails",
+    "run",
+    "session_options",
+]

@@ -10,7 +10,7 @@ from typing import Iterable, List
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_duration
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import OK, Check, Limits, Reading, judge, unknown
-from ansible_collections.pgops.runbook.plugins.module_utils._health.sessions import EXPECTED_LONG, hidden_sessions, sessions
+from ansible_collections.pgops.runbook.plugins.module_utils._health.sessions import EXPECTED_LONG, SESSIONS, hidden_sessions, sessions
 
 
 def _longest(look: Look, limits: Limits) -> Iterable[Reading]:
@@ -42,6 +42,7 @@ LONGEST = Check(
     action="Look what it does and whether it waits for a lock, then cancel it: SELECT pg_cancel_backend(<process>).",
     needs="pg_read_all_stats",
     run=_longest,
+    facts=(SESSIONS,),
     unit="seconds",
     warning=300,
     critical=600,

@@ -10,7 +10,7 @@ from typing import Callable, Iterable, List
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_duration
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import OK, Check, Limits, Reading, judge, unknown
-from ansible_collections.pgops.runbook.plugins.module_utils._health.sessions import hidden_sessions, sessions
+from ansible_collections.pgops.runbook.plugins.module_utils._health.sessions import SESSIONS, hidden_sessions, sessions
 
 
 def _used(look: Look, limits: Limits) -> Iterable[Reading]:
@@ -64,6 +64,7 @@ USED = Check(
     action="End idle sessions, bound the application's pool, or put a pooler in front before raising max_connections.",
     needs="pg_read_all_stats; without it the number is bounded by the sessions that may be clients",
     run=_used,
+    facts=(SESSIONS,),
     unit="percent",
     warning=80,
     critical=90,
@@ -76,6 +77,7 @@ ACTIVE = Check(
     action="Scale the connection pool, and look which application opens the connections.",
     needs="pg_read_all_stats; without it the number is bounded by the sessions that may be clients",
     run=_active,
+    facts=(SESSIONS,),
     unit="count",
 )
 CHECKS: List[Check] = [
@@ -89,5 +91,6 @@ CHECKS: List[Check] = [
         action="Look at sessions that stay idle in transaction: they hold locks and keep VACUUM from removing dead rows.",
         needs="pg_read_all_stats",
         run=_states,
+        facts=(SESSIONS,),
     ),
 ]

@@ -6,21 +6,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, Database
+from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_duration, parse_duration, time_to_wait
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, DatabaseError, InvalidValue, RunbookError
-from ansible_collections.pgops.runbook.plugins.module_utils._health import availability, report
+from ansible_collections.pgops.runbook.plugins.module_utils._health import availability
 from ansible_collections.pgops.runbook.plugins.module_utils._health.limits import declared, known, merge
-from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
+from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Expected, Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import UNKNOWN, Check, Limits, Reading, unknown
-from ansible_collections.pgops.runbook.plugins.module_utils._health.registry import ALWAYS, CHECKS, not_looked_at, select, stand_ins
+from ansible_collections.pgops.runbook.plugins.module_utils._health.registry import ALWAYS, CHECKS, TIERS, not_looked_at, select, stand_ins
+from ansible_collections.pgops.runbook.plugins.module_utils._health.report import Result, Run, report
+from ansible_collections.pgops.runbook.plugins.module_utils._health.suppressions import Suppressions
+from ansible_collections.pgops.runbook.plugins.module_utils._health.suppressions import read as read_suppressions
 from ansible_collections.pgops.runbook.plugins.module_utils._system import load
 
 # A check asks for a lock for so long and no longer: whoever queues behind it would wait as well.
 LOCK_TIMEOUT = "100 ms"
 CHECK_TIMEOUT = "10 s"
+MAX_RUNTIME = "5 min"
+_REPORT = "Report this to the makers of the collection."
 FAIL_ON_DEFAULT = "critical"
 # From strict to lenient: each fails on what stands before it, too.
 FAIL_ON = {"critical": ("critical",), "warning": ("critical", "warning"), "unknown": ("critical", "warning", "unknown"), "never": ()}
@@ -28,12 +35,18 @@ FAIL_ON = {"critical": ("critical",), "warning": ("critical", "warning"), "unkno
 
 @dataclass(frozen=True)
 class Request:
-    """What to look at: the checks in order, the limits of each by id, and the normalised system description (None: the server alone)."""
+    """What to look at: the checks in order, the limits of each by id, and the normalised system description (None: the server alone).
+
+    `max_runtime` (seconds) is when no further check begins.
+    """
 
     checks: Sequence[Check]
     limits: Mapping[str, Limits]
     system: Mapping[str, Any] | None
-    exact_counts: bool = False
+    tier: str | None = None
+    expected: Expected = field(default_factory=Expected)
+    suppressions: Suppressions = field(default_factory=Suppressions)
+    max_runtime: float = parse_duration(MAX_RUNTIME)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Request:
@@ -44,10 +57,29 @@ class Request:
             known(check_id, CHECKS, "thresholds")
         written = (system or {}).get("thresholds") or {}
         absent = stand_ins(written)
-        checks = select(params.get("checks") or (), params.get("tier"), absent)
+        tier = params.get("tier") or None
+        checks = select(params.get("checks") or (), tier, absent)
         merged = {check.id: merge(check, written.get(check.id), called.get(check.id)) for check in CHECKS.values()}
         merged.update({check.id: declared(written[check.id]) for check in absent})
-        return cls(checks, merged, system, bool(params.get("exact_counts")))
+        return cls(
+            checks=checks,
+            limits=merged,
+            system=system,
+            tier=tier or (None if params.get("checks") else TIERS[0]),
+            expected=_expected(params),
+            suppressions=read_suppressions(system, params.get("suppressions")),
+            max_runtime=time_to_wait(params.get("max_runtime") or MAX_RUNTIME, "max_runtime"),
+        )
+
+
+def _expected(params: Mapping[str, Any]) -> Expected:
+    return Expected(
+        role=params.get("expected_role") or None,
+        standbys=[name for name in params.get("expected_standbys") or () if name.strip()],
+        backups=params.get("backup_folder") or None,
+        caches=params.get("cache_connection") or {},
+        exact_counts=bool(params.get("exact_counts")),
+    )
 
 
 def session_options(options: ConnectionOptions, check_timeout: str | None) -> ConnectionOptions:
@@ -69,32 +101,34 @@ def run(open_database: Callable[[], Database], request: Request) -> Dict[str, An
     Raises DriverMissing and InvalidValue from `open_database`: they say nothing about the database.
     """
     clock = _Clock()
-    results: List[report.Result]
+    run = Run(request.system, request.tier, request.limits, request.suppressions, datetime.now(timezone.utc), clock.marks)
     try:
         database = open_database()
     except ConnectError as error:
         clock.mark(ALWAYS)
-        results = _refused(request, availability.refused(error))
-        return report.result(request.system, request.limits, results, clock.marks, {}, 0, [])
+        return report(run, _refused(request, availability.refused(error))).result
     with database:
         opened = database.round_trips
         try:
-            look = Look(database, request.system, exact_counts=request.exact_counts)
+            look = Look(database, request.system, request.expected)
+            look.facts.gather(fact for check in request.checks for fact in check.facts)
         except RunbookError as error:
             clock.mark(ALWAYS)
-            results = _refused(request, {ALWAYS: availability.lost("the session answers nothing", error)})
-            return report.result(request.system, request.limits, results, clock.marks, {}, database.round_trips - opened, [])
+            lost = {ALWAYS: availability.lost("the session answers nothing", error)}
+            return report(replace(run, round_trips=database.round_trips - opened), _refused(request, lost)).result
         results, reason = [], None
         for check in request.checks:
-            readings = _readings(check, look, request.limits[check.id])
+            readings = _readings(check, look, request.limits[check.id]) if clock.passed <= request.max_runtime else [_late(request)]
             results.append((check, readings))
             clock.mark(check.id)
             if database.closed:
                 reason = reason or next((reading.error for reading in readings if _ended(reading.error)), None)
         if database.closed:
-            lost = availability.lost("the connection was lost while the checks ran", reason)
-            results = [(check, [lost] if check.id == ALWAYS else readings) for check, readings in results]
-        return report.result(request.system, request.limits, results, clock.marks, look.server, database.round_trips - opened, look.tables)
+            lost_now = availability.lost("the connection was lost while the checks ran", reason)
+            results = [(check, [lost_now] if check.id == ALWAYS else readings) for check, readings in results]
+        trips = database.round_trips - opened
+        seen = replace(run, time=look.now, server=look.server, round_trips=trips, tables=look.tables, details=look.details)
+        return report(seen, results).result
 
 
 def fails(status: str, fail_on: str | None) -> bool:
@@ -110,17 +144,19 @@ def _ended(error: RunbookError | None) -> bool:
 
 def _readings(check: Check, look: Look, limits: Limits) -> List[Reading]:
     try:
-        return list(check.run(look, limits))
+        return list(check.run(look, limits)) or [unknown(InvalidValue("the check said nothing", hint=_REPORT))]
     except RunbookError as error:
         return [unknown(error)]
     except Exception as error:  # noqa: BLE001  (a fault of one check must not hide what the others found; it is reported)
-        fault = InvalidValue(
-            f"the check itself failed: {type(error).__name__}: {error}", hint="Report this to the makers of the collection."
-        )
-        return [unknown(fault)]
+        return [unknown(InvalidValue(f"the check itself failed: {type(error).__name__}: {error}", hint=_REPORT))]
 
 
-def _refused(request: Request, said: Mapping[str, Reading]) -> List[report.Result]:
+def _late(request: Request) -> Reading:
+    limit = format_duration(request.max_runtime)
+    return unknown(InvalidValue(f"not looked at: max_runtime ({limit}) was over", hint="Give the run more time, or choose fewer checks."))
+
+
+def _refused(request: Request, said: Mapping[str, Reading]) -> List[Result]:
     """Return the results without a session: what the refusal means, and for all other checks that nothing was seen."""
     blind = Reading("not looked at: there is no connection", status=UNKNOWN, told=True)
     checks = list(request.checks) + [CHECKS[check_id] for check_id in said if CHECKS[check_id] not in request.checks]
@@ -131,8 +167,13 @@ class _Clock:
     """Milliseconds by the id of the check that took them."""
 
     def __init__(self) -> None:
-        self._last = time.monotonic()
+        self._began = self._last = time.monotonic()
         self.marks: Dict[str, float] = {}
+
+    @property
+    def passed(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._began
 
     def mark(self, check_id: str) -> None:
         now = time.monotonic()

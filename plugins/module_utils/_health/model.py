@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Callable, Iterable, Iterator, Mapping, Tuple, 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import MissingObject, RunbookError
 
 if TYPE_CHECKING:
+    from ansible_collections.pgops.runbook.plugins.module_utils._health.facts import Fact
     from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 
 OK, WARNING, CRITICAL, UNKNOWN, SKIPPED = "ok", "warning", "critical", "unknown", "skipped"
@@ -64,7 +65,8 @@ class Check:
     `looks_at`, `action` and `needs` are sentences for people: what is read, what to do about a finding, which privilege
     it takes. `decides` says what is a warning or critical without a threshold. `unit` is seconds, bytes, percent, count,
     or None where there is nothing to compare; `worse` the direction in which the value gets worse. `minimum_of` says what
-    `minimum` counts. `exists` is false where a system has thresholds for it and no code looks.
+    `minimum` counts. `facts` are what it asks the server, together with the facts of the other checks. `exists` is false where
+    a system has thresholds for it and no code looks.
     """
 
     id: str
@@ -81,6 +83,7 @@ class Check:
     minimum: float | None = None
     minimum_of: str = ""
     decides: Mapping[str, str] = field(default_factory=dict)
+    facts: Tuple[Fact, ...] = ()
     exists: bool = True
 
     @property

@@ -9,14 +9,41 @@ from typing import Any, Dict, Iterable, List, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._health import (
+    accesses,
     activity,
+    attempts,
     availability,
+    backups,
+    bloat,
+    caches,
+    checksums,
     connections,
+    disks,
+    exposure,
+    host,
+    indexes,
+    integrity,
+    locks,
     logins,
+    partitions,
+    passwords,
+    policies,
+    rates,
+    replication,
     schema,
+    sequences,
+    settings,
     sizes,
+    slots,
+    statements,
     tables,
     tokens,
+    transactions,
+    usage,
+    vacuum,
+    versions,
+    wal,
+    wraparound,
     zones,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._health.limits import known
@@ -24,11 +51,14 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
 from ansible_collections.pgops.runbook.plugins.module_utils._system import CHECKS as KNOWN
 
 # In the order in which they run: what others build on first, what costs most last.
-CHECKS: Dict[str, Check] = {
-    check.id: check
-    for group in (availability, schema, connections, activity, tokens, logins, sizes, tables, zones)
-    for check in group.CHECKS
-}  # fmt: skip
+_GROUPS = (
+    *(availability, schema, connections, activity, locks, transactions, wraparound, slots, replication, wal, checksums, host),
+    *(tokens, logins, accesses, policies, attempts, caches),
+    *(settings, versions, sizes, disks, rates, backups),
+    *(tables, vacuum, usage, sequences, partitions, statements, zones),
+    *(passwords, exposure, indexes, bloat, integrity),
+)
+CHECKS: Dict[str, Check] = {check.id: check for group in _GROUPS for check in group.CHECKS}
 # A tier includes those before it.
 TIERS = ("hourly", "daily", "weekly", "monthly")
 # A run without this one could not say that it saw nothing.

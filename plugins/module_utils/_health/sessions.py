@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any, Dict
 
 from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import quoted
+from ansible_collections.pgops.runbook.plugins.module_utils._health.facts import Fact
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Unseen
 
@@ -27,7 +29,9 @@ EXPECTED_LONG = (
 
 # Of a session that the role may not see, only the process, the database, the user and the application's name are shown, to
 # everybody: `hidden` are those that may be a client's. Without track_activities a session's state says "disabled": `dark`.
-_SESSIONS = """
+SESSIONS = Fact(
+    "sessions",
+    """
 WITH session AS (
     SELECT pid, datname, usename, application_name, state, wait_event_type, pid = pg_backend_pid() AS own,
            backend_type = 'client backend' AS client,
@@ -35,27 +39,31 @@ WITH session AS (
            extract(epoch FROM clock_timestamp() - CASE state WHEN 'active' THEN query_start ELSE state_change END)::float8 AS age
     FROM pg_stat_activity
 )
-SELECT current_setting('max_connections')::int AS max_connections,
-       current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true)::int, 0) AS reserved,
-       (SELECT count(*) FROM session WHERE client) AS clients,
-       (SELECT count(*) FROM session WHERE hidden) AS hidden,
-       (SELECT count(*) FROM session WHERE client AND state = 'disabled') AS dark,
-       (SELECT coalesce(json_agg(row_to_json(s)), '[]') FROM (
-            SELECT coalesce(state, 'starting') AS state, count(*) AS sessions, max(age) AS oldest
-            FROM session WHERE client AND NOT own GROUP BY 1 ORDER BY 2 DESC, 1) s) AS states,
-       (SELECT coalesce(json_agg(row_to_json(s)), '[]') FROM (
-            SELECT pid, datname, usename, application_name, wait_event_type, age
-            FROM session
-            WHERE client AND NOT own AND state = 'active' AND age IS NOT NULL
-              AND NOT coalesce(application_name, '') LIKE ANY (%(expected_long)s::text[])
-            ORDER BY age DESC LIMIT 20) s) AS active
-"""
+SELECT json_build_object(
+    'max_connections', current_setting('max_connections')::int,
+    'reserved', current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true)::int, 0),
+    'clients', (SELECT count(*) FROM session WHERE client),
+    'hidden', (SELECT count(*) FROM session WHERE hidden),
+    'dark', (SELECT count(*) FROM session WHERE client AND state = 'disabled'),
+    'states', (SELECT coalesce(json_agg(row_to_json(s)), '[]') FROM (
+        SELECT coalesce(state, 'starting') AS state, count(*) AS sessions, max(age) AS oldest
+        FROM session WHERE client AND NOT own GROUP BY 1 ORDER BY 2 DESC, 1) s),
+    'active', (SELECT coalesce(json_agg(row_to_json(s)), '[]') FROM (
+        SELECT pid, datname, usename, application_name, wait_event_type, age
+        FROM session WHERE client AND NOT own AND state = 'active' AND age IS NOT NULL ORDER BY age DESC) s))
+""",
+)
 
 
 def sessions(look: Look) -> Dict[str, Any]:
-    """Return the limits on connections, the client backends by state, and the longest active statements (ages in seconds)."""
-    patterns = [name.replace("_", "\\_").replace("*", "%") for name in EXPECTED_LONG]
-    return look.row(_SESSIONS, {"expected_long": patterns})
+    """Return the limits on connections, the client backends by state, and the active statements, longest first (ages in seconds)."""
+    facts: Dict[str, Any] = look.fact(SESSIONS)
+    return {**facts, "active": [session for session in facts["active"] if not expected_long(session["application_name"])]}
+
+
+def expected_long(application_name: str | None) -> bool:
+    """Return whether statements of this application are long by their nature."""
+    return any(fnmatchcase(application_name or "", pattern) for pattern in EXPECTED_LONG)
 
 
 def hidden_sessions(look: Look, message: str) -> Unseen:

@@ -101,7 +101,7 @@ def _read(look: Look, name: str, relation: Relation) -> Reading:
     heap = _sum([measure.heap for measure in sizes])
     never = sum(rows is None for rows in estimates)
     small = heap is not None and heap <= COUNTED_BYTES
-    if look.exact_counts or (never and small):
+    if look.expected.exact_counts or (never and small):
         # Any column will do for a count; the first that may be read needs the least privilege.
         columns = [column.name for column in (relation.columns or {}).values() if column.readable] or list(relation.columns or {})
         readable(look, name, columns[:1])

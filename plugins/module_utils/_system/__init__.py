@@ -5,7 +5,18 @@
 
 from __future__ import annotations
 
-from ansible_collections.pgops.runbook.plugins.module_utils._system.checks import CHECKS, CheckFact
-from ansible_collections.pgops.runbook.plugins.module_utils._system.load import load
+from typing import Any, Dict, List, Tuple
 
-__all__ = ["CHECKS", "CheckFact", "load"]
+from ansible_collections.pgops.runbook.plugins.module_utils._system.checks import CHECKS, CheckFact
+from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults
+from ansible_collections.pgops.runbook.plugins.module_utils._system.load import load
+from ansible_collections.pgops.runbook.plugins.module_utils._system.suppressions import SUPPRESSIONS
+
+__all__ = ["CHECKS", "CheckFact", "load", "read_suppressions"]
+
+
+def read_suppressions(raw: Any) -> Tuple[List[Dict[str, Any]], List[str]]:
+    """Return a list of suppressions in normalised form, and the faults found in it, each with its path."""
+    faults = Faults()
+    read = SUPPRESSIONS.read(raw, "", faults)
+    return [entry for entry in read or () if entry], faults.found

@@ -11,6 +11,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system import (
     protection,
     retention,
     revoking,
+    suppressions,
     tables,
     tokens,
     upkeep,
@@ -40,6 +41,9 @@ SYSTEM = Group(
         "maintenance": Field(upkeep.MAINTENANCE, "what is vacuumed, rebuilt, partitioned and indexed", default={}),
         "reports": Field(Listing(upkeep.REPORT, named="name"), "when a report is due", default=[]),
         "thresholds": Field(watching.Thresholds(), "when a check warns and what to do then, by the id of the check", default={}),
+        "suppressions": Field(
+            suppressions.SUPPRESSIONS, "findings of which nobody is to be told, each with a reason and a last day", default=[]
+        ),
         "targets": Field(watching.TARGETS, "what the service promises", default={}),
         "sessions": Field(watching.SESSIONS, "which sessions an emergency ends", default={}),
         "access_log": Field(watching.ACCESS_LOG, "the record of who read what"),

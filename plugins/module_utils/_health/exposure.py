@@ -1,0 +1,12 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is open that should not be: schemas, addresses, connections, functions."""
+
+from __future__ import annotations
+
+from typing import List
+
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Check
+
+CHECKS: List[Check] = []
