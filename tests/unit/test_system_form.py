@@ -39,6 +39,7 @@ def test_the_smallest_description_has_every_section() -> None:
         "maintenance": {"vacuum": [], "analyze": [], "reindex": [], "rewrite": [], "partitions": [], "indexes": [], "windows": []},
         "reports": [],
         "thresholds": {},
+        "suppressions": [],
         "targets": {"availability_pct": None, "p95": None, "p95_seconds": None, "cache_hit_pct": None},
         "sessions": {
             "query_over": None,
