@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence, TypeVar, Union
 
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import Database
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
-from ansible_collections.pgops.runbook.plugins.module_utils._health.facts import Fact, Facts
+from ansible_collections.pgops.runbook.plugins.module_utils._health.facts import Catalog, Fact, Facts
 from ansible_collections.pgops.runbook.plugins.module_utils._health.history import History
 
 Seen = TypeVar("Seen")
@@ -26,7 +26,10 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS now,
        current_setting('server_version') AS version,
        current_user::text AS role,
        pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_all_sessions,
-       (SELECT json_agg(relname) FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'v') AS views
+       (SELECT json_object_agg(relname, has_table_privilege(oid, 'SELECT'))
+        FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'v') AS views,
+       (SELECT coalesce(json_object_agg(oid::regprocedure, has_function_privilege(oid, 'EXECUTE')), '{}')
+        FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proacl IS NOT NULL) AS functions
 """
 
 
@@ -71,7 +74,7 @@ class Look:
         server = self.row(_SERVER)
         self.now = datetime.fromtimestamp(server["now"], timezone.utc)
         self.role: str = server["role"]
-        self.facts = Facts(database, server["views"] or ())
+        self.facts = Facts(database, Catalog(self.role, server["views"], server["functions"]))
         self.server = {
             "database": database.name,
             "role": self.role,
