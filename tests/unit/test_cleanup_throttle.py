@@ -9,10 +9,9 @@ import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import throttle_archive, throttle_replicas, throttle_sessions
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle import Limits, Throttle, read_limits
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle_archive import segment_number
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle_replicas import WalHistory
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle_watch import wal_bytes
 from ansible_collections.pgops.runbook.plugins.module_utils._system.faults import Faults
+from ansible_collections.pgops.runbook.plugins.module_utils._wal_position import segment_number, wal_bytes
 
 MB = 1 << 20
 

@@ -11,13 +11,11 @@ read, by a role that may.
 from __future__ import annotations
 
 import math
-import re
 from typing import Any, Mapping
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle_watch import Facts, Measured, Unseen, Watch, grant, wal_bytes
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle_watch import Facts, Measured, Unseen, Watch, grant
+from ansible_collections.pgops.runbook.plugins.module_utils._wal_position import segment_number, wal_bytes
 
-_SEGMENT = re.compile(r"[0-9A-F]{24}")
-_LOG_BYTES = 1 << 32  # what the second third of a segment's name counts
 # Before PostgreSQL 15, a look at the archiver makes the server read the statistics of the whole database from a file.
 _STATISTICS_IN_MEMORY, _SELDOM = 150000, 5.0
 
@@ -32,16 +30,6 @@ FROM pg_catalog.pg_stat_get_archiver() a
 WHERE pg_catalog.current_setting('archive_mode') OPERATOR(pg_catalog.<>) 'off'
 """
 _READY = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_ls_archive_statusdir() f WHERE f.name OPERATOR(pg_catalog.~~) '%.ready'"
-
-
-def segment_number(name: str | None, size: int) -> int | None:
-    """Return the number of the segment called `name` among all of the WAL, or None where that is not the name of a segment.
-
-    The timeline, the first third of the name, does not matter: numbers go on from one to the next.
-    """
-    if name is None or not _SEGMENT.fullmatch(name):
-        return None
-    return int(name[8:16], 16) * (_LOG_BYTES // size) + int(name[16:], 16)
 
 
 class Archive(Watch):

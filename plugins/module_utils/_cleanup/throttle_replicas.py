@@ -19,7 +19,8 @@ import bisect
 import math
 from typing import Any, Mapping
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle_watch import Facts, Measured, Unseen, Watch, grant, wal_bytes
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle_watch import Facts, Measured, Unseen, Watch, grant
+from ansible_collections.pgops.runbook.plugins.module_utils._wal_position import wal_bytes
 
 _MOST = 2000  # moments that are remembered: at four a second more than eight minutes of lag, and more of it ever more coarsely
 

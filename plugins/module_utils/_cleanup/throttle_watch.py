@@ -56,9 +56,3 @@ def grant(database: Any, role: str) -> str:
     """Return the advice to make this session's role a member of `role`, as a person can copy it."""
     name = database.user.replace('"', '""')
     return f'As a superuser: GRANT {role} TO "{name}";'
-
-
-def wal_bytes(position: str) -> int:
-    """Return a position in the WAL, such as `0/16B3740`, as a number of bytes."""
-    high, low = position.split("/")
-    return (int(high, 16) << 32) + int(low, 16)
