@@ -195,6 +195,10 @@ class Database:
         finally:
             self._in_transaction = False
 
+    def text(self, statement: Any) -> str:
+        """Return a composed statement as a person can read and run it."""
+        return self._rendered(statement, False)
+
     def set_application_name(self, text: str) -> None:
         """Show `text` to a DBA as what this session does now, cut to the 63 bytes that a server keeps."""
         self.execute("SELECT pg_catalog.set_config('application_name', %s, false)", (_fitting(text),))
