@@ -52,6 +52,9 @@ def declared(system: Mapping[str, Any]) -> Dict[RelationName, Set[str]]:
             add(allow["table"], allow["id"], allow.get("expires_at"))
     for flow in system.get("login_flows") or ():
         add(flow["table"], flow["id"], flow["created_at"])
+    log = system.get("access_log")
+    if log:
+        add(log["table"], log["at"], log["user"], log["kind"])
     optional = {parse_relation(table) for table, facts in (schema.get("tables") or {}).items() if facts.get("optional")}
     for rule in (rule for rules in (system.get("retention") or {}).values() for rule in rules or ()):
         if parse_relation(rule["table"]) not in optional:

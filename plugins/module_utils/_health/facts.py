@@ -32,7 +32,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Catalog:
-    """What of pg_catalog there is for the role: whether it may read each view, and call each function (by signature) that not everybody may."""
+    """What of pg_catalog there is for the role: may it read each view, and call each function (by signature) that not everybody may."""
 
     role: str = ""
     views: Mapping[str, bool] = field(default_factory=dict)
