@@ -90,6 +90,14 @@ DECLARED = {
 }
 
 
+@pytest.fixture
+def _missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no check look at some of what a system may declare."""
+    for name in ("lock.blocked", "backup.age", "index.unused", "stat.slow"):
+        monkeypatch.delitem(CHECKS, name, raising=False)
+
+
+@pytest.mark.usefixtures("_missing")
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
@@ -118,6 +126,7 @@ def test_what_is_declared_and_not_looked_at_is_said(params: dict[str, Any], expe
         assert (limits["critical"], limits["sources"], said["lock.blocked"]["action"]) == (0, {"critical": "system"}, "Call Ann.")
 
 
+@pytest.mark.usefixtures("_missing")
 def test_what_is_neither_declared_nor_looked_at_is_not_known() -> None:
     with pytest.raises(InvalidValue, match=r"'stat.slow' is not known"):
         _health.Request.from_params({"system": DECLARED, "checks": ["stat.slow"]})

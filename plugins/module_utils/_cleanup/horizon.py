@@ -5,38 +5,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Iterator
+
+from ansible_collections.pgops.runbook.plugins.module_utils._horizon import HOLDERS
 
 SHOWN = 5  # holders in a result: the oldest is the one that counts, the next ones say what comes after it
-
-# An id that was not yet given away holds nothing back: a snapshot that is newer than everything has an age of 0. A vacuum sees no rows
-# that it keeps, a parallel worker ends before its leader. A sender of WAL is of no database and holds for a standby (with
-# hot_standby_feedback) in all of them, and so does a slot; its catalog_xmin concerns the catalogue alone. Every role sees these ids, of
-# which session they are and under which name it runs; since when, and what kind a session is, it sees of its own.
-_HOLDERS = """
-SELECT h.kind, h.name, h.pid, h.role, h.since, h.transactions
-FROM (
-    SELECT CASE WHEN a.datname IS NULL THEN 'standby' ELSE 'session' END AS kind, a.application_name AS name, a.pid,
-        a.usename::text AS role, a.xact_start AS begun, greatest(age(a.backend_xid), age(a.backend_xmin)) AS transactions,
-        to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"') AS since
-    FROM pg_stat_activity a
-    WHERE (a.datname = current_database() OR a.datname IS NULL AND a.usesysid IS NOT NULL) AND a.pid <> pg_backend_pid()
-        AND a.backend_type IS DISTINCT FROM 'parallel worker' AND a.pid NOT IN (SELECT v.pid FROM pg_stat_progress_vacuum v)
-    UNION ALL
-    SELECT 'slot', s.slot_name::text, s.active_pid, NULL, NULL, age(s.xmin), NULL FROM pg_replication_slots s
-    UNION ALL
-    SELECT 'prepared', p.gid, NULL, p.owner::text, p.prepared, age(p.transaction),
-        to_char(p.prepared AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"')
-    FROM pg_prepared_xacts p WHERE p.database = current_database()
-    UNION ALL
-    SELECT 'setting', 'vacuum_defer_cleanup_age', NULL, NULL, NULL,
-        nullif(current_setting('vacuum_defer_cleanup_age', true), '')::integer, NULL
-) AS h
-WHERE h.transactions > 0
-ORDER BY h.transactions DESC, h.begun NULLS LAST, h.kind, h.name
-LIMIT %s
-"""
 
 
 @dataclass(frozen=True)
@@ -61,4 +35,14 @@ class Holder:
 
 def holders(database: Any) -> tuple[Holder, ...]:
     """Return what holds back the removal of dead rows of this database now, oldest first. Raises DatabaseError."""
-    return tuple(Holder(**row) for row in database.rows(_HOLDERS, (SHOWN,)))
+    return tuple(Holder(**{each.name: row[each.name] for each in fields(Holder)}) for row in _of_this_database(database.value(HOLDERS)))[
+        :SHOWN
+    ]
+
+
+def _of_this_database(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what concerns rows of tables here: a slot does whatever its database, unless it is for the catalogue alone."""
+    for row in rows:
+        slot = row["kind"] == "slot"
+        if (row["transactions"] or 0) > 0 and (slot or row["here"] is not False):
+            yield {**row, "since": None} if slot else row

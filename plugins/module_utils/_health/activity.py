@@ -7,44 +7,46 @@ from __future__ import annotations
 
 from typing import Iterable, List
 
-from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_duration
+from ansible_collections.pgops.runbook.plugins.module_utils._health.longest import longest
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
-from ansible_collections.pgops.runbook.plugins.module_utils._health.model import OK, Check, Limits, Reading, judge, unknown
-from ansible_collections.pgops.runbook.plugins.module_utils._health.sessions import EXPECTED_LONG, SESSIONS, hidden_sessions, sessions
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Check, Limits, Reading
+from ansible_collections.pgops.runbook.plugins.module_utils._health.sessions import LEFT_OUT, SESSIONS, sessions
 
 
-def _longest(look: Look, limits: Limits) -> Iterable[Reading]:
-    facts = look.seen(sessions)
-    readings = []
-    if facts["active"]:
-        first = facts["active"][0]
-        # The statement itself is never shown: it may hold a token or a password.
-        who = f"process {first['pid']} of {first['usename']} in {first['datname']}"
-        using = f", {first['application_name']}" if first["application_name"] else ""
-        waits = f", waiting for {first['wait_event_type']}" if first["wait_event_type"] else ""
-        longer = sum(judge(LONGEST, limits, session["age"])[0] != OK for session in facts["active"])
-        more = f"; {longer} run for too long" if longer > 1 else ""
-        message = f"the longest statement has run for {format_duration(max(0, round(first['age'])))} ({who}{using}{waits}){more}"
-        readings.append(Reading(message, round(first["age"], 3)))
-    if facts["hidden"] or facts["dark"]:
-        visible_is_fine = not readings or judge(LONGEST, limits, readings[0].amount)[0] == OK
-        blind = unknown(hidden_sessions(look, "the longest statement is not known"), "" if visible_is_fine else "sessions not seen")
-        return [blind] if visible_is_fine else [*readings, blind]
-    return readings or [Reading("no statement runs", 0.0)]
+def _statement(look: Look, limits: Limits) -> Iterable[Reading]:
+    return longest(look, limits, STATEMENT, "statement", look.seen(sessions)["active"], "age")
 
 
-LONGEST = Check(
+def _transaction(look: Look, limits: Limits) -> Iterable[Reading]:
+    return longest(look, limits, TRANSACTION, "transaction", look.seen(sessions)["busy"], "in_transaction")
+
+
+STATEMENT = Check(
     id="query.longest",
     title="Longest running statement",
     tier="hourly",
     looks_at="The age of the statements that client backends of all databases run now. A session in another state than active shows "
-    f"its last statement, which is over, and does not count; nor do sessions whose application_name is {', '.join(EXPECTED_LONG)}.",
+    f"its last statement, which is over, and does not count. {LEFT_OUT}",
     action="Look what it does and whether it waits for a lock, then cancel it: SELECT pg_cancel_backend(<process>).",
     needs="pg_read_all_stats",
-    run=_longest,
+    run=_statement,
     facts=(SESSIONS,),
     unit="seconds",
     warning=300,
     critical=600,
 )
-CHECKS: List[Check] = [LONGEST]
+TRANSACTION = Check(
+    id="transaction.longest",
+    title="Longest transaction",
+    tier="hourly",
+    looks_at="For how long client backends of all databases have been in one transaction, active or idle: a transaction of many short "
+    f"statements is long, although none of them is. Autovacuum and senders of WAL are no clients. {LEFT_OUT}",
+    action="Look what it waits for, and commit it in the application; or end it: SELECT pg_terminate_backend(<process>).",
+    needs="pg_read_all_stats",
+    run=_transaction,
+    facts=(SESSIONS,),
+    unit="seconds",
+    warning=1800,
+    critical=3600,
+)
+CHECKS: List[Check] = [STATEMENT, TRANSACTION]

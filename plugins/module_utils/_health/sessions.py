@@ -13,7 +13,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.facts import
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Unseen
 
-# Applications whose statements are long by their nature; `*` stands for anything. This collection's own runs are among them.
+# Whoever has this in its application_name is long on purpose.
+OPT_OUT = "pgops:long"
+# Applications that are long by their nature; `*` stands for anything. This collection's own runs are among them.
 EXPECTED_LONG = (
     "pg_dump",
     "pg_dumpall",
@@ -25,6 +27,11 @@ EXPECTED_LONG = (
     "vacuumdb",
     "reindexdb",
     "pgops.runbook/*",
+    f"*{OPT_OUT}*",
+)
+LEFT_OUT = (
+    f"Sessions whose application_name is {', '.join(EXPECTED_LONG)} do not count: an application that is long on purpose opts out by "
+    f"{OPT_OUT} in its own, as in SET application_name = 'nightly report {OPT_OUT}'."
 )
 
 # Of a session that the role may not see, only the process, the database, the user and the application's name are shown, to
@@ -32,11 +39,13 @@ EXPECTED_LONG = (
 SESSIONS = Fact(
     "sessions",
     """
-WITH session AS (
+WITH session AS MATERIALIZED (
     SELECT pid, datname, usename, application_name, state, wait_event_type, pid = pg_backend_pid() AS own,
+           CASE WHEN backend_type IS NOT NULL THEN coalesce(host(client_addr), 'local') END AS address,
            backend_type = 'client backend' AS client,
            backend_type IS NULL AND usesysid IS NOT NULL AND datid IS NOT NULL AS hidden,
-           extract(epoch FROM clock_timestamp() - CASE state WHEN 'active' THEN query_start ELSE state_change END)::float8 AS age
+           extract(epoch FROM clock_timestamp() - CASE state WHEN 'active' THEN query_start ELSE state_change END)::float8 AS age,
+           extract(epoch FROM clock_timestamp() - xact_start)::float8 AS in_transaction
     FROM pg_stat_activity
 )
 SELECT json_build_object(
@@ -48,21 +57,29 @@ SELECT json_build_object(
     'states', (SELECT coalesce(json_agg(row_to_json(s)), '[]') FROM (
         SELECT coalesce(state, 'starting') AS state, count(*) AS sessions, max(age) AS oldest
         FROM session WHERE client AND NOT own GROUP BY 1 ORDER BY 2 DESC, 1) s),
-    'active', (SELECT coalesce(json_agg(row_to_json(s)), '[]') FROM (
-        SELECT pid, datname, usename, application_name, wait_event_type, age
-        FROM session WHERE client AND NOT own AND state = 'active' AND age IS NOT NULL ORDER BY age DESC) s))
+    'busy', (SELECT coalesce(json_agg(row_to_json(s)), '[]') FROM (
+        SELECT pid, datname, usename, application_name, state, wait_event_type, age, in_transaction
+        FROM session WHERE client AND NOT own AND state <> 'idle' AND coalesce(age, in_transaction) IS NOT NULL ORDER BY age DESC) s),
+    'who', (SELECT coalesce(json_agg(row_to_json(s)), '[]') FROM (
+        SELECT application_name AS application, usename AS user, datname AS database, address, count(*) AS sessions,
+            count(*) FILTER (WHERE state = 'idle') AS idle, max(age) FILTER (WHERE state = 'idle') AS longest_idle
+        FROM session WHERE (client OR hidden) AND NOT own GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 1, 2, 3, 4) s))
 """,
 )
 
 
 def sessions(look: Look) -> Dict[str, Any]:
-    """Return the limits on connections, the client backends by state, and the active statements, longest first (ages in seconds)."""
+    """Return the limits on connections, the client backends by state and by who they are, and those that do something, longest first.
+
+    Ages are seconds. Of `busy` and `active` those are left out that are long by their nature.
+    """
     facts: Dict[str, Any] = look.fact(SESSIONS)
-    return {**facts, "active": [session for session in facts["active"] if not expected_long(session["application_name"])]}
+    busy = [session for session in facts["busy"] if not expected_long(session["application_name"])]
+    return {**facts, "busy": busy, "active": [each for each in busy if each["state"] == "active" and each["age"] is not None]}
 
 
 def expected_long(application_name: str | None) -> bool:
-    """Return whether statements of this application are long by their nature."""
+    """Return whether this application is long by its nature, or says that it is on purpose."""
     return any(fnmatchcase(application_name or "", pattern) for pattern in EXPECTED_LONG)
 
 
