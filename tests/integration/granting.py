@@ -65,6 +65,17 @@ def grant(
         return arrange(session, read_options({**DEFAULTS, "role": role, **given}), check_mode=check)
 
 
+def lacking(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the findings of pg_health that a privilege would end, less what is a superuser's alone."""
+    return [
+        (found["key"], found["message"])
+        for found in result["findings"]
+        if found["severity"] == "unknown"
+        and (found["sqlstate"] == "42501" or "GRANT " in (found["action"] or "") or "may not" in found["message"])
+        and found["check"] != "security.md5"
+    ]
+
+
 @contextmanager
 def roles(database: Database, **attributes: str) -> Iterator[None]:
     """Have roles, by name with their attributes, and drop them afterwards with what they own and were given in `database`."""

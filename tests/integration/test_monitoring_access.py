@@ -12,7 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.needs import
 from ansible_collections.pgops.runbook.plugins.module_utils._system import load
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
-from tests.integration.granting import access, grant, roles
+from tests.integration.granting import access, grant, lacking, roles
 from tests.integration.watching import SYSTEM, look, run_script, stock
 
 pytestmark = pytest.mark.any_driver
@@ -81,17 +81,6 @@ def test_nothing_is_unknown_for_lack_of_a_privilege(shop: Database) -> None:
     with shop.connect():
         result = look(shop, "monthly", login={"login_user": ROLE})
     assert lacking(result) == []
-
-
-def lacking(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the findings that a privilege would end, less what only a superuser sees."""
-    return [
-        (found["key"], found["message"])
-        for found in result["findings"]
-        if found["severity"] == "unknown"
-        and (found["sqlstate"] == "42501" or "GRANT " in (found["action"] or "") or "may not" in found["message"])
-        and found["check"] != "security.md5"
-    ]
 
 
 def test_each_column_is_one_that_a_check_reads(shop: Database) -> None:
@@ -196,3 +185,25 @@ def test_the_history_schema_goes_only_where_it_is_empty_and_was_made_here(shop: 
 
 def test_a_superuser_and_an_owner_need_nothing(shop: Database, cluster: Cluster) -> None:
     assert grant(shop, cluster.superuser, system=SYSTEM)["grants"] == []
+
+
+def test_functions_of_extensions_are_open_wherever_they_are(shop: Database, cluster: Cluster) -> None:
+    if not cluster.installation.has_contrib:
+        pytest.skip("this server comes without extensions")
+    before = access(shop, ROLE)
+    run_script(
+        shop, 'CREATE SCHEMA "Ext Tools"; CREATE EXTENSION amcheck SCHEMA "Ext Tools"; CREATE EXTENSION pgstattuple SCHEMA "Ext Tools"'
+    )
+    between = access(shop, ROLE)
+    assert not [step for step in grant(shop, ROLE, check=True, integrity=False)["grants"] if "bt_index_check" in step["on"]]
+    granted = {step["on"] for step in grant(shop, ROLE)["grants"]}
+    assert "schema Ext Tools" in granted
+    assert "function Ext Tools.bt_index_check(regclass, bool)" in granted
+    assert not [on for on in granted if "parent_check" in on or "pgstattuple" in on]
+    # As the checks name a relation: by its oid, for which its schema need not be open.
+    ((index, table),) = shop.query("SELECT 'vault.tokens_pkey'::regclass::oid, 'vault.tokens'::regclass::oid")
+    assert as_role(shop, f'SELECT "Ext Tools".bt_index_check({index}, true) IS NOT NULL') == [(True,)]
+    assert as_role(shop, f'SELECT table_len > 0 FROM "Ext Tools".pgstattuple_approx({table})') == [(True,)]
+    assert refused(shop, f'SELECT "Ext Tools".bt_index_parent_check({index})')
+    grant(shop, ROLE, state="absent")
+    assert access(shop, ROLE) == between != before

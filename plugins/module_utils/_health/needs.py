@@ -12,9 +12,12 @@ from ansible_collections.pgops.runbook.plugins.module_utils._same_id import deni
 
 Columns = Dict[RelationName, Set[str]]
 
+# Of pg_statistic: how wide values are and how often NULL, from which bloat is estimated. The other columns hold values of rows.
+STATISTIC_COLUMNS = ("starelid", "staattnum", "stainherit", "stanullfrac", "stawidth")
+
 
 def columns_read(system: Mapping[str, Any]) -> Columns:
-    """Return the columns that the checks of stores, logins and zones read, by relation."""
+    """Return the columns that the checks of stores, logins, zones and accesses read, by relation."""
     found = token_ids(system)
     for store in system.get("token_stores") or ():
         tokens, revoke = store["tokens"], store["revoke"]
@@ -25,6 +28,9 @@ def columns_read(system: Mapping[str, Any]) -> Columns:
             _add(found, tokens["table"], revoke["column"])
     for flow in system.get("login_flows") or ():
         _add(found, flow["table"], flow["created_at"])
+    log = system.get("access_log")
+    if log:
+        _add(found, log["table"], log["at"], log["user"], log.get("kind") if log.get("cross_user") else None)
     return found
 
 

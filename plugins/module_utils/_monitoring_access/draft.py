@@ -107,7 +107,8 @@ class Draft:
             possible = [thing for thing in wanted if states[thing].direct == states[thing].revocable]
         for piece in compose(possible, group) if possible else ():
             self.do(piece.what, piece.on, self.change(piece))
-        refused = [thing for thing in wanted if thing not in set(possible)]
+        granted = set(possible)
+        refused = [thing for thing in wanted if thing not in granted]
         owners = sorted({states[thing].owner for thing in refused})
         for piece in compose(refused, group) if refused else ():
             self.miss(piece.what, piece.on, self._refusal(owners), self.change(piece))

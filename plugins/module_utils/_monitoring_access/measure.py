@@ -73,12 +73,16 @@ entry AS (
     WHERE e.grantee = (SELECT r.oid FROM pg_roles r WHERE r.rolname = %(role)s) AND e.grantee <> o.owner
         AND e.privilege_type = o.privilege AND NOT e.is_grantable
 )
-SELECT o.place::int AS place, pg_get_userbyid(o.owner)::text AS owner,
-    (SELECT bool_or(q.yes) FROM question q WHERE q.place = o.place AND q.what = 'held') AS held,
-    (SELECT bool_or(q.yes) FROM question q WHERE q.place = o.place AND q.what = 'may') AS may_grant,
-    (SELECT count(*)::int FROM entry e WHERE e.place = o.place) AS direct,
-    (SELECT count(*)::int FROM entry e WHERE e.place = o.place AND e.own) AS revocable
+SELECT o.place::int AS place, pg_get_userbyid(o.owner)::text AS owner, q.held, q.may_grant,
+    coalesce(e.direct, 0)::int AS direct, coalesce(e.revocable, 0)::int AS revocable
 FROM object o
+JOIN (
+    SELECT q.place, bool_or(q.yes) FILTER (WHERE q.what = 'held') AS held, bool_or(q.yes) FILTER (WHERE q.what = 'may') AS may_grant
+    FROM question q GROUP BY q.place
+) AS q ON q.place = o.place
+LEFT JOIN (
+    SELECT e.place, count(*) AS direct, count(*) FILTER (WHERE e.own) AS revocable FROM entry e GROUP BY e.place
+) AS e ON e.place = o.place
 """
 
 

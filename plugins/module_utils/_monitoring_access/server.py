@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Sequence
 
+from ansible_collections.pgops.runbook.plugins.module_utils._health.needs import STATISTIC_COLUMNS
 from ansible_collections.pgops.runbook.plugins.module_utils._monitoring_access.draft import Draft, Piece
 from ansible_collections.pgops.runbook.plugins.module_utils._monitoring_access.measure import (
     COLUMN,
@@ -17,8 +18,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._monitoring_access.m
     Thing,
 )
 
-# How wide and how often NULL the values of a column are, from which bloat is estimated. The other columns hold values of rows.
-STATISTIC_COLUMNS = ("starelid", "staattnum", "stainherit", "stanullfrac", "stawidth")
 # What of the extensions the checks ask, where they are installed. Those of amcheck only read, under the lock of a reader.
 EXTENSIONS: Dict[str, Sequence[str]] = {
     "pg_stat_statements": ("pg_stat_statements", "pg_stat_statements_info"),
