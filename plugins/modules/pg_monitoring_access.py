@@ -110,7 +110,7 @@ notes:
     counts as enough where somebody has granted it.
   - A column grant shows every value of that column. The columns are times, ids of tokens (see O(token_ids)), and those by which a store
     tells its rows apart.
-  - Roles are made elsewhere, by M(community.postgresql.postgresql_user#module) for example.
+  - Roles are made elsewhere, by M(community.postgresql.postgresql_user) for example.
   - Memberships and C(CONNECT) count for the whole server, all else for the one database. Run it on each database that is watched.
 seealso:
   - module: pgops.runbook.pg_health
