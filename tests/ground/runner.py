@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.tools import foreign_collections
+
 from .account import owned_temporary_folder
 from .errors import GroundError
 from .process import run_interruptibly
@@ -173,7 +175,8 @@ class AnsibleRunner:
             "ANSIBLE_HOME": str(self.folder / "home"),
             "ANSIBLE_LOCAL_TEMP": str(self.folder / "home" / "local"),
             "ANSIBLE_REMOTE_TMP": str(self.folder / "home" / "remote"),
-            "ANSIBLE_COLLECTIONS_PATH": str(collections_path()),
+            # Those of others are there once a test has asked for them.
+            "ANSIBLE_COLLECTIONS_PATH": f"{collections_path()}{os.pathsep}{foreign_collections.PATH}",
             "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
             "ANSIBLE_CALLBACKS_ENABLED": "ground_results",
             "ANSIBLE_PIPELINING": "1",

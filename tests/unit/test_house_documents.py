@@ -35,6 +35,8 @@ TASK_WORDS = {
     "become_user",
 }
 TASK_WORDS |= {"no_log", "changed_when", "failed_when", "tags", "notify", "until", "retries", "delay", "block", "module_defaults"}
+# What a role may call although a module of this collection would be the usual way: the operator's own program, and a mail.
+CALLED_BY_ROLES = {"notify": ["ansible.builtin.command", "community.general.mail"]}
 OWN = ("test_house.py", "test_house_documents.py", "test_package.py")  # they go over all modules and test none
 METHOD_NAMES = {name for name in dir(dict) if not name.startswith("_")}
 
@@ -148,7 +150,8 @@ def test_a_role_is_complete_and_its_defaults_are_what_it_says(role: str) -> None
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_leaves_the_work_to_modules(role: str) -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "roles" / role).glob("tasks/*.yml")))
-    assert re.findall(r"(?:ansible\.builtin\.(?:shell|command|raw|script)|community\.\w+\.\w+):", text) == []
+    called = re.findall(r"(?:ansible\.builtin\.(?:shell|command|raw|script)|community\.\w+\.\w+)(?=:)", text)
+    assert sorted(set(called)) == CALLED_BY_ROLES.get(role, [])
     assert re.findall(r"\b(?:SELECT|DELETE FROM|INSERT INTO|UPDATE \w+ SET)\b", text) == []
 
 
