@@ -20,6 +20,8 @@ description:
     last ten minutes, and is V(unknown) where the newest row suggests a zone that is behind the declared one, or a service idle for just
     so long.
   - A connection that is refused is a finding as well, the critical C(avail.connect) with the layer that refused it.
+  - With a history, of O(history_schema) or O(history), a run says what is new, worse, better, the same or resolved since the run before,
+    and when something runs out. Without one, and on the first run, it says that there is no history yet.
 options:
   system:
     description:
@@ -111,6 +113,29 @@ options:
         queues behind it would wait as well.
     type: str
     default: 10 s
+  history_schema:
+    description:
+      - A schema of the database in which the runs are kept, in the table C(health_snapshots). The table is made on the first run, and the
+        schema too where the role may make one; docs/checks.md says what to grant.
+      - It is read over the session of the run and written at its end over a second one that may write, in a transaction of one row.
+        No other table is written or locked. A run that is recorded is like a line in a log, and is no change of the task.
+      - Where the run cannot be recorded (a standby, a full disk, a missing privilege, a lock) its result stands, RV(history.recorded) is
+        false, and RV(notices) says what to do. Nothing is recorded in check mode.
+      - An empty string counts as not given.
+    type: str
+  history_keep:
+    description:
+      - How long a run is kept in O(history_schema).
+      - An empty string counts as not given.
+    type: str
+    default: 400 days
+  history:
+    description:
+      - The history in a file of the control node, as the module M(pgops.runbook.pg_health_history) returns it in its key C(history).
+        That module also records RV(snapshot) afterwards; the role P(pgops.runbook.health#role) does both.
+      - Not together with O(history_schema). An empty mapping counts as not given.
+    type: dict
+    default: {}
   fail_on:
     description:
       - The status from which the task fails. V(warning) fails on critical too, V(unknown) on all three, V(never) on none.
@@ -125,6 +150,7 @@ extends_documentation_fragment:
   - pgops.runbook.attributes
   - pgops.runbook.attributes.read_only
 seealso:
+  - module: pgops.runbook.pg_health_history
   - name: The checks
     description: Every check with its thresholds, what it looks at, what to do, and what privilege it needs.
     link: https://github.com/pgops/runbook/blob/main/docs/checks.md
@@ -147,6 +173,13 @@ EXAMPLES = r"""
       token.revocation_rate: {warning: 5, critical: 20, minimum: 50}
     fail_on: never
   register: health
+
+- name: Say what is new since the run before, and when something runs out
+  pgops.runbook.pg_health:
+    login_db: tim
+    system: "{{ system_description }}"
+    tier: daily
+    history_schema: pgops
 
 - name: Look at a server about which nothing is declared
   pgops.runbook.pg_health:
@@ -204,6 +237,13 @@ findings:
       description: The check and the object; the same problem has the same key in every run.
       type: str
       sample: "login.stuck[tara.oauth_state]"
+    change:
+      description:
+        - V(new), V(worse), V(better) or V(same) since the run before that looked; null where there is none to compare with.
+        - What is back after it was set aside or had nothing to judge is V(new).
+      type: str
+    first_seen: {description: Since when it is known; null where no history is kept., type: str}
+    title: {description: What the check is., type: str}
     check: {description: The id of the check., type: str, sample: login.stuck}
     severity: {description: "V(critical), V(warning) or V(unknown)", type: str}
     object: {description: "The store, table or column; empty for the whole database", type: str, sample: tara.oauth_state}
@@ -222,6 +262,75 @@ metrics:
   type: dict
   returned: always, also if the connection was refused
   sample: {"conn.used_pct": 12.5, "token.revocation_rate[custom]": 1.2}
+time:
+  description: When the run was, in UTC, by the clock of the server.
+  type: str
+  returned: always, also if the connection was refused
+  sample: "2026-11-21T10:47:30.120034+00:00"
+system:
+  description: The name of the system; null without one.
+  type: str
+  returned: always, also if the connection was refused
+  sample: tim
+tier:
+  description: The schedule; null where single checks were asked for and no schedule.
+  type: str
+  returned: always, also if the connection was refused
+  sample: daily
+notices:
+  description: Sentences about the run itself, such as a suppression that has expired, or why the run is not recorded.
+  type: list
+  elements: str
+  returned: always, also if the connection was refused
+suppressed:
+  description: Findings that O(suppressions) or the system set aside, with C(reason) and C(until), else as RV(findings).
+  type: list
+  elements: dict
+  returned: always, also if the connection was refused
+resolved:
+  description:
+    - Findings of earlier runs that are gone, with C(key), C(check), C(title), C(object), C(severity), C(message) and C(first_seen).
+    - Only what its check looked for, and could have seen, is gone. What another server showed stays open.
+  type: list
+  elements: dict
+  returned: always, also if the connection was refused
+history:
+  description: The history that the run was compared with.
+  type: dict
+  returned: always, also if the connection was refused
+  contains:
+    kept_in: {description: "V(none), V(schema) or V(file)", type: str}
+    place: {description: The schema or the file., type: str}
+    previous: {description: When the run before was., type: str}
+    snapshots: {description: How many runs are recorded., type: int}
+    recorded: {description: Whether this one is. With a file pg_health_history says it., type: bool}
+    note: {description: What is particular about it., type: str, sample: no history yet}
+series:
+  description:
+    - The course of numbers such as C(size.database), each a list of pairs of seconds since the epoch and value, ascending.
+    - A point an hour for two days, before that a point a day; at most 40 numbers.
+  type: dict
+  returned: always, also if the connection was refused
+  sample: {"size.database": [[1795171650, 8123456], [1795258050, 8223456]]}
+forecasts:
+  description: What runs out when, the soonest first, if it goes on as in the last 30 days. It takes three days of history.
+  type: list
+  elements: dict
+  returned: always, also if the connection was refused
+  contains:
+    metric: {description: The number., type: str, sample: "seq.exhaustion[public.orders_id_seq]"}
+    title: {description: What it is., type: str}
+    unit: {description: Its unit., type: str}
+    now: {description: Its value now., type: float}
+    per_day: {description: Its change a day., type: float}
+    limit: {description: Where it runs out; null where that is not known., type: float}
+    days_left: {description: Days until then; null where it does not run out., type: float}
+    points: {description: The days it is drawn from., type: int}
+    since: {description: When the first of them was., type: str}
+snapshot:
+  description: What is to be recorded of the run; null where no history is kept or it could not be read.
+  type: dict
+  returned: always, also if the connection was refused
 unknown:
   description: The ids of the checks that could not see.
   type: list
@@ -283,6 +392,9 @@ ARGUMENTS = {
     "cache_connection": {"type": "dict", "options": CACHE_ARGUMENTS},
     "max_runtime": {"type": "str", "default": _health.MAX_RUNTIME},
     "check_timeout": {"type": "str", "default": _health.CHECK_TIMEOUT},
+    "history_schema": {"type": "str"},
+    "history_keep": {"type": "str", "default": _health.HISTORY_KEEP},
+    "history": {"type": "dict", "default": {}},
     "fail_on": {"type": "str", "choices": ["", *_health.FAIL_ON], "default": _health.FAIL_ON_DEFAULT},
 }
 
@@ -292,8 +404,13 @@ def main() -> None:
     keep_readable(module.no_log_values, module.params)
     try:
         request = _health.Request.from_params(module.params)
-        options = _health.session_options(ConnectionOptions.from_params(module.params), module.params["check_timeout"])
-        result = _health.run(lambda: connect(options, application_name=application_name("pg_health"), read_only=True), request)
+        given, name = ConnectionOptions.from_params(module.params), application_name("pg_health")
+        options, writing = _health.session_options(given, module.params["check_timeout"]), _health.writer_options(given)
+        result = _health.run(
+            lambda: connect(options, application_name=name, read_only=True),
+            request,
+            None if module.check_mode else lambda: connect(writing, application_name=name, read_only=False),
+        )
     except RunbookError as error:
         module.fail_json(**error.as_result())
     if _health.fails(result["status"], module.params["fail_on"]):

@@ -9,11 +9,13 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.engine impor
     CHECK_TIMEOUT,
     FAIL_ON,
     FAIL_ON_DEFAULT,
+    HISTORY_KEEP,
     MAX_RUNTIME,
     Request,
     fails,
     run,
     session_options,
+    writer_options,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Expected
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Limits
@@ -24,6 +26,7 @@ __all__ = [
     "CHECK_TIMEOUT",
     "FAIL_ON",
     "FAIL_ON_DEFAULT",
+    "HISTORY_KEEP",
     "MAX_RUNTIME",
     "TIERS",
     "Expected",
@@ -32,4 +35,5 @@ __all__ = [
     "fails",
     "run",
     "session_options",
+    "writer_options",
 ]

@@ -14,6 +14,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._connection import C
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_duration, parse_duration, time_to_wait
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, DatabaseError, InvalidValue, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._health import availability
+from ansible_collections.pgops.runbook.plugins.module_utils._health.history.chronicle import Chronicle
+from ansible_collections.pgops.runbook.plugins.module_utils._health.history.schema_store import SchemaStore
+from ansible_collections.pgops.runbook.plugins.module_utils._health.history.store import Handed, Opener, Store
 from ansible_collections.pgops.runbook.plugins.module_utils._health.limits import declared, known, merge
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Expected, Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import UNKNOWN, Check, Limits, Reading, unknown
@@ -27,6 +30,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system import load
 LOCK_TIMEOUT = "100 ms"
 CHECK_TIMEOUT = "10 s"
 MAX_RUNTIME = "5 min"
+HISTORY_KEEP = "400 days"
+# A run waits so long for a lock on its own history, and one statement on that runs so long.
+HISTORY_LOCK_TIMEOUT, HISTORY_TIMEOUT = "2 s", "10 s"
 _REPORT = "Report this to the makers of the collection."
 FAIL_ON_DEFAULT = "critical"
 # From strict to lenient: each fails on what stands before it, too.
@@ -37,7 +43,7 @@ FAIL_ON = {"critical": ("critical",), "warning": ("critical", "warning"), "unkno
 class Request:
     """What to look at: the checks in order, the limits of each by id, and the normalised system description (None: the server alone).
 
-    `max_runtime` (seconds) is when no further check begins.
+    `max_runtime` (seconds) is when no further check begins; `store` where earlier runs are kept.
     """
 
     checks: Sequence[Check]
@@ -47,6 +53,7 @@ class Request:
     expected: Expected = field(default_factory=Expected)
     suppressions: Suppressions = field(default_factory=Suppressions)
     max_runtime: float = parse_duration(MAX_RUNTIME)
+    store: Store = field(default_factory=Store)
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Request:
@@ -69,6 +76,7 @@ class Request:
             expected=_expected(params),
             suppressions=read_suppressions(system, params.get("suppressions")),
             max_runtime=time_to_wait(params.get("max_runtime") or MAX_RUNTIME, "max_runtime"),
+            store=_store(params),
         )
 
 
@@ -80,6 +88,19 @@ def _expected(params: Mapping[str, Any]) -> Expected:
         caches=params.get("cache_connection") or {},
         exact_counts=bool(params.get("exact_counts")),
     )
+
+
+def _store(params: Mapping[str, Any]) -> Store:
+    keep = time_to_wait(params.get("history_keep") or HISTORY_KEEP, "history_keep")
+    schema, handed = params.get("history_schema") or None, params.get("history") or None
+    if schema and handed:
+        raise InvalidValue("history and history_schema: give one, a history is kept in one place", object_name="history")
+    return SchemaStore(schema, keep) if schema else Handed(handed) if handed else Store()
+
+
+def writer_options(options: ConnectionOptions) -> ConnectionOptions:
+    """Return the options of the session that records the run: it may wait a moment for another run, and for nothing else."""
+    return replace(options, lock_timeout=HISTORY_LOCK_TIMEOUT, statement_timeout=HISTORY_TIMEOUT)
 
 
 def session_options(options: ConnectionOptions, check_timeout: str | None) -> ConnectionOptions:
@@ -95,40 +116,48 @@ def session_options(options: ConnectionOptions, check_timeout: str | None) -> Co
     return bounded
 
 
-def run(open_database: Callable[[], Database], request: Request) -> Dict[str, Any]:
+def run(open_database: Callable[[], Database], request: Request, open_writer: Opener | None = None) -> Dict[str, Any]:
     """Return the result of the checks. `open_database` opens a read-only session; that it cannot is a finding like any other.
+
+    `open_writer` opens one that may write, for a history in the database; without it nothing is recorded.
 
     Raises DriverMissing and InvalidValue from `open_database`: they say nothing about the database.
     """
     clock = _Clock()
     run = Run(request.system, request.tier, request.limits, request.suppressions, datetime.now(timezone.utc), clock.marks)
+    chronicle = Chronicle(request.store, (request.system or {}).get("name") or "")
     try:
         database = open_database()
     except ConnectError as error:
         clock.mark(ALWAYS)
-        return report(run, _refused(request, availability.refused(error))).result
+        chronicle.begin(None, run.time)
+        return _ended(chronicle, run, _refused(request, availability.refused(error)))
     with database:
         opened = database.round_trips
         try:
             look = Look(database, request.system, request.expected)
-            look.facts.gather(fact for check in request.checks for fact in check.facts)
+            look.facts.gather([*(fact for check in request.checks for fact in check.facts), *chronicle.facts])
         except RunbookError as error:
             clock.mark(ALWAYS)
             lost = {ALWAYS: availability.lost("the session answers nothing", error)}
-            return report(replace(run, round_trips=database.round_trips - opened), _refused(request, lost)).result
+            chronicle.begin(None, run.time)
+            return _ended(chronicle, replace(run, round_trips=database.round_trips - opened), _refused(request, lost))
+        clock.mark(ALWAYS)
+        look.history = chronicle.begin(look, look.now)
+        clock.mark("history")
         results, reason = [], None
         for check in request.checks:
             readings = _readings(check, look, request.limits[check.id]) if clock.passed <= request.max_runtime else [_late(request)]
             results.append((check, readings))
             clock.mark(check.id)
             if database.closed:
-                reason = reason or next((reading.error for reading in readings if _ended(reading.error)), None)
+                reason = reason or next((reading.error for reading in readings if _is_the_end(reading.error)), None)
         if database.closed:
             lost_now = availability.lost("the connection was lost while the checks ran", reason)
             results = [(check, [lost_now] if check.id == ALWAYS else readings) for check, readings in results]
         trips = database.round_trips - opened
         seen = replace(run, time=look.now, server=look.server, round_trips=trips, tables=look.tables, details=look.details)
-        return report(seen, results).result
+        return _ended(chronicle, seen, results, look, open_writer)
 
 
 def fails(status: str, fail_on: str | None) -> bool:
@@ -136,7 +165,14 @@ def fails(status: str, fail_on: str | None) -> bool:
     return status in FAIL_ON[fail_on or FAIL_ON_DEFAULT]
 
 
-def _ended(error: RunbookError | None) -> bool:
+def _ended(
+    chronicle: Chronicle, run: Run, results: Sequence[Result], look: Look | None = None, open_writer: Opener | None = None
+) -> Dict[str, Any]:
+    """Return the result of a run, compared with those before it and recorded."""
+    return chronicle.end(report(run, results), results, look, open_writer)
+
+
+def _is_the_end(error: RunbookError | None) -> bool:
     """Return whether it is the error by which a session ended, rather than a refusal of one statement."""
     state = error.sqlstate if isinstance(error, DatabaseError) else "none"
     return state is None or state[:2] == "08" or state[:3] == "57P"

@@ -5,13 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.pgops.runbook.plugins.module_utils._health.history.model import (
-    EMPTY,
-    OFF,
-    THERE,
-    Forecast,
-    History,
-    Snapshot,
-)
+from ansible_collections.pgops.runbook.plugins.module_utils._health.history.forecast import Forecast
+from ansible_collections.pgops.runbook.plugins.module_utils._health.history.model import EMPTY, OFF, THERE, History, Snapshot
 
 __all__ = ["EMPTY", "OFF", "THERE", "Forecast", "History", "Snapshot"]

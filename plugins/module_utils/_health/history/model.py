@@ -9,23 +9,29 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, List, Mapping, Sequence, Tuple
 
+from ansible_collections.pgops.runbook.plugins.module_utils._health.history.forecast import Forecast, forecast
+
 # Nobody keeps a history; it is kept and nothing is in it yet; there are earlier runs.
 OFF, EMPTY, THERE = "off", "empty", "there"
 
 Point = Tuple[float, float]
+# When a counter was read, what it said, and the mark of the counters it belongs to.
+Counted = Tuple[float, float, str]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One earlier run.
+    """The run before.
 
-    `findings` are those open then by key, also of checks that the run did not look at; `kept` is what checks keep for the next run.
+    `findings` are those open then by key, also of checks that the run did not look at; `kept` is what checks keep for the next run,
+    `kept_at` when (seconds since the epoch). Both, and `metrics`, are of this very server: after a failover there are none.
     """
 
     time: datetime
     metrics: Mapping[str, float]
     findings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     kept: Mapping[str, Any] = field(default_factory=dict)
+    kept_at: Mapping[str, float] = field(default_factory=dict)
 
     def age(self, now: datetime) -> float:
         """Return the seconds between it and `now`."""
@@ -33,38 +39,40 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """When a number reaches `limit`: `days_left` is None where it does not grow towards it. `per_day` is in the metric's unit."""
-
-    metric: str
-    now: float
-    per_day: float
-    limit: float
-    days_left: float | None
-    points: int
-    since: float
-
-
-@dataclass(frozen=True)
 class History:
-    """All that is known of earlier runs. `series` are points (seconds since the epoch, value) by metric, ascending and thinned."""
+    """All that is known of earlier runs. `series` are points (seconds since the epoch, value) by metric, ascending and thinned.
+
+    `counters` are the last values of metrics that end in `_total`, whichever run read them. `mark` changes whenever the server's
+    counters may have been set back: by a reset, a crash, a restart, another server.
+    """
 
     state: str = OFF
     previous: Snapshot | None = None
     series: Mapping[str, Sequence[Point]] = field(default_factory=dict)
+    counters: Mapping[str, Counted] = field(default_factory=dict)
+    mark: str = ""
+    now: float = 0.0
+
+    @property
+    def absence(self) -> str:
+        """Why there is nothing to compare with, in words."""
+        return "no history is kept (see history_schema)" if self.state == OFF else "no history yet"
 
     def points(self, metric: str) -> List[Point]:
         """Return the earlier points of `metric`, oldest first."""
         return list(self.series.get(metric, ()))
 
-    def rate(self, metric: str, value: float, now: datetime) -> Tuple[float, float] | None:
-        """Return how much the counter `metric` has grown a second since the run before, and over how many seconds.
+    def rate(self, metric: str, value: float, now: datetime | None = None) -> Tuple[float, float] | None:
+        """Return how much the counter `metric` has grown a second since it was last read, and over how many seconds.
 
-        None without an earlier value, and where the counter has been set back since.
+        None without an earlier value, and where the counter has or may have been set back since.
         """
-        if self.previous is None:
+        before = self.counters.get(metric)
+        seconds = (now.timestamp() if now else self.now) - before[0] if before else 0.0
+        if before is None or seconds <= 0 or value < before[1] or before[2] != self.mark:
             return None
-        before, seconds = self.previous.metrics.get(metric), self.previous.age(now)
-        if before is None or seconds <= 0 or value < before:
-            return None
-        return (value - before) / seconds, seconds
+        return (value - before[1]) / seconds, seconds
+
+    def forecast(self, metric: str, value: float, limit: float | None) -> Forecast | None:
+        """Return when `metric`, now `value`, reaches `limit` if it goes on as before; None where that is too short to tell."""
+        return forecast(metric, [*self.points(metric), (self.now, value)], limit)
