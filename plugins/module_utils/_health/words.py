@@ -15,3 +15,17 @@ def moment(text: str) -> str:
     """Return a timestamp of a session in UTC to the second: `2026-11-21 03:18:58 UTC`; `infinity` stays as it is."""
     whole, _plus, zone = text.partition("+")
     return f"{whole.partition('.')[0]} UTC" if zone else text
+
+
+def age(seconds: float) -> str:
+    """Return a time as people say it, exact to about a tenth: `42 s`, `31 min`, `2 h 5 min`, `3 days`."""
+    whole = max(0, round(seconds))
+    if whole < 120:
+        return f"{whole} s"
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if hours < 2:
+        return f"{minutes} min"
+    if days < 2:
+        rest = minutes % 60 if hours < 10 else 0
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    return f"{days} days"
