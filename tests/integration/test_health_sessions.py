@@ -26,7 +26,7 @@ PLAIN = "plain watcher"
 
 def limits(warning: str = "20 ms", critical: str = "1 h") -> dict[str, Any]:
     """Return the same thresholds for all ages."""
-    return dict.fromkeys(AGES, {"warning": warning, "critical": critical})
+    return {check: {"warning": warning, "critical": critical} for check in AGES}
 
 
 def watch(database: Database, **params: Any) -> dict[str, Any]:

@@ -29,8 +29,9 @@ _LISTED = 50
 class Holder:
     """What holds the horizon back by so many transaction ids (`xids`). `name` is the same in the next run.
 
-    `kind` is session, prepared, slot, standby or setting. `seconds` is for how long, or at least: None where nobody knows; `hidden` is
-    whether only the role does not. `catalogue` is whether rows of the catalogue alone have to stay.
+    `kind` is session, prepared, slot, standby or setting. `seconds` is for how long, of a slot for how long at least: None where nobody
+    knows; `hidden` is whether only the role does not. `estimate` is what the pace at which ids are given away suggests, where nothing
+    else is known: a quiet hour makes it far too long. `catalogue` is whether rows of the catalogue alone have to stay.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Holder:
     hidden: bool
     catalogue: bool
     facts: Mapping[str, Any]
+    estimate: float | None = None
 
     @property
     def title(self) -> str:
@@ -79,10 +81,8 @@ def _holder(row: Mapping[str, Any]) -> Holder:
 
 
 def _timed(holder: Holder, rate: float) -> Holder:
-    """Return it with its age by the pace at which ids are given away, where nothing tells its age, or only that it is older."""
-    if rate <= 0 or holder.kind not in ("slot", "standby"):
-        return holder
-    return replace(holder, seconds=max(holder.seconds or 0.0, holder.xids / rate))
+    exact = holder.kind in ("session", "prepared")
+    return holder if exact or rate <= 0 else replace(holder, estimate=holder.xids / rate)
 
 
 def _row(holder: Holder) -> Dict[str, Any]:

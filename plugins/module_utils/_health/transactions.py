@@ -93,20 +93,24 @@ def _xmin(look: Look, limits: Limits) -> Iterable[Reading]:
     if not found:
         return [Reading("nothing keeps the server from removing rows", 0.0, metrics=metrics)]
     said = [f"{holder.title} by {counted(holder.xids, 'transaction id')}" for holder in found[:_NAMED]]
-    return [Reading(f"held back for a short time: {'; '.join(said)}", float(found[0].xids), metrics=metrics)]
+    return [Reading(f"held back for a short time: {'; '.join(said)}", float(found[0].xids), status=OK, metrics=metrics)]
 
 
 def _status(limits: Limits, holder: Holder) -> str:
     """Judge a holder in two dimensions; where nobody knows for how long it has held, the transaction ids alone decide."""
-    if limits.critical is not None and (holder.xids > limits.critical or (holder.seconds or 0.0) > HELD_TOO_LONG):
+    seconds = holder.seconds or 0.0
+    if limits.critical is not None and (holder.xids > limits.critical or seconds > HELD_TOO_LONG):
         return CRITICAL
     if limits.warning is None or holder.xids <= limits.warning or holder.hidden:
         return OK
-    return WARNING if holder.seconds is None or holder.seconds > HELD_LONG else OK
+    # What is known of a slot is the least, and does not make it any younger. An estimate may.
+    known = holder.seconds if holder.kind in ("session", "prepared") else holder.estimate
+    return WARNING if known is None or max(known, seconds) > HELD_LONG else OK
 
 
 def _held(holder: Holder, status: str, metrics: Mapping[str, float]) -> Reading:
-    since = "" if holder.seconds is None else f" for {lasted(holder.seconds)}"
+    least = "at least " if holder.kind == "slot" else ""
+    since = "" if holder.seconds is None else f" for {least}{lasted(holder.seconds)}"
     what = "dead rows of the catalogue" if holder.catalogue else "dead rows"
     message = f"{holder.title} keeps {what} of the last {counted(holder.xids, 'transaction id')}{since}"
     return Reading(message, float(holder.xids), holder.name, status=status, action=_release(holder), metrics=metrics)
@@ -153,7 +157,7 @@ XMIN = Check(
     looks_at="What keeps VACUUM from removing dead rows, in all databases, and by how many transaction ids: sessions, prepared "
     "transactions, replication slots by xmin and by catalog_xmin, standbys by their feedback (hot_standby_feedback), and "
     "vacuum_defer_cleanup_age where it exists. Vacuums and parallel workers do not count. "
-    "Since when a slot or standby holds is estimated from the pace at which ids are given away, where a history tells it. "
+    "Since when a slot or standby holds nothing tells; with a history the pace at which ids are given away does, near enough. "
     "On a standby without hot_standby_feedback nothing is looked at.",
     action="End what holds: see the finding.",
     needs="pg_read_all_stats; without it ids and names are seen, and not since when",
