@@ -80,7 +80,8 @@ options:
     default: true
   history_schema:
     description:
-      - The schema in which the history of the checks is kept. It is made where it does not exist, and the role may make tables in it.
+      - The schema in which the history of the checks is kept, O(pgops.runbook.pg_health#module:history_schema). It is made where it does
+        not exist, and the role may make tables in it, and write the table of another role's runs.
       - With O(state=absent) it goes if this module has made it and it is empty.
       - None, if it is not given.
     type: str

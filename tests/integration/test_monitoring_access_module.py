@@ -69,6 +69,26 @@ def test_check_mode_then_for_real_then_again(shop: Database, run_module: Run) ->
 
 
 @pytest.mark.any_driver
+@pytest.mark.parametrize("first", ["postgres", ROLE])
+def test_the_history_can_be_kept_whoever_began_it(shop: Database, run_module: Run, first: str) -> None:
+    options = {"role": ROLE, "history_schema": "My history"}
+    before = access(shop, ROLE)
+    grant(shop, **options)
+    for login in (first, ROLE):
+        health = {"history_schema": "My history", "checks": ["avail"], "fail_on": "never"}
+        again = grant(shop, **options)
+        result = run_module("pg_health", health, connection={**shop.login(), "login_user": login})
+        assert result["history"]["recorded"] is True, result["history"]
+        assert again["changed"] is (login != first)
+    assert result["history"]["snapshots"] == 2
+    ended = grant(shop, state="absent", **options)
+    assert "DROP SCHEMA" in {gap["what"] for gap in ended["not_granted"]}
+    with shop.connect() as connection:
+        connection.execute('DROP SCHEMA "My history" CASCADE')
+    assert access(shop, ROLE) == before
+
+
+@pytest.mark.any_driver
 def test_it_fails_with_what_is_missing(shop: Database, run_module: Run) -> None:
     with roles(shop, nobody=""):
         login = {**shop.login(), "login_user": "nobody"}

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, List, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._monitoring_access.draft import Draft
-from ansible_collections.pgops.runbook.plugins.module_utils._monitoring_access.measure import SCHEMA, Thing
+from ansible_collections.pgops.runbook.plugins.module_utils._health.history.schema_store import TABLE as SNAPSHOTS
+from ansible_collections.pgops.runbook.plugins.module_utils._monitoring_access.draft import Draft, Piece
+from ansible_collections.pgops.runbook.plugins.module_utils._monitoring_access.measure import SCHEMA, TABLE, Thing
 
 # By this the module knows again what it has made.
 COMMENT = "History of health checks, made by pgops.runbook.pg_monitoring_access"
 PRIVILEGES = ("USAGE", "CREATE")
+# On the table of the history, where another role has made it.
+RECORDING = ("SELECT", "INSERT", "DELETE")
 
 _SCHEMA = """
 SELECT n.oid::int8 AS oid, pg_has_role(n.nspowner, 'USAGE') AS owned, obj_description(n.oid, 'pg_namespace') = %(comment)s AS made_here,
@@ -22,6 +25,7 @@ SELECT n.oid::int8 AS oid, pg_has_role(n.nspowner, 'USAGE') AS owned, obj_descri
     ) AS holds_something
 FROM pg_namespace n WHERE n.nspname = %(schema)s
 """
+_TABLE = "SELECT c.oid::int8 AS oid FROM pg_class c WHERE c.relnamespace = %(schema)s::oid AND c.relname = %(table)s AND c.relkind = 'r'"
 
 
 def plan(draft: Draft) -> None:
@@ -41,6 +45,7 @@ def plan(draft: Draft) -> None:
     if draft.options.present or not (found["made_here"] and not found["holds_something"]):
         for privilege in PRIVILEGES:
             draft.ask_one(Thing(SCHEMA, found["oid"], privilege), on, target)
+        _ask_table(draft, name, found["oid"])
         if not draft.options.present and found["made_here"]:
             draft.leave("DROP SCHEMA", on, "it holds the history, or something else", sql.SQL("DROP SCHEMA {} CASCADE").format(schema))
         return
@@ -49,6 +54,18 @@ def plan(draft: Draft) -> None:
         draft.do("DROP SCHEMA", on, statement)
     else:
         draft.miss("DROP SCHEMA", on, f"{draft.database.user} does not own it", statement)
+
+
+def _ask_table(draft: Draft, schema: str, oid: int) -> None:
+    sql = draft.sql
+    target = sql.SQL("TABLE {}").format(sql.Identifier(schema, SNAPSHOTS))
+
+    def compose(some: Sequence[Thing], _every: Sequence[Thing]) -> List[Piece]:
+        what = ", ".join(thing.privilege for thing in some)
+        return [Piece(what, f"{schema}.{SNAPSHOTS}", sql.SQL(what), target)]
+
+    for row in draft.database.rows(_TABLE, {"schema": oid, "table": SNAPSHOTS}):
+        draft.ask([Thing(TABLE, row["oid"], privilege) for privilege in RECORDING], compose)
 
 
 def _make(draft: Draft, on: str, target: Any) -> None:
