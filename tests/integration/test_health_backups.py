@@ -1,0 +1,118 @@
+"""How old backups are, by the manifests that stand beside them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ground.databases import Database
+from tests.integration.watching import finding, look, status_of
+
+pytestmark = pytest.mark.any_driver
+DECLARED = {"name": "shop", "schemas": ["public"], "backup": {"full": {"schedule": "daily"}}}
+
+
+def backup(folder: Path, database: str, hours: float, *, verified: bool = True, name: str = "full", **more: Any) -> Path:
+    """Write the manifest of a backup that was finished so many hours ago."""
+    finished = datetime.now(UTC) - timedelta(hours=hours)
+    target = folder / f"{database}-{name}-{hours}"
+    target.mkdir()
+    head = {
+        "format": "pgops.backup/1",
+        "name": name,
+        "database": database,
+        "started_at": (finished - timedelta(minutes=4)).isoformat(),
+        "finished_at": finished.isoformat(),
+        "bytes": 700 * 1024**2,
+        "verified": {"how": "decode", "at": finished.isoformat()} if verified else None,
+        "tables": [],
+        **more,
+    }
+    (target / "manifest.json").write_text(json.dumps(head), encoding="utf-8")
+    return target
+
+
+def watch(database: Database, folder: Path | None, system: Any = DECLARED) -> dict[str, Any]:
+    return look(database, "daily", checks=["backup"], system=system, backup_folder=str(folder) if folder else None)
+
+
+def statuses(result: dict[str, Any]) -> tuple[str, str]:
+    return status_of(result, "backup.age"), status_of(result, "backup.verify_age")
+
+
+@pytest.mark.parametrize(
+    ("ages", "expected"),
+    [
+        ([(1, True)], ("ok", "ok")),
+        ([(25.9, True)], ("ok", "ok")),
+        ([(26.1, True)], ("warning", "warning")),
+        ([(50.1, True)], ("critical", "critical")),
+        # The newest counts, whatever stands beside it.
+        ([(100, True), (2, True)], ("ok", "ok")),
+        # A backup that nobody has verified is none to count on.
+        ([(1, False), (30, True)], ("ok", "warning")),
+        ([(1, False)], ("ok", "critical")),
+        ([], ("critical", "critical")),
+    ],
+)
+def test_backups_are_judged_by_their_age(
+    database: Database, tmp_path: Path, ages: list[tuple[float, bool]], expected: tuple[str, str]
+) -> None:
+    for hours, verified in ages:
+        backup(tmp_path, database.name, hours, verified=verified)
+    assert statuses(watch(database, tmp_path)) == expected
+
+
+def test_backups_of_others_and_of_the_future_do_not_count(database: Database, tmp_path: Path) -> None:
+    backup(tmp_path, "another", 1)
+    backup(tmp_path, database.name, -2)
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / ".working").mkdir()
+    result = watch(database, tmp_path)
+    assert statuses(result) == ("critical", "critical")
+    assert "there is no backup" in finding(result, "backup.age")["message"]
+
+
+def test_what_was_found_is_there_for_a_report(database: Database, tmp_path: Path) -> None:
+    backup(tmp_path, database.name, 30)
+    backup(tmp_path, database.name, 3, verified=False, name="hourly")
+    result = watch(database, tmp_path)
+    rows = result["details"]["backups"]
+    assert [(row["kind"], row["verified"], row["seconds"], row["bytes"]) for row in rows] == [
+        ("hourly", None, 240.0, 700 * 1024**2),
+        ("full", "decode", 240.0, 700 * 1024**2),
+    ]
+    assert result["metrics"]["backup.bytes"] == 700 * 1024**2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "Expecting"),
+        ("[]", "its format is not"),
+        ('{"format": "other/1"}', "its format is not"),
+        ('{"format": "pgops.backup/1"}', "'name' is missing"),
+        (
+            '{"format": "pgops.backup/1", "name": "a", "database": "b", "bytes": 1, "started_at": "2026-01-01T00:00:00",'
+            ' "finished_at": "2026-01-01T00:00:00"}',
+            "says no zone",
+        ),
+    ],
+)
+def test_a_manifest_that_cannot_be_read_is_no_backup_and_is_told(database: Database, tmp_path: Path, text: str, words: str) -> None:
+    backup(tmp_path, database.name, 1)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "manifest.json").write_text(text, encoding="utf-8")
+    found = finding(watch(database, tmp_path), "backup.age[broken]")
+    assert (found["severity"], words in found["message"]) == ("unknown", True)
+
+
+def test_without_a_folder_declared_backups_are_unknown(database: Database, tmp_path: Path) -> None:
+    assert statuses(watch(database, None)) == ("unknown", "unknown")
+    assert statuses(watch(database, tmp_path / "nowhere")) == ("unknown", "unknown")
+    assert statuses(watch(database, None, {"name": "shop"})) == ("skipped", "skipped")
+    assert statuses(watch(database, None, None)) == ("skipped", "skipped")
