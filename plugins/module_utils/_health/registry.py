@@ -11,7 +11,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Inval
 from ansible_collections.pgops.runbook.plugins.module_utils._health import (
     accesses,
     activity,
-    attempts,
     availability,
     backups,
     bloat,
@@ -53,7 +52,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system import CHECK
 # In the order in which they run: what others build on first, what costs most last.
 _GROUPS = (
     *(availability, schema, connections, activity, locks, transactions, wraparound, slots, replication, wal, checksums, host),
-    *(tokens, logins, accesses, policies, attempts, caches),
+    *(tokens, logins, accesses, policies, caches),
     *(settings, versions, sizes, disks, rates, backups),
     *(tables, vacuum, usage, sequences, partitions, statements, zones),
     *(passwords, exposure, indexes, bloat, integrity),
