@@ -62,7 +62,8 @@ def _rewrite(found: Estimate) -> str:
 
 
 def _rebuild(found: Estimate) -> str:
-    return f"REINDEX INDEX CONCURRENTLY {quoted(found.row['nspname'], found.row['relname'])}; needs room for a second index meanwhile."
+    index = quoted(found.row["nspname"], found.row["relname"])
+    return f"As the owner: REINDEX INDEX CONCURRENTLY {index}; needs room for a second index meanwhile."
 
 
 TABLE = _Kind("table", "tables", bloat_estimate.tables, _rewrite)

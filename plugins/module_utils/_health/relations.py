@@ -26,6 +26,11 @@ WHERE e.extname = %(extension)s AND p.proname = %(function)s AND oidvectortypes(
 """
 
 
+def counted_indexes(number: int) -> str:
+    """Return the number with its noun."""
+    return "1 index" if number == 1 else f"{number:,} indexes"
+
+
 def scope(look: Look) -> Dict[str, Any]:
     """Return the parameters that choose relations by schema: those of the system, or all but the server's own where there is none."""
     schemas = list(look.system.get("schemas") or ())
