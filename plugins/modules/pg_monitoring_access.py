@@ -69,7 +69,7 @@ options:
       - Grant C(SELECT) on C(pg_hba_file_rules) and C(pg_file_settings), and C(EXECUTE) on the functions behind them, by which the
         checks read the server's configuration files.
       - C(pg_hba_file_rules) shows the passwords and secrets that lines for LDAP or RADIUS have. It is not granted while there are any.
-        What was granted before they came stays.
+        What was granted before they came stays, and RV(not_granted) has the statement that takes it away.
     type: bool
     default: true
   integrity:

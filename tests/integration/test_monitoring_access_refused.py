@@ -235,3 +235,11 @@ def test_passwords_in_the_rules_of_access_stay_closed(installation: Any) -> None
         }
         with database.connect(user=ROLE) as own:
             assert own.execute("SELECT count(*) > 0 FROM pg_hba_file_rules").fetchall() == [(True,)]
+        # What stands open since before is told of, and taken away by a person.
+        rules.write_text(text + "host all all 10.0.0.0/8 radius radiusservers=127.0.0.1 radiussecrets=hidden\n", encoding="utf-8")
+        result = grant(database, ROLE)
+        assert result["changed"] is False
+        left = gaps(result["not_granted"])["EXECUTE on function pg_catalog.pg_hba_file_rules()"]
+        assert "sees it already" in left["reason"]
+        run_script(database, left["statement"])
+        assert database.query(may, [ROLE, ROLE]) == [(False, True)]

@@ -16,6 +16,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._monitoring_access.m
     SCHEMA,
     TABLE,
     Thing,
+    measure,
 )
 
 # What of the extensions the checks ask, where they are installed. Those of amcheck only read, under the lock of a reader.
@@ -118,9 +119,15 @@ def _ask_configuration(draft: Draft) -> None:
             (execute, f"function pg_catalog.{function}()", _catalogue(draft.sql, "FUNCTION", function)),
         )
         if view == "pg_hba_file_rules" and draft.options.present and _has_secrets(draft):
+            state = measure(draft.database, [execute], draft.role.name, draft.holders)[execute]
             for thing, on, target in pair:
+                privilege = draft.sql.SQL(thing.privilege)
+                statement = draft.change(Piece("", "", privilege, target))
                 reason = "lines of pg_hba.conf hold a password or secret of LDAP or RADIUS, which it would show"
-                draft.leave(thing.privilege, on, reason, draft.change(Piece("", "", draft.sql.SQL(thing.privilege), target)))
+                if state.held:
+                    reason = "the role sees it already, with a password or secret of LDAP or RADIUS that is in pg_hba.conf by now"
+                    statement = draft.sql.SQL("REVOKE {} ON {} FROM {}").format(privilege, target, draft.grantee)
+                draft.leave(thing.privilege, on, reason, statement)
             continue
         for thing, on, target in pair:
             draft.ask_one(thing, on, target)

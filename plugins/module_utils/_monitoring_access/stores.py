@@ -18,11 +18,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._relation import Rel
 _COUNTABLE = (("D", ()), ("B", ()), ("N", ("int2", "int4", "int8")))
 _SCHEMA_OIDS = "SELECT n.nspname::text AS schema, n.oid::int8 AS oid FROM pg_namespace n WHERE n.nspname = ANY (%(schemas)s::text[])"
 _HIDING = """
-SELECT n.nspname::text AS schema, c.relname::text AS name
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = %(role)s::oid
+SELECT c.oid::int8 AS oid FROM pg_class c JOIN pg_roles r ON r.oid = %(role)s::oid
 WHERE c.oid = ANY (%(relations)s::oid[]) AND c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls
     AND (c.relforcerowsecurity OR NOT pg_has_role(r.oid, c.relowner, 'USAGE'))
-ORDER BY 1, 2
 """
 _IS_SECRET = "the system description says that its content never leaves the database"
 _LEFT_OUT = "token_ids is false"
@@ -97,12 +95,11 @@ def _ask_schemas(draft: Draft, schemas: Set[str]) -> None:
 
 def _tell_hidden(draft: Draft, relations: Sequence[Relation]) -> None:
     """Tell which tables hide rows from the role: a check that counts the others would tell an untruth, and so tells nothing."""
-    parts = {part.oid: str(relation.name) for relation in relations for part in (relation.itself, *relation.leaves) if part}
-    hiding = draft.database.rows(_HIDING, {"relations": list(parts), "role": draft.role.oid})
+    parts = {relation.name: [part.oid for part in (relation.itself, *relation.leaves) if part] for relation in relations}
+    asked = [oid for oids in parts.values() for oid in oids]
+    hiding = {row["oid"] for row in draft.database.rows(_HIDING, {"relations": asked, "role": draft.role.oid})}
     statement = draft.sql.SQL("ALTER ROLE {} BYPASSRLS").format(draft.grantee)
-    for row in hiding:
-        name = RelationName(row["schema"], row["name"])
-        reason = (
-            "row-level security hides rows from the role; a superuser may choose to let it see all rows of every table that it may read"
-        )
-        draft.leave("every row", str(name), reason, statement)
+    reason = "row-level security hides rows from the role; a superuser may choose to let it see all rows of what it may read"
+    for name, oids in parts.items():
+        if hiding.intersection(oids):
+            draft.leave("every row", str(name), reason, statement)
