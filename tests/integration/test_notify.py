@@ -138,11 +138,13 @@ def test_a_mail_goes_encrypted_and_with_a_login_where_the_server_wants_it(runner
         right = mail_channel(mailbox, username="pgops", password="s3cret-word")
         wrong = {**right, "name": "wrong", "password": "other-w0rd"}
         plain = {**mail_channel(mailbox, secure="never"), "name": "plain"}
-        done = played(runner, {"db1": {"notify_channels": [wrong, plain, right], "health_result": FULL}})
+        host = {"notify_channels": [wrong, plain, right], "health_result": FULL}
+        done = played(runner, {"db1": host}, arguments=["-vvv"])
     result = results(done)["db1"]
     assert [mail.encrypted for mail in mailbox.mails] == [True]
     assert [status_of(result, name) for name in ("wrong", "plain", "mail")] == ["failed", "failed", "sent"]
     assert "Authentication" in result["channels"][0]["reason"]
+    assert not [word for word in ("s3cret-word", "other-w0rd") if word in done.stdout + done.stderr]
 
 
 def test_webhooks_get_the_whole_message_as_json(tell: Tell, inbox: Inbox) -> None:

@@ -193,6 +193,30 @@ def test_secrets_are_starred_in_whatever_form(channel: dict[str, Any], text: str
     assert not [part for part in ("abcdefgh", "YWJjZGVmZ2g", "AG1lAGFiY2RlZmdo") if part in shown]
 
 
+REASONS: list[tuple[dict[str, Any], str]] = [
+    ({"rc": 3, "cmd": "x", "stderr": "a\nit broke\n"}, "it ended with 3: it broke"),
+    ({"rc": 124, "cmd": "x", "stderr": ""}, "it took too long and was ended"),
+    (
+        {"rc": 32, "cmd": "x", "msg": "Error executing command."},
+        "it ended without reading the message from its standard input",
+    ),
+    ({"rc": 2, "cmd": "x", "stderr": "", "msg": "no such file"}, "it could not be started: no such file"),
+    ({"status": 503, "msg": "Status code was 503 and not [200]: HTTP Error 503: https://example.org/hook"}, "the server answered 503"),
+    ({"status": -1, "msg": "Status code was -1 and not [200]: Request failed: <urlopen error no /hook>"}, "no ***"),
+    ({"msg": "Task failed: Timed out after 15 second(s)."}, "Timed out after 15 second(s)."),
+    ({"unreachable": True, "failed": False, "msg": "no route"}, "no route"),
+    ({}, "no reason given"),
+]
+
+
+@pytest.mark.parametrize(("result", "reason"), REASONS, ids=[reason for _result, reason in REASONS])
+def test_a_reason_is_said_in_few_words_without_the_secret(result: dict[str, Any], reason: str) -> None:
+    planned = plan([host("db1", *BOTH)], [HOOK])
+    told = outcome(planned, [{"results": [{"failed": True, **result, "notify_delivery": planned["deliveries"][0]}]}], [HOOK])
+    assert told["channels"][0]["reason"] == reason
+    assert told["lines"] == [f"hook failed: {reason}"]
+
+
 @given(st.text())
 def test_a_line_is_one_line(text: str) -> None:
     made = line(text, 50)
