@@ -9,6 +9,7 @@ which the counters of pg_stat_user_tables (n_live_tup) do not and are not.
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any, Dict, Iterable, List, NamedTuple, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_size
@@ -125,13 +126,31 @@ def _sum(numbers: Sequence[Any]) -> Any:
     return None if any(number is None for number in numbers) else sum(numbers)
 
 
+def database_size(look: Look) -> float:
+    """Return the bytes of the database."""
+    return float(look.row("SELECT pg_database_size(current_database()) AS bytes")["bytes"])
+
+
 def _database(look: Look, limits: Limits) -> Iterable[Reading]:
-    size = look.row("SELECT pg_database_size(current_database()) AS bytes")["bytes"]
-    return [Reading(f"the database holds {format_size(size)}", float(size))]
+    size = look.seen(database_size)
+    return [Reading(f"the database holds {format_size(size)}", size)]
 
 
 def _growth(look: Look, limits: Limits) -> Iterable[Reading]:
-    return skipped("no history yet")
+    metric = "size.database"
+    points = look.history.points(metric)
+    if not points:
+        return skipped(look.history.absence)
+    size = look.seen(database_size)
+    found = look.history.forecast(metric, size, None)
+    if found is None:
+        since = datetime.fromtimestamp(points[0][0], timezone.utc).strftime("%Y-%m-%d")
+        return skipped(f"the history is too short: it takes three days, and this one begins on {since}")
+    percent = round(100.0 * found.per_day / size, 3) if size else 0.0
+    since = datetime.fromtimestamp(found.since, timezone.utc).strftime("%Y-%m-%d")
+    word = "grows" if found.per_day >= 0 else "shrinks"
+    message = f"the database {word} by {format_size(abs(found.per_day))} a day, from {found.points} days since {since}"
+    return [Reading(message, percent, metrics={"size.growth_bytes": round(found.per_day)})]
 
 
 CHECKS: List[Check] = [
@@ -160,9 +179,10 @@ CHECKS: List[Check] = [
         id="size.growth",
         title="Growth of the database",
         tier="daily",
-        looks_at="Needs the sizes of earlier runs; without them it is skipped.",
+        looks_at="The sizes that earlier runs measured: the change a day over the last 30 days, less one clean-up or import, as a share of "
+        "the size now. It has thresholds where the system gives them. Skipped without a history of three days.",
         action="Find the table that grows.",
-        needs="nothing",
+        needs="a history",
         run=_growth,
         unit="percent",
     ),

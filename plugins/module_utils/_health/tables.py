@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from typing import Iterable, List
 
+from ansible_collections.pgops.runbook.plugins.module_utils._health import rates
 from ansible_collections.pgops.runbook.plugins.module_utils._health.counters import COUNTING, Counters, Relation, with_counters
+from ansible_collections.pgops.runbook.plugins.module_utils._health.facts import Fact
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
-from ansible_collections.pgops.runbook.plugins.module_utils._health.model import OK, Check, Limits, Reading, judge, skipped
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import OK, SKIPPED, Check, Limits, Reading, judge
 from ansible_collections.pgops.runbook.plugins.module_utils._health.ranking import ranked
 from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
 
-_CACHE = """
-SELECT blks_hit AS hit, blks_read AS read,
-       greatest(d.stats_reset, (SELECT stats_reset FROM pg_stat_bgwriter))::text AS since
-FROM pg_stat_database d WHERE datname = current_database()
-"""
+# Since when all of it was counted, which nobody knows before the counters were first reset (PostgreSQL 15 and later).
+BEGAN = Fact(
+    "counters_began",
+    """SELECT to_json(greatest(d.stats_reset, (SELECT stats_reset FROM pg_stat_bgwriter))::text)
+       FROM pg_stat_database d WHERE datname = current_database()""",
+)
 
 
 def _dead_rows(look: Look, limits: Limits) -> Iterable[Reading]:
@@ -50,13 +53,19 @@ def _dead_share(look: Look, limits: Limits) -> Iterable[Reading]:
 
 
 def _cache_hits(look: Look, limits: Limits) -> Iterable[Reading]:
-    facts = look.row(_CACHE)
-    blocks = facts["hit"] + facts["read"]
-    since = f" since {facts['since']}" if facts["since"] else ""
+    values = rates.read(look)
+    known = rates.metrics(values, "blks_hit", "blks_read")
+    found = rates.since(look, values, "blks_hit", "blks_read")
+    began = look.fact(BEGAN)
+    # Over their whole life the counters hardly move; what is new is what counts, where it is known.
+    grown, since = (found.grown, f" since {found.began}") if found else (values, f" since {began}" if began else "")
+    hit, blocks = round(grown["blks_hit"]), round(grown["blks_hit"] + grown["blks_read"])
     if blocks < (limits.minimum or 1):
-        return skipped(f"insufficient sample: {blocks} blocks read{since}, fewer than {limits.minimum or 1:g}")
-    percent = round(100.0 * facts["hit"] / blocks, 2)
-    return [Reading(f"{percent:g} % of {blocks} blocks were found in shared buffers{since}", percent)]
+        message = f"insufficient sample: {blocks} blocks read{since}, fewer than {limits.minimum or 1:g}"
+        return [Reading(message, status=SKIPPED, metrics=known)]
+    percent = round(100.0 * hit / blocks, 2)
+    whole = "" if found else f" (over the whole life of the counters: {rates.absence(look, 'blks_hit')})"
+    return [Reading(f"{percent:g} % of {blocks} blocks were found in shared buffers{since}{whole}", percent, metrics=known)]
 
 
 DEAD_ROWS = Check(
@@ -93,11 +102,12 @@ CHECKS: List[Check] = [
         id="cache.hit_pct",
         title="Blocks found in shared buffers",
         tier="daily",
-        looks_at="blks_hit of pg_stat_database as a share of all blocks of this database since its counters began. Skipped on a small "
-        "sample.",
+        looks_at="blks_hit of pg_stat_database as a share of all blocks of this database, since a run read them last; without a history "
+        "since the counters began, which hardly moves. Skipped on a small sample.",
         action="Look which statements read much, then at shared_buffers.",
         needs="nothing",
         run=_cache_hits,
+        facts=(rates.COUNTERS, BEGAN),
         unit="percent",
         worse="below",
         warning=90,
