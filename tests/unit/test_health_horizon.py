@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._health.horizon import Holder
+from ansible_collections.pgops.runbook.plugins.module_utils._health.blocking import Blocking, Root, Waiter
+from ansible_collections.pgops.runbook.plugins.module_utils._health.horizon import ASSIGNED, CLOCK, HORIZON, Holder, holders
+from ansible_collections.pgops.runbook.plugins.module_utils._health.locks import _action, who
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Limits
 from ansible_collections.pgops.runbook.plugins.module_utils._health.transactions import XMIN, _status
 
@@ -46,3 +51,24 @@ def test_what_is_switched_off_is_off() -> None:
     holder = Holder("slot", "name", 10**9, 30 * DAY, hidden=False, catalogue=False, facts={})
     assert _status(Limits(10**6, None), holder) == "warning"
     assert _status(Limits(None, None), holder) == "ok"
+
+
+def test_the_pace_of_the_history_tells_how_old_a_slot_may_be() -> None:
+    row = {"database": None, "pid": None, "role": None, "state": "active", "what": "physical", "seconds": None, "catalog": None}
+    rows = [{**row, "kind": "slot", "name": "far", "transactions": 5000}, {**row, "kind": "session", "name": "a", "transactions": 7000}]
+    answers: dict[Any, Any] = {HORIZON: rows, CLOCK: {"next": 10**6}}
+    for rate, estimate in (((10.0, 3600.0), 500.0), ((0.0, 3600.0), None), (None, None)):
+        history = SimpleNamespace(rate=lambda metric, value, now, rate=rate: rate if (metric, value) == (ASSIGNED, 1e6) else ())
+        look: Any = SimpleNamespace(fact=answers.__getitem__, history=history, now=None, details={})
+        session, slot = holders(look)
+        assert (session.estimate, slot.estimate) == (None, estimate)
+        assert [each["kind"] for each in look.details["horizon"]] == ["session", "slot"]
+
+
+def test_an_autovacuum_at_the_root_is_not_to_be_ended() -> None:
+    facts = {"pid": 7, "user": None, "database": "app", "application": "", "state": "active", "what": "autovacuum worker"}
+    waiter = Waiter("relation", "AccessExclusiveLock", 5.0, exact=True, counts=True, relation="public.t", blockers={7})
+    found = Blocking({9: waiter}, [Root(facts, {9: waiter}, None)], 0)
+    assert who(facts) == "process 7 of the server in app, autovacuum worker"
+    assert "pg_terminate_backend" not in str(_action(found))
+    assert "wraparound" in str(_action(found))

@@ -48,7 +48,7 @@ class Holder:
         """What a person calls it."""
         facts = self.facts
         if self.kind == "session":
-            state = facts["state"] or (facts["what"] if facts["what"] != "client backend" else None)
+            state = facts["what"] if facts["what"] not in (None, "client backend") else facts["state"]
             using = ", ".join(each for each in (facts["name"], state) if each)
             user = f" of {facts['role']}" if facts["role"] else ""
             return f"process {facts['pid']}{user} in {facts['database']}{f', {using}' if using else ''}"

@@ -37,6 +37,9 @@ _TREE = (
 )
 _ACTION = "Let the session at the root commit or roll back, or end it: SELECT pg_terminate_backend(<process>)."
 
+# Any other autovacuum gives way after deadlock_timeout.
+_AUTOVACUUM = "Let it finish: this vacuum prevents a wraparound. End those that wait for a lock on a whole table, and try them later."
+
 
 def _blocked(look: Look, limits: Limits) -> Iterable[Reading]:
     found = look.seen(_tree)
@@ -78,7 +81,7 @@ def who(facts: Mapping[str, object]) -> str:
     if "user" not in facts:
         return "a prepared transaction" if isinstance(facts["pid"], str) else f"process {facts['pid']}"
     using = f", {facts['application']}" if facts["application"] else ""
-    state = facts["state"] or (facts["what"] if facts["what"] != "client backend" else "")
+    state = facts["what"] if facts["what"] not in (None, "client backend") else facts["state"]
     return f"process {facts['pid']} of {facts['user'] or 'the server'} in {facts['database']}{using}{f', {state}' if state else ''}"
 
 
@@ -104,6 +107,8 @@ def _action(found: Blocking) -> str | None:
     if "gid" in facts:
         gid = "'" + str(facts["gid"]).replace("'", "''") + "'"
         return f"In {facts['database']}, end it by COMMIT PREPARED {gid} or by ROLLBACK PREPARED {gid}, and look who left it behind."
+    if facts.get("what") == "autovacuum worker":
+        return _AUTOVACUUM
     return _ACTION.replace("<process>", str(facts["pid"])) if isinstance(facts["pid"], int) else None
 
 
