@@ -14,7 +14,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._connection import c
 from ansible_collections.pgops.runbook.plugins.module_utils._health.history import THERE, History, Snapshot
 from ansible_collections.pgops.runbook.plugins.module_utils._health.limits import merge
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Expected, Look
-from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Reading
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Limits, Reading
 from ansible_collections.pgops.runbook.plugins.module_utils._wal_position import wal_bytes
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
@@ -42,14 +42,14 @@ def readings(
     check: str,
     *,
     history: History = History(),  # noqa: B008
-    thresholds: Mapping[str, Any] | None = None,
+    limits: Limits | None = None,
     expected: Expected = Expected(),  # noqa: B008
 ) -> tuple[list[Reading], Look]:
     """Return what one check reads where there is this history."""
     known = _health.CHECKS[check]
     with connect(options(Database(cluster, "postgres")), application_name="pgops.runbook/pg_health", read_only=True) as session:
         seen = Look(session, None, expected, history)
-        return list(known.run(seen, merge(known, None, thresholds))), seen
+        return list(known.run(seen, limits or merge(known, None, None))), seen
 
 
 def earlier(
@@ -109,6 +109,8 @@ def receiving(cluster: Cluster, name: str, slot: str | None = None) -> Iterator[
     factory = extras.PhysicalReplicationConnection
     connection = psycopg2.connect(**cluster.address(), connection_factory=factory, application_name=name)
     cursor = connection.cursor()
+    there = "SELECT count(*) FROM pg_stat_replication WHERE application_name = %s"
+    before = Database(cluster, "postgres").query(there, [name])
     try:
         ((position,),) = Database(cluster, "postgres").query("SELECT pg_current_wal_flush_lsn()::text")
         cursor.start_replication(slot_name=slot, start_lsn=position)
@@ -117,5 +119,4 @@ def receiving(cluster: Cluster, name: str, slot: str | None = None) -> Iterator[
     finally:
         cursor.close()
         connection.close()
-        gone = f"SELECT count(*) FROM pg_stat_replication WHERE application_name = '{name}'"
-        eventually(lambda: Database(cluster, "postgres").query(gone) == [(0,)])
+        eventually(lambda: Database(cluster, "postgres").query(there, [name]) < before)

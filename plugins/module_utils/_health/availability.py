@@ -9,7 +9,7 @@ from typing import Iterable, List
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
-from ansible_collections.pgops.runbook.plugins.module_utils._health.model import CRITICAL, SKIPPED, WARNING, Check, Limits, Reading
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import CRITICAL, SKIPPED, WARNING, Check, Limits, Reading, skipped
 
 _BY_LAYER = {
     "name": "Correct login_host, or the name service of the host that runs the module.",
@@ -54,6 +54,22 @@ def _recovering(look: Look, limits: Limits) -> Iterable[Reading]:
     return [Reading(message, metrics={"avail.in_recovery": float(look.database.in_recovery)})]
 
 
+def _role_expected(look: Look, limits: Limits) -> Iterable[Reading]:
+    role, expected = "standby" if look.database.in_recovery else "primary", look.expected.role
+    if expected is None:
+        return skipped(f"it is a {role}; nobody said what it should be (expected_role)")
+    if role == expected:
+        return [Reading(f"it is a {role}, as it should be")]
+    return [Reading(f"it is a {role} and should be a {expected}", status=CRITICAL, action=_BY_ROLE[role])]
+
+
+_BY_ROLE = {
+    "primary": "Look whether another server is a primary as well, and if so stop writing to one of them at once. After a failover that was "
+    "meant, correct expected_role.",
+    "standby": "Look which server is the primary now and whether applications write to it. After a failover that was meant, correct "
+    "expected_role.",
+}
+
 CHECKS: List[Check] = [
     Check(
         id="avail.connect",
@@ -74,5 +90,15 @@ CHECKS: List[Check] = [
         needs="nothing",
         decides={"warning": "starting up"},
         run=_recovering,
+    ),
+    Check(
+        id="avail.role_expected",
+        title="The server has the role that it should have",
+        tier="hourly",
+        looks_at="Whether the server is in recovery, against expected_role of the call: primary or standby.",
+        action="Look which server is the primary now. After a failover that was meant, correct expected_role.",
+        needs="nothing",
+        decides={"critical": "the other role"},
+        run=_role_expected,
     ),
 ]
