@@ -15,6 +15,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.look import 
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Check, Limits, Reading
 from tests.ground.databases import Database
 
+__all__ = ["KEEP", "SCHEMA", "Reading", "Runs", "bad", "changes", "in_file", "resolved", "unseen"]
+
 SCHEMA = 'Pg"ops %s'
 KEEP = 400 * 86400.0
 Said = Iterable[Reading]

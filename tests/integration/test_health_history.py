@@ -95,7 +95,7 @@ def test_a_late_check_resolves_nothing(runs: Runs) -> None:
 def test_what_is_set_aside_is_not_resolved_and_comes_back_as_new(runs: Runs) -> None:
     first = runs({A: bad("one")})
     until = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
-    aside = {"suppressions": [{"finding": f"{A}[one]", "reason": "known", "until": until, "severity": "warning"}]}
+    aside: dict[str, Any] = {"suppressions": [{"finding": f"{A}[one]", "reason": "known", "until": until, "severity": "warning"}]}
     quiet = runs({A: bad("one")}, **aside)
     assert (quiet["findings"], quiet["resolved"]) == ([], [])
     (suppressed,) = quiet["suppressed"]

@@ -63,7 +63,7 @@ class Model:
         sights = {check: Sight.of(readings) for check, readings in said.items()}
         done = compare(before, found, sights, self.at, server.id if server else None)
         time = datetime.fromtimestamp(self.at, UTC).isoformat()
-        result = {"metrics": {}, "time": time, "system": None, "tier": None, "status": "ok"}
+        result: dict[str, Any] = {"metrics": {}, "time": time, "system": None, "tier": None, "status": "ok"}
         record = make(result, before, at=self.at, server=server, looked=looked(sights), findings=done.open, kept={})
         assert usable(json.loads(json.dumps(record)))
         self.records.insert(0, json.loads(json.dumps(record)))
@@ -341,7 +341,7 @@ def test_a_record_that_is_none_of_ours_is_not_used(damage: dict[str, Any]) -> No
     record = {**model.records[0], **damage}
     found = baseline([record])
     assert found is None or isinstance(found, Baseline)
-    assert baseline([{}, [], None, "x", model.records[0]]) is not None  # type: ignore[list-item]
+    assert baseline([{}, [], None, "x", model.records[0]]) is not None
 
 
 def test_a_history_that_is_none_is_refused() -> None:

@@ -119,7 +119,7 @@ class SchemaStore(Store):
         return Stored(row["records"], gathered(row["points"], now), row["snapshots"])
 
     def record(self, record: Record, look: Look | None, open_writer: Opener | None) -> List[str]:
-        """Insert one row in a transaction of its own, with the table made where it is missing, and delete what is too old."""
+        """Insert one row, with the table made where it is missing, and delete what is too old."""
         if look is None or open_writer is None:
             raise Refused("there is no session to record it with")
         if look.database.in_recovery:
@@ -127,6 +127,8 @@ class SchemaStore(Store):
             raise Refused("a standby takes no writes", hint=hint)
         try:
             with open_writer() as writer:
+                # A standby that does not answer must not hold the run up, and a crash may take the last snapshot with it.
+                writer.rows("SELECT set_config('synchronous_commit', 'off', false)")
                 if self._schema not in look.fact(TABLES):
                     self._create(writer)
                     again = writer.sql.SQL("SELECT ({})").format(writer.sql.SQL(TABLES.statement))
@@ -162,10 +164,7 @@ class SchemaStore(Store):
             "charted": json.dumps(numbers, ensure_ascii=False),
             "snapshot": json.dumps(record, ensure_ascii=False),
         }
-        with writer.transaction():
-            # A standby that does not answer must not hold the run up, and a crash may take the last snapshot with it.
-            writer.rows("SELECT set_config('synchronous_commit', 'off', true)")
-            writer.execute(self._statement(writer, _INSERT), row)
+        writer.execute(self._statement(writer, _INSERT), row)
 
     def _prune(self, writer: Database, before: float, role: str) -> List[str]:
         """Delete some of what is too old; a run that has been recorded stays so whatever comes of this."""
