@@ -56,8 +56,9 @@ class ServerCertificate:
 class Cluster:
     """One server. `auth` is the pg_hba method of everybody: `trust`, or `scram-sha-256` (the superuser's password is `PASSWORD`).
 
-    `detached` servers outlive the process; all others end with it. Without `folder` it takes one under the system's temporary
-    directory, as it does where the account that runs the server cannot reach `folder`.
+    `checksums` are those of data pages, which PostgreSQL 18 has anyway. `detached` servers outlive the process; all others end with it.
+    Without `folder` it takes one under the system's temporary directory, as it does where the account that runs the server cannot
+    reach `folder`.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Cluster:
         auth: str = "trust",
         tls: ServerCertificate | None = None,
         detached: bool = False,
+        checksums: bool = False,
     ) -> None:
         self.installation = installation
         self.folder = folders.claim(folder, detached=detached)
@@ -79,6 +81,7 @@ class Cluster:
         self.auth = auth
         self.tls = tls
         self.detached = detached
+        self.checksums = checksums
         self.superuser = SUPERUSER
         self.password = PASSWORD
         self.host = "127.0.0.1"
@@ -235,6 +238,8 @@ class Cluster:
             "-A",
             self.auth,
         ]
+        if self.checksums:
+            command.append("--data-checksums")
         done = process.run([*command, "-E", "UTF8", "--locale=C", "--no-sync"], self.folder)
         if done.returncode != 0:
             raise StartFailed(f"initdb: {done.stderr.strip() or done.stdout.strip()}")
