@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._health import integrity
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Reading
 from tests.ground import servers
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
@@ -128,6 +129,19 @@ def test_a_lock_on_one_table_leaves_the_others(shelf: Database) -> None:
         result = seen(shelf)
     assert severities(result) == {BROKEN: "critical", "integrity.amcheck[Odd %s.other_pkey]": "unknown"}
     assert "exclusive lock" in finding(result, "integrity.amcheck[Odd %s.other_pkey]")["action"]
+
+
+def test_an_index_that_is_dropped_meanwhile_is_no_corruption(shelf: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_script(shelf, "CREATE EXTENSION amcheck")
+    check = integrity._within_budget
+
+    def dropping(*arguments: Any) -> list[Reading]:
+        run_script(shelf, 'DROP INDEX "Odd %s".plain')
+        return check(*arguments)
+
+    monkeypatch.setattr(integrity, "_within_budget", dropping)
+    result = seen(shelf)
+    assert (status_of(result, INTEGRITY), result["findings"]) == ("ok", [])
 
 
 def test_writers_do_not_wait(shelf: Database) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Sequence
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_size
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._health import bloat_estimate
-from ansible_collections.pgops.runbook.plugins.module_utils._health.bloat_estimate import LARGEST, STATISTIC_COLUMNS, Estimate
+from ansible_collections.pgops.runbook.plugins.module_utils._health.bloat_estimate import GRANTED, LARGEST, Estimate
 from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import quoted
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import (
@@ -178,7 +178,7 @@ def _row(kind: _Kind, found: Estimate, measured: bool) -> Dict[str, Any]:
     }
 
 
-_NEEDS = f"SELECT on the columns {STATISTIC_COLUMNS} of pg_catalog.pg_statistic"
+_NEEDS = f"SELECT on the columns {GRANTED} of pg_catalog.pg_statistic"
 
 TABLE_CHECK = Check(
     id="bloat.table",

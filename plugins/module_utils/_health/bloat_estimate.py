@@ -12,6 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Datab
 from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import quoted
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Unseen
+from ansible_collections.pgops.runbook.plugins.module_utils._health.needs import STATISTIC_COLUMNS
 from ansible_collections.pgops.runbook.plugins.module_utils._health.relations import name_of, scope
 
 # An estimate of a smaller relation is nothing but rounding.
@@ -19,8 +20,7 @@ LEAST_BYTES = 1 << 20
 LARGEST = 200
 # Of tables of which the server has never counted anything; their files are looked at.
 NEVER_COUNTED = 50
-# What pg_statistic holds of values, in its other columns, is nothing that an estimate needs.
-STATISTIC_COLUMNS = "starelid, staattnum, stainherit, stanullfrac, stawidth"
+GRANTED = ", ".join(STATISTIC_COLUMNS)
 
 _PAGE_HEADER, _LINE_POINTER, _ALIGNMENT = 24, 4, 8
 _HEAP_HEADER, _INDEX_HEADER, _INDEX_NULLS, _BTREE_SPECIAL = 23, 8, 16, 16
@@ -120,7 +120,7 @@ def _rows(look: Look, statement: str) -> List[Dict[str, Any]]:
     except DatabaseError as error:
         if error.sqlstate != "42501":
             raise
-        grant = f"As a superuser: GRANT SELECT ({STATISTIC_COLUMNS}) ON pg_catalog.pg_statistic TO {quoted(look.role)};"
+        grant = f"As a superuser: GRANT SELECT ({GRANTED}) ON pg_catalog.pg_statistic TO {quoted(look.role)};"
         message = f"the role {look.role} may not read the widths of columns in pg_statistic"
         raise Unseen(message, hint=f"{grant} No values of rows are in these columns.") from None
 

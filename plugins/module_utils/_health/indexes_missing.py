@@ -12,7 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._duration import for
 from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import quoted
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Check, Limits, Reading
-from ansible_collections.pgops.runbook.plugins.module_utils._health.relations import part_of, scope
+from ansible_collections.pgops.runbook.plugins.module_utils._health.relations import file_bytes, part_of, scope
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 
 # Every table that holds rows has a constraint of its own, which says by conparentid that a partitioned table's stands above it.
@@ -33,7 +33,7 @@ WITH RECURSIVE fk AS (
 SELECT k.conname, n.nspname, t.relname, t.relkind, rn.nspname AS referenced_schema, r.relname AS referenced,
        (SELECT json_agg(a.attname ORDER BY o.place) FROM unnest(k.conkey) WITH ORDINALITY AS o (attnum, place)
         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = o.attnum) AS columns,
-       l.conkey::int4[] AS attnums,
+       l.conkey::int4[] AS attnums, l.conrelid::int8 AS oid,
        c.relpages::int8 * current_setting('block_size')::int AS bytes, greatest(c.reltuples, 0)::float8 AS rows,
        (SELECT json_agg(i.indpred::text) FROM pg_index i WHERE i.indrelid = l.conrelid AND i.indisvalid AND i.indpred IS NOT NULL
            AND cardinality(l.conkey) <= i.indnkeyatts AND l.conkey <@ (i.indkey::int2[])[0:cardinality(l.conkey) - 1]) AS predicates
@@ -42,19 +42,27 @@ JOIN pg_class t ON t.oid = k.conrelid JOIN pg_namespace n ON n.oid = t.relnamesp
 JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace rn ON rn.oid = r.relnamespace
 ORDER BY n.nspname, t.relname, k.conname
 """
+MEASURED = 50
 _NOT_NULL = re.compile(r"\{NULLTEST :arg \{VAR :varno 1 :varattno (\d+) [^{}]*\} :nulltesttype 1 [^{}]*\}")
 
 
 def _unindexed(look: Look, limits: Limits) -> Iterable[Reading]:
+    rows = [row for row in look.rows(_UNINDEXED, scope(look)) if not _served(row)]
+    # Of a table that was never counted the catalogue knows no size.
+    sizes = file_bytes(look, sorted({row["oid"] for row in rows if not row["bytes"]})[:MEASURED])
     found: Dict[Tuple[str, str, str], List[Mapping[str, Any]]] = {}
-    for row in look.rows(_UNINDEXED, scope(look)):
-        if not any(only_leaves_nulls_out(predicate, row["attnums"]) for predicate in row["predicates"] or ()):
-            found.setdefault((row["nspname"], row["relname"], row["conname"]), []).append(row)
+    for row in rows:
+        sized = {**row, "bytes": row["bytes"] or sizes.get(row["oid"]) or 0}
+        found.setdefault((row["nspname"], row["relname"], row["conname"]), []).append(sized)
     large = [rows for rows in found.values() if sum(row["bytes"] for row in rows) >= (limits.minimum or 0)]
     small = len(found) - len(large)
     large.sort(key=lambda rows: -sum(row["bytes"] for row in rows))
     said = f"; {small} without an index on tables smaller than {format_size(limits.minimum or 0)}" if small else ""
     return [_reading(rows) for rows in large] or [Reading(f"every foreign key of a large table has an index{said}", 0.0)]
+
+
+def _served(row: Mapping[str, Any]) -> bool:
+    return any(only_leaves_nulls_out(predicate, row["attnums"]) for predicate in row["predicates"] or ())
 
 
 def only_leaves_nulls_out(predicate: str, attnums: Iterable[int]) -> bool:

@@ -24,7 +24,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.relations im
 BUDGET_SECONDS = 60.0
 # What the server says of stored bytes that are wrong, or that it cannot read: classes of SQLSTATE.
 CORRUPT = ("XX", "58")
-GONE = ("42P01", "42704")
 
 # A temporary index belongs to another session; an unlogged one has nothing on a standby.
 _INDEXES = """
@@ -36,6 +35,8 @@ WHERE c.relkind = 'i' AND m.amname = 'btree' AND i.indisvalid AND i.indisready A
   AND CASE WHEN %(all)s THEN n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ELSE n.nspname = ANY (%(schemas)s::text[]) END
 ORDER BY c.relpages, c.oid
 """
+# An index that was dropped meanwhile is an internal error to the server, as much as a broken one.
+_THERE = "SELECT FROM pg_class WHERE oid = %(index)s::int8::oid"
 # Holds no lock but the one that any query holds. The functions that compare parents with children lock out writers: never those.
 _CHECKED = "SELECT {}.bt_index_check(%(index)s::int8::oid::regclass)"
 
@@ -68,7 +69,7 @@ def _within_budget(look: Look, statement: Any, rows: List[Dict[str, Any]]) -> Li
         except DatabaseError as error:
             if look.database.closed:
                 raise
-            readings += _refused(row, error)
+            readings += _refused(look, row, error)
     left = rows[reached:]
     if left:
         limit = format_duration(BUDGET_SECONDS)
@@ -78,12 +79,11 @@ def _within_budget(look: Look, statement: Any, rows: List[Dict[str, Any]]) -> Li
     return readings or [Reading(f"{counted_indexes(len(rows))} are in order", 0.0)]
 
 
-def _refused(row: Mapping[str, Any], error: DatabaseError) -> List[Reading]:
+def _refused(look: Look, row: Mapping[str, Any], error: DatabaseError) -> List[Reading]:
     """Return what an error means: corruption, nothing where the index is gone, else that nobody knows."""
-    state = error.sqlstate or ""
-    if state in GONE:
+    if not look.rows(_THERE, {"index": row["oid"]}):
         return []
-    if state[:2] not in CORRUPT:
+    if (error.sqlstate or "")[:2] not in CORRUPT:
         return [unknown(error, name_of(row))]
     index = quoted(row["nspname"], row["relname"])
     twice = " Rows with equal keys may be there by now and stop it: look for them without the index." if row["indisunique"] else ""
