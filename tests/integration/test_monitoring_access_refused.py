@@ -215,6 +215,29 @@ def test_a_role_that_administers_pg_monitor_may_give_it_away(shop: Database, clu
     assert shop.query("SELECT count(*) FROM pg_auth_members WHERE member = %s::regrole", [ROLE]) == [(0,)]
 
 
+def test_what_was_given_to_be_passed_on_is_left(shop: Database) -> None:
+    script = """
+        GRANT pg_monitor TO watcher WITH ADMIN OPTION;
+        ALTER DEFAULT PRIVILEGES IN SCHEMA vault GRANT SELECT ON SEQUENCES TO watcher WITH GRANT OPTION"""
+    run_script(shop, script)
+    before = access(shop, ROLE)
+    for state in ("present", "absent"):
+        steps = grant(shop, ROLE, system=SYSTEM, state=state)["grants"]
+        assert not [step for step in steps if step["what"] == "membership" or "that postgres will make" in step["on"]]
+    assert access(shop, ROLE) == before
+
+
+def test_what_somebody_else_has_granted_is_named(shop: Database) -> None:
+    run_script(shop, f"GRANT SELECT (created_at) ON vault.logins TO {ADMIN} WITH GRANT OPTION; GRANT USAGE ON SCHEMA vault TO {ADMIN}")
+    with shop.connect(user=ADMIN) as other:
+        other.execute(f"GRANT SELECT (created_at) ON vault.logins TO {ROLE}")
+    before = access(shop, ROLE)
+    with pytest.raises(NotAllowed) as refused:
+        grant(shop, ROLE, system=SYSTEM, state="absent")
+    assert "vault.logins" in gaps(refused.value.as_result()["missing"])["SELECT (created_at) on vault.logins"]["on"]
+    assert access(shop, ROLE) == before
+
+
 def test_passwords_in_the_rules_of_access_stay_closed(installation: Any) -> None:
     with Cluster(installation) as server:
         database = Database.create(server, "guarded")

@@ -21,7 +21,6 @@ _SCHEMA = """
 SELECT n.oid::int8 AS oid, pg_has_role(n.nspowner, 'USAGE') AS owned, obj_description(n.oid, 'pg_namespace') = %(comment)s AS made_here,
     EXISTS (
         SELECT FROM pg_depend d WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.deptype = 'n'
-            AND NOT (d.classid = 'pg_default_acl'::regclass)
     ) AS holds_something
 FROM pg_namespace n WHERE n.nspname = %(schema)s
 """
