@@ -17,59 +17,62 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import Relati
 MEASURED = 50
 
 # All over pg_index at once: two indexes are the same where all that defines them is, as text. The trees of expressions say where in the
-# statement each part stood, which is no difference. Needed are those that stand for a constraint, or that a foreign key, the replica
-# identity or CLUSTER goes by, and those that belong to the index of a partitioned table, which alone can be dropped.
+# statement each part stood, which is no difference. What costs more to read is read of those alone that are alike so far. Needed are those
+# that stand for a constraint, or that a foreign key, the replica identity or CLUSTER goes by, and those that belong to the index of a
+# partitioned table, which alone can be dropped.
 _DUPLICATES = """
-WITH index AS MATERIALIZED (
-    SELECT i.indexrelid AS oid, i.indrelid, c.relam, c.relname, c.relnamespace, c.relpages, c.relkind, i.indisunique, i.indnkeyatts,
-           i.indnatts, i.indkey, i.indclass, i.indcollation, i.indoption,
+WITH RECURSIVE index AS MATERIALIZED (
+    SELECT i.indexrelid AS oid, i.indrelid, c.relam, i.indisunique, i.indnkeyatts, i.indnatts, i.indkey, i.indclass, i.indcollation,
+           i.indoption, i.indexprs IS NOT NULL AS expressions,
            array_to_string((i.indkey::int2[])[0:i.indnkeyatts - 1], ' ') || ' ' AS keys,
-           i.indexprs IS NOT NULL AS expressions, coalesce(to_jsonb(i) ->> 'indnullsnotdistinct', 'false') AS nulls_equal,
            coalesce(regexp_replace(i.indexprs::text, ':location -?[0-9]+', '', 'g'), '') AS exprs,
-           coalesce(regexp_replace(i.indpred::text, ':location -?[0-9]+', '', 'g'), '') AS pred,
-           i.indisprimary OR i.indisexclusion OR i.indisreplident OR i.indisclustered OR c.relispartition
-               OR EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)
-               OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
-                          AND d.objid = i.indexrelid AND d.deptype = 'e') AS needed
+           coalesce(regexp_replace(i.indpred::text, ':location -?[0-9]+', '', 'g'), '') AS pred
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE i.indisvalid AND i.indislive AND c.relpersistence <> 't'
       AND CASE WHEN %(all)s THEN n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ELSE n.nspname = ANY (%(schemas)s::text[]) END
-), alike AS (
-    SELECT oid, needed, first_value(oid) OVER same AS keeper
-    FROM index
-    WINDOW same AS (PARTITION BY indrelid, relam, keys, indkey::text, indclass::text, indcollation::text, indoption::text, indisunique,
-                                 nulls_equal, exprs, pred
-                    ORDER BY needed DESC, pg_stat_get_numscans(oid) DESC, oid)
-), found AS (
-    SELECT oid, keeper, false AS prefix FROM alike WHERE oid <> keeper AND NOT needed
-    UNION ALL
-    (SELECT DISTINCT ON (a.oid) a.oid, b.oid, true
-    FROM index a JOIN index b ON b.indrelid = a.indrelid AND b.relam = a.relam AND b.oid <> a.oid
-    WHERE NOT a.indisunique AND NOT a.needed AND NOT a.expressions AND a.relam = (SELECT oid FROM pg_am WHERE amname = 'btree')
-      AND starts_with(b.keys, a.keys) AND (a.keys <> b.keys OR b.indisunique OR b.indnatts > a.indnatts) AND a.pred = b.pred
+), alike AS MATERIALIZED (
+    SELECT row_number() OVER () AS number, array_agg(oid) AS oids FROM index
+    GROUP BY indrelid, relam, indkey::text, indclass::text, indcollation::text, indoption::text, indnkeyatts, indisunique, exprs, pred
+    HAVING count(*) > 1
+), covered AS MATERIALIZED (
+    SELECT a.oid, b.oid AS keeper, b.indnatts
+    FROM index a JOIN index b ON b.indrelid = a.indrelid AND b.relam = a.relam AND b.oid <> a.oid AND b.pred = a.pred
+    WHERE NOT a.indisunique AND NOT a.expressions AND a.relam = (SELECT oid FROM pg_am WHERE amname = 'btree')
+      AND starts_with(b.keys, a.keys) AND (a.keys <> b.keys OR b.indisunique OR b.indnatts > a.indnatts)
       AND (a.indclass::oid[])[0:a.indnkeyatts - 1] = (b.indclass::oid[])[0:a.indnkeyatts - 1]
       AND (a.indcollation::oid[])[0:a.indnkeyatts - 1] = (b.indcollation::oid[])[0:a.indnkeyatts - 1]
       AND (a.indoption::int2[])[0:a.indnkeyatts - 1] = (b.indoption::int2[])[0:a.indnkeyatts - 1]
       AND a.indkey::int2[] <@ b.indkey::int2[]
-      AND NOT EXISTS (SELECT FROM alike s WHERE s.oid IN (a.oid, b.oid) AND s.keeper <> s.oid AND NOT s.needed)
-    ORDER BY a.oid, b.indnatts, b.oid)
-), tree AS (
-    SELECT f.oid AS root, f.oid FROM found f
+), suspect AS MATERIALIZED (
+    SELECT s.oid, i.indisprimary OR i.indisexclusion OR i.indisreplident OR i.indisclustered OR c.relispartition OR EXISTS (
+               SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = s.oid AND d.deptype IN ('e', 'i'))
+               OR s.oid IN (SELECT k.conindid FROM pg_constraint k) AS needed
+    FROM (SELECT unnest(oids) AS oid FROM alike UNION SELECT oid FROM covered) s
+    JOIN pg_index i ON i.indexrelid = s.oid JOIN pg_class c ON c.oid = s.oid
+), same AS MATERIALIZED (
+    SELECT m.oid, s.needed, first_value(m.oid) OVER (
+               PARTITION BY a.number, to_jsonb(i) ->> 'indnullsnotdistinct' ORDER BY s.needed DESC, pg_stat_get_numscans(m.oid) DESC, m.oid
+           ) AS keeper
+    FROM alike a CROSS JOIN unnest(a.oids) AS m (oid) JOIN suspect s ON s.oid = m.oid JOIN pg_index i ON i.indexrelid = m.oid
+), twice AS MATERIALIZED (
+    SELECT oid, keeper FROM same WHERE oid <> keeper AND NOT needed
+), found AS MATERIALIZED (
+    SELECT oid, keeper, false AS prefix FROM twice
     UNION ALL
-    (WITH RECURSIVE below AS (
-        SELECT f.oid AS root, h.inhrelid AS oid FROM found f JOIN index i ON i.oid = f.oid AND i.relkind = 'I'
-        JOIN pg_inherits h ON h.inhparent = f.oid
-        UNION ALL SELECT b.root, h.inhrelid FROM below b JOIN pg_inherits h ON h.inhparent = b.oid
-    ) SELECT root, oid FROM below)
+    (SELECT DISTINCT ON (v.oid) v.oid, v.keeper, true FROM covered v JOIN suspect s ON s.oid = v.oid AND NOT s.needed
+     WHERE v.oid NOT IN (SELECT oid FROM twice) AND v.keeper NOT IN (SELECT oid FROM twice)
+     ORDER BY v.oid, v.indnatts, v.keeper)
+), tree AS (
+    SELECT oid AS root, oid FROM found
+    UNION ALL
+    SELECT t.root, h.inhrelid FROM tree t JOIN pg_inherits h ON h.inhparent = t.oid
 )
-SELECT i.oid::int8 AS oid, n.nspname, i.relname, i.relkind, f.prefix, tn.nspname AS table_schema, t.relname AS table_name,
-       kn.nspname AS keeper_schema, k.relname AS keeper,
-       (SELECT sum(c.relpages)::int8 FROM tree JOIN pg_class c ON c.oid = tree.oid WHERE tree.root = i.oid)
-           * current_setting('block_size')::int AS bytes
-FROM found f JOIN index i ON i.oid = f.oid JOIN pg_namespace n ON n.oid = i.relnamespace
-JOIN index k ON k.oid = f.keeper JOIN pg_namespace kn ON kn.oid = k.relnamespace
-JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
-ORDER BY bytes DESC, n.nspname, i.relname
+SELECT c.oid::int8 AS oid, n.nspname, c.relname, c.relkind, f.prefix, kn.nspname AS keeper_schema, k.relname AS keeper,
+       z.pages * current_setting('block_size')::int AS bytes
+FROM found f JOIN pg_class c ON c.oid = f.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class k ON k.oid = f.keeper JOIN pg_namespace kn ON kn.oid = k.relnamespace
+JOIN (SELECT t.root, sum(p.relpages)::int8 AS pages FROM tree t JOIN pg_class p ON p.oid = t.oid GROUP BY 1) z ON z.root = f.oid
+ORDER BY bytes DESC, n.nspname, c.relname
 """
 
 

@@ -17,10 +17,12 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import Relati
 
 # Every table that holds rows has a constraint of its own, which says by conparentid that a partitioned table's stands above it.
 _UNINDEXED = """
-WITH RECURSIVE fk AS (
+WITH RECURSIVE enforced AS (
+    SELECT count(*) > 0 AS exist FROM pg_attribute WHERE attrelid = 'pg_constraint'::regclass AND attname = 'conenforced'
+), fk AS (
     SELECT k.oid AS root, k.oid, k.conrelid, k.conkey FROM pg_constraint k JOIN pg_class t ON t.oid = k.conrelid
     JOIN pg_namespace n ON n.oid = t.relnamespace
-    WHERE k.contype = 'f' AND k.conparentid = 0 AND coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'
+    WHERE k.contype = 'f' AND k.conparentid = 0 AND (NOT (SELECT exist FROM enforced) OR to_jsonb(k) ->> 'conenforced' = 'true')
       AND CASE WHEN %(all)s THEN n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ELSE n.nspname = ANY (%(schemas)s::text[]) END
     UNION ALL
     SELECT f.root, k.oid, k.conrelid, k.conkey FROM fk f JOIN pg_constraint k ON k.conparentid = f.oid AND k.contype = 'f'

@@ -41,7 +41,7 @@ WITH RECURSIVE part AS (
     SELECT p.root, h.inhrelid FROM part p JOIN pg_inherits h ON h.inhparent = p.oid
 ), index AS (
     SELECT c.oid AS root, c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'i' AND NOT c.relispartition AND c.relpersistence <> 't'
+    WHERE c.relkind = 'i' AND NOT c.relispartition AND c.relpersistence <> 't' AND c.relpages >= %(least)s
       AND CASE WHEN %(all)s THEN n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ELSE n.nspname = ANY (%(schemas)s::text[]) END
     UNION ALL
     SELECT root, oid FROM part

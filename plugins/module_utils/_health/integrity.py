@@ -47,7 +47,7 @@ def _amcheck(look: Look, limits: Limits) -> Iterable[Reading]:
         return skipped("the extension amcheck is not in this database. As a superuser: CREATE EXTENSION amcheck;")
     if not function["allowed"]:
         schema, role = quoted(function["schema"]), quoted(look.role)
-        called = f"GRANT EXECUTE ON FUNCTION {schema}.bt_index_check(regclass) TO {role};"
+        called = f"and GRANT EXECUTE ON FUNCTION {schema}.bt_index_check(regclass) TO {role};"
         hint = f"As a superuser: GRANT USAGE ON SCHEMA {schema} TO {role}; {called}"
         raise Unseen(f"the role {look.role} may not call bt_index_check of amcheck", hint=hint)
     rows = look.rows(_INDEXES, scope(look))
