@@ -61,11 +61,16 @@ def _inactive(look: Look, limits: Limits) -> Iterable[Reading]:
     slots = look.seen(_slots)
     # A slot that is synchronised from the primary has its receiver there; one that is lost cannot have any.
     idle = [slot for slot in slots if not (slot["active"] or slot.get("synced") or _dead(slot))]
-    before = look.history.previous.kept.get(SEEN, {}) if look.history.previous else {}
-    since = {slot["slot_name"]: float(before.get(slot["slot_name"], look.now.timestamp())) for slot in idle}
+    before = _seen_before(look)
+    since = {slot["slot_name"]: before.get(slot["slot_name"], look.now.timestamp()) for slot in idle}
     look.kept[SEEN] = since
     readings = [_idle(look, slot, look.now.timestamp() - since[slot["slot_name"]], slot["slot_name"] in before) for slot in idle]
     return readings or [Reading(f"{counted(len(slots), 'slot')}, none without its receiver" if slots else NONE)]
+
+
+def _seen_before(look: Look) -> Dict[str, float]:
+    kept = look.history.previous.kept.get(SEEN) if look.history.previous else None
+    return {name: float(at) for name, at in kept.items() if isinstance(at, (int, float))} if isinstance(kept, Mapping) else {}
 
 
 def _idle(look: Look, slot: Slot, watched: float, seen_before: bool) -> Reading:
