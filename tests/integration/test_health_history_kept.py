@@ -424,3 +424,25 @@ def test_a_full_disk_leaves_the_file_as_it_was(snapshot: dict[str, Any], tmp_pat
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, preexec_fn=bounded)
     assert "FileRefused" in done.stderr
     assert path.read_bytes() == before
+
+
+def test_what_is_old_is_cut_down_to_the_course_of_its_numbers(snapshot: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    full = {**snapshot, "kept": {"server": {"settings": [1, "x" * 5000]}}}
+    hourly = [{**shifted(full, hours / 24), "after": []} for hours in range(20 * 24, 0, -1)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in hourly), encoding="utf-8")
+    before = file_store.read(str(path), None)
+    size = path.stat().st_size
+    file_store.append(str(path), snapshot, KEEP)
+    assert path.stat().st_size < size / 2
+    after = file_store.read(str(path), None)
+    assert (after["series"], after["snapshots"], after["damaged"]) == (before["series"], before["snapshots"] + 1, 0)
+    assert after["records"] == [snapshot, *before["records"][:5]]
+    # Once a day is enough, and what has been cut stays readable.
+    inode = path.stat().st_ino
+    file_store.append(str(path), snapshot, KEEP)
+    assert path.stat().st_ino == inode
+    # The last runs stay whole, however long ago they were.
+    path.write_text("".join(json.dumps(shifted(full, 100 - n / 10)) + "\n" for n in range(100)), encoding="utf-8")
+    file_store.append(str(path), snapshot, KEEP)
+    assert [len(record["kept"]) for record in file_store.read(str(path), None)["records"][1:]] == [1] * 5

@@ -24,6 +24,10 @@ LOCK_SECONDS = 20.0
 MODE, FOLDER_MODE = 0o600, 0o700
 DAY = 86400.0
 _BLOCK = 1 << 16
+# What is only looked back on for its course needs no more than that: lines older than this are cut down to it, but for the last few.
+WHOLE_SECONDS, WHOLE_LINES = 8 * DAY, 50
+# How a line begins that has been cut down.
+_CUT = b'{"cut":true,'
 
 
 class FileRefused(RunbookError):
@@ -46,8 +50,9 @@ def read(path: str, system: str | None, now: float | None = None) -> Dict[str, A
             damaged += 1
         elif system is None or record["system"] == system:
             count += 1
-            rows.append((at.timestamp(), charted(record["metrics"])))
-            records = [record, *records[: RECORDS_READ - 1]]
+            cut = record.get("cut") is True
+            rows.append((at.timestamp(), record["metrics"] if cut else charted(record["metrics"])))
+            records = records if cut else [record, *records[: RECORDS_READ - 1]]
     series = {metric: as_written(points) for metric, points in gathered(rows, moment_now).items()}
     return as_handed(path, Stored(records, {}, count, damaged), series)
 
@@ -73,7 +78,8 @@ def append(path: str, record: Any, keep: float, now: float | None = None) -> Tup
             if created:
                 _sync_folder(path)
             try:
-                _retain(path, handle, (time.time() if now is None else now) - keep)
+                today = time.time() if now is None else now
+                _retain(path, handle, today, today - keep)
             except OSError as error:
                 notices.append(f"{path}: what is too old could not be removed: {error.strerror or error}")
     except OSError as error:
@@ -119,6 +125,8 @@ def _parsed(line: bytes) -> Record | None:
         record = json.loads(line.decode("utf-8"))
     except ValueError:
         return None
+    if line.startswith(_CUT):
+        return record if isinstance(record.get("metrics"), dict) and isinstance(record.get("system"), str) else None
     return record if usable(record) and isinstance(record.get("system"), str) else None
 
 
@@ -183,11 +191,13 @@ def _write(handle: int, data: bytes) -> None:
         data = data[os.write(handle, data) :]
 
 
-def _retain(path: str, handle: int, before: float) -> None:
-    """Rewrite the file without what is too old, once a day's worth of that has come together."""
-    with Path(path).open("rb") as lines:
-        oldest = _time(lines.readline())
-    if oldest is not None and oldest > before - DAY:
+def _retain(path: str, handle: int, now: float, before: float) -> None:
+    """Rewrite the file without what is too old, and less of what is old, once a day's worth of that has come together."""
+    lines = list(_lines(path))
+    oldest, whole = _time(lines[0]), next((index for index, line in enumerate(lines) if not line.startswith(_CUT)), 0)
+    since = _time(lines[whole])
+    grown = len(lines) - whole > WHOLE_LINES and (since is None or since < now - WHOLE_SECONDS - DAY)
+    if oldest is not None and oldest > before - DAY and not grown:
         return
     fresh = Path(f"{path}.new")
     with suppress(FileNotFoundError):
@@ -196,10 +206,11 @@ def _retain(path: str, handle: int, before: float) -> None:
     target = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, stat.S_IMODE(os.fstat(handle).st_mode))
     try:
         try:
-            for line in _lines(path):
+            for number, line in enumerate(lines, 1):
                 at = _time(line)
                 if at is not None and at >= before:
-                    _write(target, line)
+                    old = at < now - WHOLE_SECONDS and number <= len(lines) - WHOLE_LINES
+                    _write(target, _cut(line) if old else line)
             os.fsync(target)
         finally:
             os.close(target)
@@ -208,6 +219,13 @@ def _retain(path: str, handle: int, before: float) -> None:
         fresh.unlink()
         raise
     _sync_folder(path)
+
+
+def _cut(line: bytes) -> bytes:
+    """Return a line with no more than the course of its numbers."""
+    record = json.loads(line)
+    short = {"time": record["time"], "system": record["system"], "metrics": charted(record["metrics"])}
+    return _CUT + json.dumps(short, ensure_ascii=False, separators=(",", ":")).encode("utf-8")[1:] + b"\n"
 
 
 def _time(line: bytes) -> float | None:

@@ -39,6 +39,7 @@ CHARTED: Sequence[str] = (
     "bloat.index",
     "redis.memory",
 )
+_CHARTED = frozenset(CHARTED)
 
 
 def base_of(metric: str) -> str:
@@ -48,10 +49,14 @@ def base_of(metric: str) -> str:
 
 def charted(metrics: Mapping[str, Any]) -> Dict[str, float]:
     """Return those of `metrics` whose course is kept: of one name the first few objects, which are the worst."""
+    mine: Dict[str, List[Tuple[str, float]]] = {}
+    for name, value in metrics.items():
+        base = base_of(name)
+        if base in _CHARTED and is_number(value):
+            mine.setdefault(base, []).append((name, float(value)))
     found: Dict[str, float] = {}
     for base in CHARTED:
-        mine = {name: float(value) for name, value in metrics.items() if base_of(name) == base and is_number(value)}
-        found.update(list(mine.items())[: min(MOST_OBJECTS, MOST_SERIES - len(found))])
+        found.update(mine.get(base, [])[: min(MOST_OBJECTS, MOST_SERIES - len(found))])
     return found
 
 
@@ -76,7 +81,7 @@ def gathered(rows: Iterable[Tuple[float, Mapping[str, Any]]], now: float) -> Dic
     every: Dict[str, List[Point]] = {}
     for at, metrics in rows:
         for metric, value in metrics.items():
-            if is_number(value) and base_of(metric) in CHARTED:
+            if is_number(value) and base_of(metric) in _CHARTED:
                 every.setdefault(metric, []).append((at, float(value)))
     thinned = {metric: thin(points, now) for metric, points in every.items()}
     return bounded({metric: points for metric, points in thinned.items() if points})
