@@ -61,7 +61,8 @@ member AS (
     SELECT c.oid, m.oid, m.nspname, m.relname, c.relkind, c.reltuples, c.relpages, {frozen},
            coalesce(c.reloptions, m.options), c.reloptions IS NULL, 0
     FROM chosen m JOIN pg_class c ON c.oid = m.reltoastrelid
-    WHERE c.reltuples > 0 OR c.reloptions IS NOT NULL OR pg_stat_get_tuples_inserted(c.oid) > 0 OR pg_stat_get_dead_tuples(c.oid) > 0
+    WHERE c.relkind = 't' AND (c.reltuples > 0 OR c.reloptions IS NOT NULL OR pg_stat_get_tuples_inserted(c.oid) > 0
+                               OR pg_stat_get_dead_tuples(c.oid) > 0)
 )
 SELECT coalesce(json_agg(json_build_array(
     c.oid::int8, c.main::int8, c.nspname, c.relname, c.relkind, c.reltuples::float8, c.relpages, c.frozen, c.options, c.inherits,

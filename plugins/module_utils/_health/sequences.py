@@ -48,30 +48,31 @@ chosen AS MATERIALIZED (
     WHERE c.relkind = 'S' AND c.relpersistence <> 't'
       AND CASE WHEN %(all)s THEN n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ELSE n.nspname = ANY (%(schemas)s::text[]) END
 ),
-feeds AS (
+feeds AS MATERIALIZED (
     SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid AS place FROM pg_depend d
     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
+      AND d.objid IN (SELECT oid FROM chosen)
     UNION
     SELECT d.refobjid, a.adrelid, a.adnum FROM pg_depend d JOIN pg_attrdef a ON a.oid = d.objid
     WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'n'
+      AND d.refobjid IN (SELECT oid FROM chosen)
 ),
-narrowest AS (
-    SELECT DISTINCT ON (f.sequence) f.sequence, n.least, n.most,
-           json_build_array(s.nspname, r.relname, a.attname, n.name) AS fed
+narrowest AS MATERIALIZED (
+    SELECT DISTINCT ON (f.sequence) f.sequence, f.relation, a.attname, n.name, n.least, n.most
     FROM feeds f
-    JOIN chosen c ON c.oid = f.sequence
-    JOIN pg_attribute a ON a.attrelid = f.relation AND a.attnum = f.place
+    -- One look into the index for each: a join would read the columns of all tables.
+    CROSS JOIN LATERAL (SELECT attname, atttypid FROM pg_attribute WHERE attrelid = f.relation AND attnum = f.place OFFSET 0) AS a
     JOIN number n ON n.type = a.atttypid
-    JOIN pg_class r ON r.oid = f.relation
-    JOIN pg_namespace s ON s.oid = r.relnamespace
-    ORDER BY f.sequence, n.most, r.relkind <> 'p', s.nspname, r.relname, a.attnum
+    ORDER BY f.sequence, n.most, f.relation, f.place
 )
 SELECT coalesce(json_agg(json_build_array(
            c.oid::int8, c.nspname, c.relname, c.relpersistence = 'u', has_sequence_privilege(c.oid, 'USAGE, SELECT'),
-           q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcycle, n.least, n.most, n.fed)), '[]') AS sequences,
+           q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcycle, n.least, n.most,
+           CASE WHEN n.relation IS NOT NULL THEN json_build_array(s.nspname, r.relname, n.attname, n.name) END)), '[]') AS sequences,
        (SELECT product::int8 FROM (SELECT current_setting('max_locks_per_transaction')::numeric
                                           * current_setting('max_connections')::numeric AS product) AS room) AS locks
 FROM chosen c JOIN pg_sequence q ON q.seqrelid = c.oid LEFT JOIN narrowest n ON n.sequence = c.oid
+LEFT JOIN pg_class r ON r.oid = n.relation LEFT JOIN pg_namespace s ON s.oid = r.relnamespace
 """
 # A sequence that somebody holds or waits for in one of these modes would not be given before lock_timeout.
 _LAST = """
@@ -198,7 +199,8 @@ def _reading(percent: float, sequence: SequenceFact, last: int | None) -> Readin
     if sequence.fed and sequence.end != sequence.own_end:
         schema, table, column, kind = sequence.fed
         where += f", the end of {kind} in {RelationName(schema, table)}.{column}"
-    share = f"{percent:.4g} %" if percent < 99 else f"{int(percent * 1000) / 1000:g} %"
+    # Never rounded up to all.
+    share = f"{int(percent * 1000) / 1000:g} %"
     return Reading(f"{share} used, {left} left {where}", round(percent, 4), str(sequence.name), action=_action(sequence))
 
 
