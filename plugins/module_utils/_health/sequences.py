@@ -57,12 +57,15 @@ feeds AS MATERIALIZED (
     WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'n'
       AND d.refobjid IN (SELECT oid FROM chosen)
 ),
-narrowest AS MATERIALIZED (
-    SELECT DISTINCT ON (f.sequence) f.sequence, f.relation, a.attname, n.name, n.least, n.most
-    FROM feeds f
+fed AS MATERIALIZED (
     -- One look into the index for each: a join would read the columns of all tables.
+    SELECT f.sequence, f.relation, f.place, a.attname, a.atttypid
+    FROM feeds f
     CROSS JOIN LATERAL (SELECT attname, atttypid FROM pg_attribute WHERE attrelid = f.relation AND attnum = f.place OFFSET 0) AS a
-    JOIN number n ON n.type = a.atttypid
+),
+narrowest AS MATERIALIZED (
+    SELECT DISTINCT ON (f.sequence) f.sequence, f.relation, f.attname, n.name, n.least, n.most
+    FROM fed f JOIN number n ON n.type = f.atttypid
     ORDER BY f.sequence, n.most, f.relation, f.place
 )
 SELECT coalesce(json_agg(json_build_array(
