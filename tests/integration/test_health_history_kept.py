@@ -154,7 +154,7 @@ def test_a_lock_on_the_table_costs_a_moment_and_no_result(runs: Runs, when: str)
             holder.execute(lock)
         began = time.monotonic()
         held = runs({A: late})
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 12
         assert "find it in pg_locks" in not_recorded(held)
     finally:
         holder.close()
@@ -243,7 +243,7 @@ def test_runs_at_once_are_all_recorded(runs: Runs) -> None:
     gate = threading.Barrier(4)
 
     def together(look: Any, limits: Any) -> Any:
-        gate.wait(10)
+        gate.wait(30)
         return bad("one")
 
     threads = [threading.Thread(target=lambda: results.append(runs({A: together}))) for _number in range(4)]
