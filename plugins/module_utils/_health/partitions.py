@@ -248,14 +248,15 @@ def _strays(rows: float, default: Default, sure: bool, limits: Limits) -> Readin
 
 def _move(default: Default) -> str:
     parent, name = quoted(*default.parent), quoted(*default.name)
-    steps = f"ALTER TABLE {parent} DETACH PARTITION {name}; create their partitions; insert the rows of {name} into {parent}"
-    return f"Move them to partitions of their own, in one transaction: {steps}; empty it, and attach it again AS DEFAULT."
+    return (
+        f"Move them to partitions of their own, in one transaction: ALTER TABLE {parent} DETACH PARTITION {name}; create their "
+        f"partitions; insert the rows of {name} into {parent}; empty it, and attach it again AS DEFAULT."
+    )
 
 
 def _unreadable(look: Look, default: Default) -> Reading:
-    role, column = quoted(look.role), quoted(default.column or "")
-    hint = f"As the owner: GRANT USAGE ON SCHEMA {quoted(default.schema)} TO {role}; "
-    hint += f"GRANT SELECT ({column}) ON {quoted(*default.name)} TO {role};"
+    role, column, table = quoted(look.role), quoted(default.column or ""), quoted(*default.name)
+    hint = f"As the owner: GRANT USAGE ON SCHEMA {quoted(default.schema)} TO {role}; GRANT SELECT ({column}) ON {table} TO {role};"
     message = "it holds bytes, nobody has counted its rows, and the role may not"
     return unknown(Unseen(message, object_name=str(default.name), hint=hint), str(default.name))
 

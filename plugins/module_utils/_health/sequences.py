@@ -212,12 +212,12 @@ def _action(sequence: SequenceFact) -> str | None:
     steps, kind, note = [], sequence.fed[3] if sequence.fed else "bigint", ""
     if sequence.fed and kind != "bigint" and sequence.end in (sequence.least, sequence.most):
         schema, table, column, kind = *sequence.fed[:3], "bigint"
-        steps.append(f"ALTER TABLE {quoted(schema, table)} ALTER COLUMN {quoted(column)} TYPE bigint;")
+        steps.append(f"the column: ALTER TABLE {quoted(schema, table)} ALTER COLUMN {quoted(column)} TYPE bigint;")
         note = " The first rewrites the table under an exclusive lock: plan it, and widen the columns that refer to this one."
     if sequence.end == sequence.own_end and abs(sequence.own_end) < WIDEST:
         widest = "MAXVALUE" if sequence.increment > 0 else "MINVALUE"
-        steps.append(f"ALTER SEQUENCE {quoted(*sequence.name)} AS {kind} NO {widest};")
-    return f"Before it is used up: {' '.join(steps)}{note}" if steps else None
+        steps.append(f"the sequence: ALTER SEQUENCE {quoted(*sequence.name)} AS {kind} NO {widest};")
+    return f"Before it is used up, as the owner, widen {' '.join(steps)}{note}" if steps else None
 
 
 def _hidden(look: Look, hidden: Sequence[SequenceFact]) -> List[Reading]:
