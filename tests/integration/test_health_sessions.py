@@ -89,10 +89,10 @@ def test_idle_in_a_transaction(app: Backend, database: Database, aborted: bool) 
 def test_idle_is_since_the_state_and_a_transaction_since_its_beginning(app: Backend, database: Database) -> None:
     # Many short statements: none is long, nor is any pause between them.
     app.execute("BEGIN")
-    for _statement in range(8):
+    for _statement in range(3):
         app.execute("SELECT 1")
         time.sleep(0.1)
-    app.execute("SELECT 2")
+    app.execute("SELECT pg_sleep(0.6)")
     result = watch(database, thresholds=limits("500 ms"))
     assert [found["key"] for found in result["findings"]] == ["transaction.longest"]
     assert result["metrics"]["conn.idle_in_transaction"] < 0.5 < finding(result, "transaction.longest")["value"]

@@ -31,8 +31,18 @@ END LOOP; END $$
 @pytest.fixture(scope="module")
 def cluster(installation: Installation) -> Iterator[Cluster]:
     """A server that freezes as early as one can."""
-    limits = {"autovacuum_freeze_max_age": FREEZE, "autovacuum_multixact_freeze_max_age": MULTI_FREEZE, "synchronous_commit": "off"}
-    settings = {"autovacuum": "off", "max_prepared_transactions": 10, "wal_level": "minimal", "max_wal_senders": 0, **limits}
+    limits: dict[str, str | int] = {
+        "autovacuum_freeze_max_age": FREEZE,
+        "autovacuum_multixact_freeze_max_age": MULTI_FREEZE,
+        "synchronous_commit": "off",
+    }
+    settings: dict[str, str | int] = {
+        "autovacuum": "off",
+        "max_prepared_transactions": 10,
+        "wal_level": "minimal",
+        "max_wal_senders": 0,
+        **limits,
+    }
     with Cluster(installation, settings=settings) as server:
         yield server
 
