@@ -15,6 +15,7 @@ from psycopg import sql
 from tests.ground import load, schema, servers
 from tests.ground.cluster import Cluster
 from tests.ground.errors import NoServer
+from tests.ground.set_aside import SET_ASIDE
 from tests.ground.systems import BUILT_IN, description_of
 from tests.tools import bootstrap
 
@@ -79,7 +80,10 @@ def host_of(name: str) -> str:
 
 def hosts(cluster: Cluster) -> dict[str, dict[str, Any]]:
     """Return the host variables, as an operator writes them, by host. Findings of made-up data are no reason to fail."""
-    return {host_of(name): {"pgops_system": name, "pgops_connection": cluster.login(name), "pgops_fail_on": "never"} for name in BUILT_IN}
+    return {
+        host_of(name): {"pgops_system": name, "pgops_connection": cluster.login(name), "pgops_fail_on": "never", **SET_ASIDE}
+        for name in BUILT_IN
+    }
 
 
 def count_rows(cluster: Cluster, filled: list[Filled]) -> dict[str, dict[str, int]]:

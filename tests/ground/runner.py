@@ -19,6 +19,7 @@ from .account import owned_temporary_folder
 from .errors import GroundError
 from .process import run_interruptibly
 from .servers import CHECKOUT
+from .set_aside import SET_ASIDE
 from .warm import Warm
 
 COLLECTION = "pgops.runbook"
@@ -163,7 +164,7 @@ class AnsibleRunner:
 
     def inventory(self, hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Return an inventory in Ansible's YAML form: the group `databases`, every host reached locally."""
-        shared = {"ansible_connection": "local", "ansible_python_interpreter": self.python}
+        shared = {"ansible_connection": "local", "ansible_python_interpreter": self.python, **SET_ASIDE}
         return {"databases": {"hosts": {name: dict(variables) for name, variables in hosts.items()}, "vars": shared}}
 
     def environment(self, driver: str | None = None) -> dict[str, str]:

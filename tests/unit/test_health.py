@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -82,30 +82,31 @@ DECLARED = {
     "name": "tim",
     "schemas": ["public"],
     "thresholds": {
-        "lock.blocked": {"critical": 0, "action": "Call Ann."},
-        "backup.age": {"warning": "1 day"},
-        "index.unused": {"warning": 1},
+        "later.hourly": {"critical": 0, "action": "Call Ann."},
+        "later.daily": {"warning": "1 day"},
+        "other.weekly": {"warning": 1},
         "login.stuck": {"warning": 1},
     },
 }
 
 
 @pytest.fixture
-def _missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no check look at some of what a system may declare."""
-    for name in ("lock.blocked", "backup.age", "index.unused", "stat.slow"):
-        monkeypatch.delitem(CHECKS, name, raising=False)
+def _not_written_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks that a description may name and no code looks at."""
+    later = {"later.hourly": ("hourly", "count"), "later.daily": ("daily", "seconds"), "other.weekly": ("weekly", "count")}
+    for check, fact in later.items():
+        monkeypatch.setitem(_system.CHECKS, check, _system.CheckFact(*fact))
 
 
-@pytest.mark.usefixtures("_missing")
+@pytest.mark.usefixtures("_not_written_yet")
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
-        ({}, ["lock.blocked"]),
-        ({"tier": "daily"}, ["lock.blocked", "backup.age"]),
-        ({"tier": "monthly"}, ["lock.blocked", "backup.age", "index.unused"]),
-        ({"checks": ["backup.age"]}, ["backup.age"]),
-        ({"checks": ["index"]}, ["index.unused"]),
+        ({}, ["later.hourly"]),
+        ({"tier": "daily"}, ["later.hourly", "later.daily"]),
+        ({"tier": "monthly"}, ["later.hourly", "later.daily", "other.weekly"]),
+        ({"checks": ["later.daily"]}, ["later.daily"]),
+        ({"checks": ["other"]}, ["other.weekly"]),
         ({"checks": ["token"]}, []),
     ],
 )
@@ -121,15 +122,15 @@ def test_what_is_declared_and_not_looked_at_is_said(params: dict[str, Any], expe
         assert check["message"] == "declared in the system, and no check of this version looks at it"
     if expected:
         assert f", {len(expected)} skipped" in result["summary"]
-    if "lock.blocked" in said:
-        limits = said["lock.blocked"]["thresholds"]
-        assert (limits["critical"], limits["sources"], said["lock.blocked"]["action"]) == (0, {"critical": "system"}, "Call Ann.")
+    if "later.hourly" in said:
+        limits = said["later.hourly"]["thresholds"]
+        assert (limits["critical"], limits["sources"], said["later.hourly"]["action"]) == (0, {"critical": "system"}, "Call Ann.")
 
 
-@pytest.mark.usefixtures("_missing")
+@pytest.mark.usefixtures("_not_written_yet")
 def test_what_is_neither_declared_nor_looked_at_is_not_known() -> None:
-    with pytest.raises(InvalidValue, match=r"'stat.slow' is not known"):
-        _health.Request.from_params({"system": DECLARED, "checks": ["stat.slow"]})
+    with pytest.raises(InvalidValue, match=r"'later.never' is not known"):
+        _health.Request.from_params({"system": DECLARED, "checks": ["later.never"]})
 
 
 @pytest.mark.parametrize("params", [{"tier": ""}, {"checks": [""]}, {"checks": ["", " "], "tier": ""}])
@@ -165,6 +166,13 @@ def test_an_empty_timeout_and_an_empty_status_are_the_defaults() -> None:
 def test_the_nearest_threshold_holds(check: str, system: Any, call: Any, expected: tuple[float, float]) -> None:
     limits = merge(CHECKS[check], system, call)
     assert (limits.warning, limits.critical) == expected
+
+
+def test_a_least_sample_of_bytes_is_a_size() -> None:
+    assert merge(CHECKS["bloat.table"], None, {"minimum": "10 MB"}).minimum == 10 << 20
+    assert merge(CHECKS["bloat.table"], {"minimum": 5}, None).minimum == 5
+    with pytest.raises(InvalidValue, match=r"thresholds\[bloat.table\].minimum"):
+        merge(CHECKS["bloat.table"], None, {"minimum": "much"})
 
 
 def test_a_threshold_knows_its_source() -> None:
@@ -263,7 +271,7 @@ def result_of(*readings: tuple[str, Reading]) -> dict[str, Any]:
     for check, reading in readings:
         found.setdefault(check, []).append(reading)
     limits = {check: merge(CHECKS[check], None, None) for check in found}
-    run = report.Run({"name": "tim"}, "hourly", limits, Suppressions(), datetime(2026, 11, 21, tzinfo=timezone.utc), {})
+    run = report.Run({"name": "tim"}, "hourly", limits, Suppressions(), datetime(2026, 11, 21, tzinfo=UTC), {})
     return report.report(run, [(CHECKS[check], each) for check, each in found.items()]).result
 
 

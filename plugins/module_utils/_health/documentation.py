@@ -44,8 +44,14 @@ def _rows(checks: Iterable[Check]) -> str:
 
 
 def _details(check: Check) -> str:
-    minimum = f" Judged from {check.minimum:g} {check.minimum_of} (`minimum`)." if check.minimum is not None else ""
+    minimum = f" Judged from {_least(check)} (`minimum`)." if check.minimum is not None else ""
     return f"### {check.id}\n\n{check.looks_at}{minimum}\n\nTo do: {check.action}\n"
+
+
+def _least(check: Check) -> str:
+    if check.minimum is not None and check.minimum_of.startswith("bytes"):
+        return format_size(check.minimum) + check.minimum_of[len("bytes") :]
+    return f"{check.minimum:g} {check.minimum_of}"
 
 
 def _bound(check: Check, bound: str) -> str:

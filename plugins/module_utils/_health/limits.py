@@ -98,7 +98,7 @@ def _number(check: Check, bound: str, value: Any) -> float | None:
 def _parsed(check: Check, bound: str, value: Any) -> float:
     if bound != "minimum" and check.unit == "seconds":
         return parse_duration(value)
-    if bound != "minimum" and check.unit == "bytes":
+    if (check.minimum_of.startswith("bytes") if bound == "minimum" else check.unit == "bytes") and not isinstance(value, bool):
         return parse_size(value)
     if isinstance(value, bool):
         raise ValueError(value)
