@@ -18,7 +18,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
     Check,
     Limits,
     Reading,
-    skipped,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._health.sessions import SESSIONS, hidden_sessions
 from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
