@@ -101,9 +101,15 @@ def rolled(cluster: Cluster, **settings: Any) -> None:
         eventually(took)
 
 
+def flushed(cluster: Cluster) -> str:
+    """Return the end of a primary's WAL."""
+    ((position,),) = Database(cluster, "postgres").query("SELECT pg_current_wal_flush_lsn()::text")
+    return str(position)
+
+
 @contextmanager
-def receiving(cluster: Cluster, name: str, slot: str | None = None) -> Iterator[Any]:
-    """Be a program that keeps WAL."""
+def receiving(cluster: Cluster, name: str, slot: str | None = None, position: str | None = None) -> Iterator[Any]:
+    """Be a program that keeps WAL, from now or a position on, and takes none of it."""
     extras = pytest.importorskip("psycopg2.extras")
     psycopg2 = pytest.importorskip("psycopg2")
     factory = extras.PhysicalReplicationConnection
@@ -112,7 +118,7 @@ def receiving(cluster: Cluster, name: str, slot: str | None = None) -> Iterator[
     there = "SELECT count(*) FROM pg_stat_replication WHERE application_name = %s"
     before = Database(cluster, "postgres").query(there, [name])
     try:
-        ((position,),) = Database(cluster, "postgres").query("SELECT pg_current_wal_flush_lsn()::text")
+        position = position or flushed(cluster)
         cursor.start_replication(slot_name=slot, start_lsn=position)
         cursor.send_feedback(write_lsn=wal_bytes(position), force=True)
         yield cursor

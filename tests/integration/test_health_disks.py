@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import connect
 from ansible_collections.pgops.runbook.plugins.module_utils._health import disks, same_host
 from ansible_collections.pgops.runbook.plugins.module_utils._health.history import THERE, History
+from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from tests.ground.account import server_account
 from tests.ground.cluster import Cluster
+from tests.ground.databases import Database
 from tests.ground.servers import Installation
 from tests.integration.replicating import check_of, looked, readings
-from tests.integration.watching import create_role, finding, status_of
+from tests.integration.watching import create_role, finding, options, status_of
 
 pytestmark = pytest.mark.any_driver
 
@@ -118,16 +121,16 @@ def test_a_disk_that_does_not_run_out(server: Cluster) -> None:
 def test_an_account_that_may_not_look_inside(server: Cluster) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be somebody else")
-    _readings, look = readings(server, "disk.free_pct")
     # As a packaged server has it: everybody may see the data directory, and only its owner may enter it.
     mode = server.folder.stat().st_mode
     server.folder.chmod(0o755)
-    os.seteuid(65534)
-    try:
-        disk, unseen = disks._disks(look)
-    finally:
-        os.seteuid(0)
-        server.folder.chmod(mode)
+    with connect(options(Database(server, "postgres")), application_name="pgops.runbook/pg_health", read_only=True) as session:
+        os.seteuid(65534)
+        try:
+            disk, unseen = disks._disks(Look(session, None))
+        finally:
+            os.seteuid(0)
+            server.folder.chmod(mode)
     assert isinstance(disk, disks.Disk)
     assert (disk.name, disk.holds) == ("data", ("data",))
     assert isinstance(unseen, tuple)

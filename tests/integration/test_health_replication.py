@@ -15,7 +15,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.servers import Installation
-from tests.integration.replicating import caught_up, check_of, looked, readings, receiving, rolled, standby_of, write
+from tests.integration.replicating import caught_up, check_of, flushed, looked, readings, receiving, rolled, standby_of, write
 from tests.integration.throttling import soon
 from tests.integration.watching import create_role, eventually, finding, status_of
 
@@ -307,6 +307,20 @@ def test_a_program_that_keeps_wal_is_no_standby_and_may_be_expected(pair: tuple[
         result = looked(pair[0], *LAGS)
     assert result["metrics"]["repl.lag_bytes[keeper]"] > 0
     assert result["metrics"]["repl.lag_bytes[pg2]"] < result["metrics"]["repl.lag_bytes[keeper]"]
+
+
+def test_a_receiver_that_catches_up_is_late_for_nobody_knows_how_long(pair: tuple[Cluster, Cluster]) -> None:
+    position = flushed(pair[0])
+    with pair[0].connect() as here:
+        here.execute("CREATE TABLE filling AS SELECT repeat('x', 500) FROM generate_series(1, 8000)")
+        here.execute("DROP TABLE filling")
+    with receiving(pair[0], "keeper", position=position):
+        catching_up = "SELECT write_lsn IS NOT NULL FROM pg_stat_replication WHERE application_name = 'keeper' AND state = 'catchup'"
+        eventually(lambda: Database(pair[0], "postgres").query(catching_up) == [(True,)])
+        result = looked(pair[0], *LAGS)
+    found = finding(result, "repl.lag_time[keeper]")
+    assert (found["severity"], found["value"], "in state catchup" in found["message"]) == ("unknown", None, True)
+    assert result["metrics"]["repl.lag_bytes[keeper]"] > (1 << 20)
 
 
 def test_receivers_of_one_name_are_told_apart_or_the_worst_counts(pair: tuple[Cluster, Cluster]) -> None:

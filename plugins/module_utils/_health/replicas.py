@@ -40,7 +40,7 @@ SENDERS = Fact(
 SELECT coalesce(json_agg(json_build_object(
     'application', r.application_name, 'address', host(r.client_addr), 'state', r.state, 'sync', r.sync_state,
     'slot', CASE WHEN NOT s.temporary THEN s.slot_name END, 'kind', s.slot_type,
-    'sent', r.sent_lsn, 'replayed', r.replay_lsn, 'taken', coalesce(r.replay_lsn, r.flush_lsn, r.write_lsn),
+    'replayed', r.replay_lsn, 'taken', coalesce(r.replay_lsn, r.flush_lsn, r.write_lsn),
     'lag', extract(epoch FROM CASE WHEN r.replay_lsn IS NULL THEN coalesce(r.flush_lag, r.write_lag) ELSE r.replay_lag END)::float8,
     'silence', extract(epoch FROM clock_timestamp() - r.reply_time)::float8) ORDER BY r.application_name, r.client_addr, r.pid), '[]')
 FROM pg_stat_replication AS r LEFT JOIN pg_replication_slots AS s ON s.active_pid = r.pid
@@ -82,7 +82,6 @@ class Sender:
     behind: int | None
     lag: float | None
     silence: float | None
-    caught_up: bool
 
     @property
     def hidden(self) -> bool:
@@ -138,8 +137,6 @@ def hidden(look: Look, message: str) -> Unseen:
 
 
 def _sender(look: Look, row: Mapping[str, Any], shared: bool) -> Sender:
-    taken = row["taken"]
-    caught_up = taken is not None and row["sent"] is not None and wal_bytes(taken) >= wal_bytes(row["sent"])
     return Sender(
         name=_name(row, shared),
         application=row["application"] or "",
@@ -149,10 +146,9 @@ def _sender(look: Look, row: Mapping[str, Any], shared: bool) -> Sender:
         slot=row["slot"],
         logical=row["kind"] == "logical",
         replays=row["replayed"] is not None,
-        behind=behind(look, taken),
+        behind=behind(look, row["taken"]),
         lag=row["lag"],
         silence=row["silence"],
-        caught_up=caught_up,
     )
 
 

@@ -121,21 +121,24 @@ def _late_for(look: Look, sender: Sender, limits: Limits) -> Reading:
     """Judge the lag that the server has measured, and what has passed since it measured it."""
     if sender.behind is None:
         return _not_yet(sender)
-    if sender.caught_up:
-        return Reading(f"has all that was sent{_where(sender)}", 0.0, sender.name)
+    if sender.behind == 0:
+        return Reading(f"has everything{_where(sender)}", 0.0, sender.name)
     # A standby that has died silently answers no more, and its lag stays what it was. One that is silent for longer than the
     # sender bears has another clock.
     bears = number(look, "wal_sender_timeout") / 1000
     silence = max(0.0, sender.silence or 0.0)
     if bears and silence > bears:
         silence = 0.0
-    if sender.lag is not None:
-        lag = round(sender.lag + silence, 3)
-        return Reading(f"is {_age(lag)} behind{_where(sender)}", lag, sender.name)
-    # It had everything when it last answered.
-    if judge(LAG_TIME, limits, silence)[0] == OK:
-        return Reading(f"is at most {_age(silence)} behind{_where(sender)}", round(silence, 3), sender.name)
-    message = f"has not all that was sent, and how late it is, is not known: it last answered {_age(silence)} ago"
+    lag = round((sender.lag or 0.0) + silence, 3)
+    fine = judge(LAG_TIME, limits, lag)[0] == OK
+    if sender.state == "streaming" and (sender.lag is not None or fine):
+        # What streams has had everything once, and without a lag it still had when it last answered.
+        return Reading(f"is {'at most ' if sender.lag is None else ''}{_age(lag)} behind{_where(sender)}", lag, sender.name)
+    if sender.lag is not None and not fine:
+        # While it catches up, its lag is counted from when it came back.
+        return Reading(f"catches up, and is at least {_age(lag)} behind{_where(sender)}", lag, sender.name)
+    heard = f"it is in state {sender.state}, and was last heard {_age(silence)} ago"
+    message = f"is {format_size(sender.behind)} behind, and for how long is not known: {heard}"
     return unknown(Unseen(message, hint="Look at the standby's log, and whether its receiver runs."), sender.name)
 
 
