@@ -72,17 +72,17 @@ def in_turns(cluster: Cluster, template: str, tables: Sequence[str], ways: Mappi
     for turn in range(repeats):
         for name in sorted(ways, key=list(ways).index, reverse=bool(turn % 2)):
             login = fresh(cluster, template)
-            before_it, began = _worked(cluster), time.perf_counter()
+            before_it, began = seconds_worked(cluster), time.perf_counter()
             ways[name](login)
             seconds[name].append(time.perf_counter() - began)
-            worked[name].append(_worked(cluster) - before_it)
+            worked[name].append(seconds_worked(cluster) - before_it)
             left[name] = rows_of(cluster, MEASURED, tables)
         if len(set(left.values())) > 1 or before in left.values():
             raise AssertionError(f"of {dict(zip(tables, before, strict=True))} there are left: {left}")
     return {name: Times(tuple(seconds[name]), tuple(worked[name]), sum(before) - sum(left[name])) for name in ways}
 
 
-def _worked(cluster: Cluster) -> float:
+def seconds_worked(cluster: Cluster) -> float:
     """Return the seconds that processors worked for sessions of the server that have ended, with their parallel workers; Linux only."""
     time.sleep(0.1)  # the server has to notice that the last session has ended
     try:
