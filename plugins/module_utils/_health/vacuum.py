@@ -101,8 +101,8 @@ def _insert_overdue(look: Look, limits: Limits) -> Iterable[Reading]:
     def read(counters: Counters) -> List[Reading]:
         if counters.settings["autovacuum_vacuum_insert_threshold"] is None:
             return skipped("this server does not vacuum for the sake of new rows: PostgreSQL 13 and newer do")
-        many = [(each, insert_threshold(counters, each)) for each in counters.relations if each.oid not in counters.lost]
-        judged = [(each, threshold) for each, threshold in many if threshold and (each.new_rows or 0) > least]
+        many = [each for each in counters.relations if (each.new_rows or 0) > least and each.oid not in counters.lost]
+        judged = [(each, threshold) for each in many for threshold in [insert_threshold(counters, each)] if threshold]
         if not judged:
             return [Reading(f"no table has more than {least:,g} rows that came since its last VACUUM")]
         amounts = [(_percent(each.new_rows or 0, threshold), (each, threshold)) for each, threshold in judged]
