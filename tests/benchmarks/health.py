@@ -103,7 +103,9 @@ def tier_once(cluster: Cluster, tier: str, times: int) -> None:
 
     act()  # the caches of a server that is asked every hour are warm
     results.clear()
+    began = time.process_time()
     runs = [once(cluster, act) for _turn in range(times)]
+    client = (time.process_time() - began) / times * 1000
     walls, server, cpu = ([figures[place] for figures in map(_figures, runs)] for place in (0, 1, 2))
     last, result = runs[-1], results[-1]
     aside = len(last.work.statements) - result["round_trips"]
@@ -111,12 +113,17 @@ def tier_once(cluster: Cluster, tier: str, times: int) -> None:
     print(f"  wall            {statistics.median(walls) * 1000:9.1f} ms of {min(walls) * 1000:.1f} to {max(walls) * 1000:.1f}")
     print(f"  server          {statistics.median(server):9.1f} ms of {min(server):.1f} to {max(server):.1f}")
     print(f"  server CPU      {statistics.mean(cpu):9.1f} ms, the mean, with the start of the session")
+    print(f"  this process    {client:9.1f} ms of CPU, the mean")
     found, unknown = len(result["findings"]), ", ".join(result["unknown"]) or "nothing"
     print(f"  result          {last.size:9,} bytes, {len(result['checks'])} checks, {found} findings named; unknown: {unknown}")
     if tier in MOST_MS:
-        met = statistics.median(server) <= MOST_MS[tier] and (tier != "hourly" or result["round_trips"] <= MOST_TRIPS)
         trips = f", {MOST_TRIPS} round trips" if tier == "hourly" else ""
-        print(f"  target          {MOST_MS[tier]:9.1f} ms on the server{trips}: {'met' if met else 'MISSED'}", flush=True)
+        few = tier != "hourly" or result["round_trips"] <= MOST_TRIPS
+        said = [
+            f"{'met' if few and amount <= MOST_MS[tier] else 'MISSED'} by {what}"
+            for what, amount in (("the server's CPU", statistics.mean(cpu)), ("the clock, load included", statistics.median(server)))
+        ]
+        print(f"  target          {MOST_MS[tier]:9.1f} ms on the server{trips}: {', '.join(said)}", flush=True)
     _print_most("ms by check", _medians([{check["id"]: check["timing_ms"] for check in each["checks"]} for each in results]))
     by_statement: list[dict[str, float]] = []
     for run in runs:
