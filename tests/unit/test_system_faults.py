@@ -86,8 +86,8 @@ DELETED = object()
 COLUMNS = ("schema", "tables", "login.tokens", "columns")
 STORE, RULE = ("token_stores", 0), ("retention", "daily", 0)
 TOP = "name, title, database, schemas, time_zone, clock_skew, token_stores, revocation, clients, registrations, codes, login_flows, "
-TOP += "caches, retention, maintenance, reports, thresholds, suppressions, targets, sessions, access_log, contacts, backup, recovery, security, "
-TOP += "migrations, extensions, settings, pool, notifications, schema"
+TOP += "caches, retention, maintenance, reports, thresholds, suppressions, targets, sessions, access_log, contacts, backup, recovery, "
+TOP += "security, migrations, extensions, settings, pool, notifications, schema"
 UNITS = "ms, s, sec, second, seconds, min, minute, minutes, h, hour, hours, d, day, days, week, weeks"
 DECLARED = "the tables of schema.tables: login.tokens, login.denied, login.refresh"
 

@@ -48,9 +48,10 @@ class Catalog:
         if not views and not calls:
             return None
         role = '"' + self.role.replace('"', '""') + '"'
-        grants = [f"GRANT SELECT ON pg_catalog.{name} TO {role};" for name in views]
-        grants += [f"GRANT EXECUTE ON FUNCTION pg_catalog.{call} TO {role};" for call in calls]
-        return Unseen(f"the role {self.role} may not read {' and '.join([*views, *calls])}", hint=f"As a superuser: {' '.join(grants)}")
+        privileges = [f"SELECT ON pg_catalog.{name}" for name in views] + [f"EXECUTE ON FUNCTION pg_catalog.{call}" for call in calls]
+        grants = "; GRANT ".join(f"{privilege} TO {role}" for privilege in privileges)
+        message = f"the role {self.role} may not read {' and '.join([*views, *calls])}"
+        return Unseen(message, hint=f"As a superuser: GRANT {grants};")
 
 
 class Facts:

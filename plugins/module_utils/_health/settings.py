@@ -180,10 +180,9 @@ def _declared(look: Look, rows: Mapping[str, Mapping[str, Any]], all_seen: bool)
             yield unknown(error if all_seen else _blind(look, f"{name} is declared"), name)
         elif comparable(row["value"], row["unit"]) != comparable(str(wanted), row["unit"]):
             written = row["value"] + (f" (in {row['unit']})" if row["unit"] else "")
-            statement = f"ALTER SYSTEM SET {name} = '{str(wanted).replace(chr(39), chr(39) * 2)}';"
-            yield Reading(
-                f"is {written}, declared is {wanted}", 1.0, name, action=f"As a superuser: {statement} or correct the description."
-            )
+            value = str(wanted).replace("'", "''")
+            action = f"As a superuser: ALTER SYSTEM SET {name} = '{value}'; or correct the description."
+            yield Reading(f"is {written}, declared is {wanted}", 1.0, name, action=action)
 
 
 def _changed(before: Mapping[str, Any], now: Dict[str, Any]) -> List[Reading]:

@@ -91,7 +91,7 @@ def _collations(look: Look, limits: Limits) -> Iterable[Reading]:
             f"{row['indexes']} index(es) sorted by version {row['made_with']}, the system has {row['present']}",
             float(row["indexes"]),
             row["name"],
-            action=f"REINDEX what uses it, then ALTER COLLATION {row['name']} REFRESH VERSION;",
+            action=f"Rebuild what uses it (REINDEX), then ALTER COLLATION {row['name']} REFRESH VERSION;",
         )
         for row in look.rows(_COLLATIONS)
     ]
@@ -107,7 +107,7 @@ def _collations(look: Look, limits: Limits) -> Iterable[Reading]:
                     f"the database was made with version {own['made_with']}, the system has {present['version']}",
                     1.0,
                     f"database {look.database.name}",
-                    action=f"REINDEX DATABASE {name}; then ALTER DATABASE {name} REFRESH COLLATION VERSION;",
+                    action=f"As its owner: REINDEX DATABASE {name}; then ALTER DATABASE {name} REFRESH COLLATION VERSION;",
                 )
             )
     if not readings:
