@@ -55,7 +55,7 @@ def others(result: Result) -> List[Dict[str, Any]]:
     names = {split_key(key)[0] for key, values in result.series.items() if len(values) > 1} - set(_SHOWN)
     ordered = [name for name in _FIRST if name in names] + sorted(names - set(_FIRST))
     titles = {str(check.get("id")): tidy(check.get("title"), 80) for check in result.checks}
-    made = []
+    made: List[Dict[str, Any]] = []
     for name in ordered[:MOST_OTHERS]:
         chart = _lines(result, name, titles.get(name) or name, "", height=84, sparse=True)
         made.append({**chart, "id": f"small-{len(made) + 1}", "small": True})
@@ -173,7 +173,7 @@ def _kind(value: float, warning: float | None, critical: float | None) -> str:
 
 
 def _bloat(result: Result) -> Dict[str, Any]:
-    found = []
+    found: List[Dict[str, Any]] = []
     for row in result.detail("bloat"):
         size, waste = number(row.get("bytes")), number(row.get("bloat_bytes"))
         if size is None or waste is None or size <= 0:
@@ -194,7 +194,7 @@ def _bloat(result: Result) -> Dict[str, Any]:
 
 
 def _statements(result: Result) -> Dict[str, Any]:
-    found = []
+    found: List[Dict[str, Any]] = []
     for row in sorted(result.detail("statements"), key=lambda one: -(number(one.get("share_pct")) or 0.0)):
         share = number(row.get("share_pct"))
         if share is None:
@@ -214,7 +214,7 @@ def _statements(result: Result) -> Dict[str, Any]:
 
 
 def _backups(result: Result) -> Dict[str, Any]:
-    found = []
+    found: List[Dict[str, Any]] = []
     for row in result.detail("backups"):
         time = epoch(row.get("finished_at"))
         if time is None:

@@ -77,7 +77,7 @@ def fleet(rows: Any, *, stale_after: Any, title: str = "") -> Dict[str, Any]:
 
 
 def _row(row: Mapping[str, Any], newest: float, stale_after: float) -> Dict[str, Any]:
-    status = row.get("status") if row.get("status") in ORDER else "failed"
+    status = str(row.get("status")) if row.get("status") in ORDER else "failed"
     seen = number(row.get("seen"))
     age = newest - seen if seen is not None else None
     old = not row.get("now") and (age is None or age > stale_after)

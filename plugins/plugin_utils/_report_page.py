@@ -205,7 +205,8 @@ def _history(result: Result) -> str:
     said = f"The history is kept in a {tidy(kept, 20)}" + (f" ({place})" if place else "")
     count = number(result.history.get("snapshots"))
     said += f", {plural(int(count), 'snapshot')}" if count is not None else ""
-    return f"{said}. {tidy(result.history.get('note'))}".strip()
+    note = tidy(result.history.get("note"))
+    return f"{said}; {note}." if note else f"{said}."
 
 
 def _targets(result: Result, targets: Any) -> List[Dict[str, Any]]:
