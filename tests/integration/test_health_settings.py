@@ -78,7 +78,7 @@ def test_what_a_role_may_not_see_is_unknown_until_it_is_granted(database: Databa
     login = create_role(database.cluster, "settings_reader")
     try:
         result = watch(database, "cfg", login=login)
-        assert set(result["unknown"]) == {"cfg.pending_restart", "cfg.file_errors"}
+        assert set(result["unknown"]) == {"cfg.pending_restart", "cfg.file_errors", "cfg.drift"}
         keys = ("cfg.pending_restart", "cfg.file_errors[the settings]", "cfg.file_errors[pg_hba.conf]")
         for key in keys:
             run_script(database, finding(result, key)["action"].partition(": ")[2])

@@ -76,7 +76,7 @@ SELECT coalesce(json_agg(json_build_array(
 _HOLDING = """
 WITH locked AS (
     SELECT DISTINCT relation FROM pg_locks
-    WHERE %(careful)s AND locktype = 'relation' AND mode = 'AccessExclusiveLock' AND pid <> pg_backend_pid()
+    WHERE %(careful)s AND locktype = 'relation' AND mode = 'AccessExclusiveLock' AND pid IS DISTINCT FROM pg_backend_pid()
 )
 SELECT coalesce(json_agg(r.oid::int8), '[]') AS holding
 FROM unnest(%(relations)s::oid[]) AS r (oid) LEFT JOIN locked l ON l.relation = r.oid

@@ -158,11 +158,13 @@ class Default(NamedTuple):
         return RelationName(self.schema, self.table)
 
 
+# pg_partition_tree would wait for a lock on a partition of any of them.
 _DEFAULTS = """
 SELECT coalesce(json_agg(json_build_array(
     c.oid::int8, n.nspname, c.relname, c.relkind, json_build_array(s.nspname, p.relname),
-    (SELECT coalesce(sum(greatest(l.reltuples::int8, pg_stat_get_live_tuples(l.oid), 0)), 0)::int8
-     FROM pg_partition_tree(c.oid) t JOIN pg_class l ON l.oid = t.relid),
+    (WITH RECURSIVE tree (oid) AS (SELECT c.oid UNION ALL SELECT h.inhrelid FROM tree t JOIN pg_inherits h ON h.inhparent = t.oid)
+     SELECT coalesce(sum(greatest(l.reltuples::int8, pg_stat_get_live_tuples(l.oid), 0)), 0)::int8
+     FROM tree t JOIN pg_class l ON l.oid = t.oid),
     has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT') AND NOT row_security_active(c.oid),
     (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum LIMIT 1)
 )), '[]') AS defaults

@@ -33,15 +33,16 @@ SELECT json_build_object(
             'wal_receiver_status_interval', 'wal_receiver_timeout', 'wal_segment_size', 'wal_sender_timeout')))
 """,
 )
-# A program that only keeps WAL replays nothing: what it has flushed or written counts.
+# A program that only keeps WAL replays nothing: what it has written counts. It may flush no more than each file as a whole, and the lag
+# of that grows for as long as it takes to fill one.
 SENDERS = Fact(
     "wal_senders",
     """
 SELECT coalesce(json_agg(json_build_object(
     'application', r.application_name, 'address', host(r.client_addr), 'state', r.state, 'sync', r.sync_state,
     'slot', CASE WHEN NOT s.temporary THEN s.slot_name END, 'kind', s.slot_type,
-    'replayed', r.replay_lsn, 'taken', coalesce(r.replay_lsn, r.flush_lsn, r.write_lsn),
-    'lag', extract(epoch FROM CASE WHEN r.replay_lsn IS NULL THEN coalesce(r.flush_lag, r.write_lag) ELSE r.replay_lag END)::float8,
+    'replayed', r.replay_lsn, 'taken', coalesce(r.replay_lsn, r.write_lsn, r.flush_lsn),
+    'lag', extract(epoch FROM CASE WHEN r.replay_lsn IS NULL THEN coalesce(r.write_lag, r.flush_lag) ELSE r.replay_lag END)::float8,
     'silence', extract(epoch FROM clock_timestamp() - r.reply_time)::float8) ORDER BY r.application_name, r.client_addr, r.pid), '[]')
 FROM pg_stat_replication AS r LEFT JOIN pg_replication_slots AS s ON s.active_pid = r.pid
 """,

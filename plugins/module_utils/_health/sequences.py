@@ -81,7 +81,7 @@ LEFT JOIN pg_class r ON r.oid = n.relation LEFT JOIN pg_namespace s ON s.oid = r
 _LAST = """
 WITH locked AS (
     SELECT DISTINCT relation FROM pg_locks
-    WHERE %(careful)s AND locktype = 'relation' AND pid <> pg_backend_pid()
+    WHERE %(careful)s AND locktype = 'relation' AND pid IS DISTINCT FROM pg_backend_pid()
       AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
 )
 SELECT coalesce(json_agg(json_build_array(

@@ -161,12 +161,20 @@ def _drift(look: Look, limits: Limits) -> Iterable[Reading]:
     facts = look.fact(SETTINGS)
     rows: Mapping[str, Mapping[str, Any]] = facts["rows"]
     now = {name: row["value"] for name, row in rows.items() if row["source"] not in _NOT_THE_SERVERS and not _SECRET.search(name)}
-    look.kept["settings"] = now
-    readings = list(_declared(look, rows, bool(facts["all_seen"])))
-    before = look.history.previous.kept.get("settings") if look.history.previous else None
+    all_seen, kept = bool(facts["all_seen"]), look.history.previous.kept if look.history.previous else {}
+    before: Mapping[str, Any] | None = kept.get("settings")
+    # What this role may not see stays as a run that saw it left it.
+    hidden = {name: value for name, value in (before or {}).items() if name not in rows} if not all_seen else {}
+    look.kept["settings"], look.kept["settings_complete"] = {**hidden, **now}, all_seen or kept.get("settings_complete") is True
+    readings = list(_declared(look, rows, all_seen))
     if before is not None:
-        readings += _changed(before, now)
-    elif not readings:
+        # What the run before may not have been allowed to see is new to us, and need not have changed.
+        known = now if kept.get("settings_complete") is not False or not all_seen else {name: now[name] for name in now if name in before}
+        readings += _changed({name: value for name, value in before.items() if name not in hidden}, known)
+    if not all_seen:
+        blind = _blind(look, "not known whether a setting changed that only some may see")
+        return [*readings, unknown(blind, "settings not seen" if readings else "")]
+    if before is None and not readings:
         said = "as the system declares them; " if look.system.get("settings") else ""
         return [Reading(f"{said}no history yet to compare with", 0.0, metrics={"cfg.not_default": float(len(now))})]
     return readings or [Reading(f"{counted(len(now), 'setting')} other than the default, unchanged", 0.0)]

@@ -33,10 +33,19 @@ SELECT c.oid::int8 AS relation,
        END AS rows
 FROM pg_class c WHERE c.oid = ANY (%(relations)s::oid[])
 """
-# Opens each relation, and so waits behind an exclusive lock on it until lock_timeout.
-_MEASURED = (
-    "SELECT o::int8 AS relation, pg_relation_size(o) AS heap, pg_total_relation_size(o) AS bytes FROM unnest(%(relations)s::oid[]) AS o"
+# Opens each relation with its indexes and TOAST table, and so waits behind an exclusive lock on any of these until lock_timeout: once that
+# has happened, what is locked is left out. A lock of a prepared transaction has no process.
+_MEASURED = """
+WITH locked AS MATERIALIZED (
+    SELECT DISTINCT relation FROM pg_locks
+    WHERE %(careful)s AND locktype = 'relation' AND mode = 'AccessExclusiveLock' AND pid IS DISTINCT FROM pg_backend_pid()
+), free AS MATERIALIZED (
+    SELECT o FROM unnest(%(relations)s::oid[]) AS o LEFT JOIN pg_class c ON c.oid = o
+    WHERE NOT EXISTS (SELECT FROM locked WHERE relation IN (o, c.reltoastrelid))
+      AND NOT EXISTS (SELECT FROM pg_index i JOIN locked l ON l.relation = i.indexrelid WHERE i.indrelid IN (o, c.reltoastrelid))
 )
+SELECT o::int8 AS relation, pg_relation_size(o) AS heap, pg_total_relation_size(o) AS bytes FROM free
+"""
 
 
 class Measure(NamedTuple):
@@ -52,26 +61,20 @@ def counted(look: Look) -> Dict[int, float | None]:
 
 
 def measured(look: Look) -> Dict[int, Measure]:
-    """Return the bytes by oid: in one statement, and one by one where a lock on one of them stops that."""
+    """Return the bytes by oid; what is locked is left out. Raises DatabaseError where a lock is taken in that very moment."""
     oids = _oids(look)
     try:
-        return _measure(look, oids)
+        return _measure(look, oids, careful=False)
     except DatabaseError as error:
         if error.sqlstate != LOCK_NOT_AVAILABLE:
             raise
-    found: Dict[int, Measure] = {}
-    for oid in oids:
-        try:
-            found.update(_measure(look, [oid]))
-        except DatabaseError as error:  # noqa: PERF203  (the next one may be free)
-            if error.sqlstate != LOCK_NOT_AVAILABLE:
-                raise
-            found[oid] = Measure(None, None)
-    return found
+    # Of thousands of partitions that are locked each would take lock_timeout.
+    return _measure(look, oids, careful=True)
 
 
-def _measure(look: Look, oids: Sequence[int]) -> Dict[int, Measure]:
-    return {row["relation"]: Measure(row["heap"], row["bytes"]) for row in look.rows(_MEASURED, {"relations": list(oids)})}
+def _measure(look: Look, oids: Sequence[int], *, careful: bool) -> Dict[int, Measure]:
+    rows = look.rows(_MEASURED, {"relations": list(oids), "careful": careful})
+    return {row["relation"]: Measure(row["heap"], row["bytes"]) for row in rows}
 
 
 def _oids(look: Look) -> List[int]:

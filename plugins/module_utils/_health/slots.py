@@ -59,8 +59,10 @@ def _slots(look: Look) -> List[Slot]:
 
 def _inactive(look: Look, limits: Limits) -> Iterable[Reading]:
     slots = look.seen(_slots)
-    # A slot that is synchronised from the primary has its receiver there; one that is lost cannot have any.
-    idle = [slot for slot in slots if not (slot["active"] or slot.get("synced") or _dead(slot))]
+    # A slot that is synchronised from the primary has its receiver there, and still says so once this server is promoted; one that is
+    # lost cannot have any.
+    standby = look.fact(WAL)["standby"]
+    idle = [slot for slot in slots if not (slot["active"] or (standby and slot.get("synced")) or _dead(slot))]
     before = _seen_before(look)
     since = {slot["slot_name"]: before.get(slot["slot_name"], look.now.timestamp()) for slot in idle}
     look.kept[SEEN] = since

@@ -15,14 +15,16 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
 
 # Half of the ids lie ahead; the server stops giving new ones away three million before the end (one million before PostgreSQL 14).
 IDS = 2**31
-# Every database counts: one that takes no connections and template0 as well. From PostgreSQL 14 on a vacuum leaves out all else once an
+# Every database counts: one that takes no connections and template0 as well; but not one whose DROP was interrupted, which the server
+# leaves out, too. From PostgreSQL 14 on a vacuum leaves out all else once an
 # age is beyond the failsafe, which is never less than 105 percent of what autovacuum freezes at.
 DATABASES = Fact(
     "frozen",
     """
 SELECT json_build_object(
     'databases', (SELECT json_agg(json_build_object('name', d.datname, 'connects', d.datallowconn,
-        'xid', age(d.datfrozenxid), 'mxid', mxid_age(d.datminmxid))) FROM pg_database d),
+        'xid', age(d.datfrozenxid), 'mxid', mxid_age(d.datminmxid))) FROM pg_database d
+        WHERE d.datconnlimit <> -2),
     'xid', json_build_object('freeze', current_setting('autovacuum_freeze_max_age')::bigint,
         'failsafe', current_setting('vacuum_failsafe_age', true)::bigint),
     'mxid', json_build_object('freeze', current_setting('autovacuum_multixact_freeze_max_age')::bigint,

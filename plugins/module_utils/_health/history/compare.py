@@ -17,6 +17,8 @@ NEW, WORSE, BETTER, SAME = "new", "worse", "better", "same"
 FORGET_SECONDS = 30 * 86400.0
 # Checks of this group are about the way to a server, whichever one stands at its end.
 OF_ANY_SERVER = "avail."
+# How the object of a finding ends that stands beside others and says that more may be hidden: sessions not seen.
+REST = " not seen"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Sight:
         unseen = [reading for reading in readings if reading.status == UNKNOWN]
         looked = exists and not (unseen and all(reading.told for reading in readings))
         hidden = frozenset(reading.object_name for reading in unseen)
-        return cls(looked, "" in hidden, hidden, all(reading.status == SKIPPED for reading in readings), len(unseen) == len(readings))
+        blind = any(not name or name.endswith(REST) for name in hidden)
+        return cls(looked, blind, hidden, all(reading.status == SKIPPED for reading in readings), len(unseen) == len(readings))
 
     def covers(self, name: str) -> bool:
         """Return whether the object of this name, or what it is part of, could be seen."""
