@@ -180,6 +180,33 @@ EXAMPLES = r"""
     system: "{{ system_description }}"
     tier: daily
     history_schema: pgops
+    history_keep: 180 days
+
+- name: Look at everything once a month, and set aside until the summer what is known
+  pgops.runbook.pg_health:
+    login_db: tim
+    system: "{{ system_description }}"
+    tier: monthly
+    max_runtime: 1 h
+    check_timeout: 10 min
+    backup_folder: /var/backups/tim
+    suppressions:
+      - finding: ver.eol
+        reason: The upgrade is planned for June, see OPS-217.
+        until: "2027-06-30"
+      - finding: "bloat.table[audit.events]"
+        reason: It is dropped with the old audit.
+        until: "2027-03-31"
+        severity: critical
+
+- name: Look at a primary that two standbys follow, every hour
+  pgops.runbook.pg_health:
+    login_host: db1.example.com
+    login_db: tim
+    system: "{{ system_description }}"
+    tier: hourly
+    expected_role: primary
+    expected_standbys: [db2, db3]
 
 - name: Look at a server about which nothing is declared
   pgops.runbook.pg_health:
@@ -224,6 +251,7 @@ checks:
     findings_total:
       description: How many of them are critical, wrong or could not be seen; RV(findings) has at most 20 of them.
       type: int
+    suppressed: {description: How many more were set aside; RV(suppressed) has at most 20 of them., type: int}
     timing_ms: {description: How long it took., type: float}
 findings:
   description:
@@ -263,7 +291,7 @@ metrics:
   returned: always, also if the connection was refused
   sample: {"conn.used_pct": 12.5, "token.revocation_rate[custom]": 1.2}
 time:
-  description: When the run was, in UTC, by the clock of the server.
+  description: When the run was, in UTC, by the clock of the server; by that of this host where there was no session.
   type: str
   returned: always, also if the connection was refused
   sample: "2026-11-21T10:47:30.120034+00:00"
@@ -282,18 +310,30 @@ notices:
   type: list
   elements: str
   returned: always, also if the connection was refused
+  sample: ["the suppression of ver.eol has expired on 2027-06-30: The upgrade is planned for June, see OPS-217."]
 suppressed:
-  description: Findings that O(suppressions) or the system set aside, with C(reason) and C(until), else as RV(findings).
+  description: Findings that O(suppressions) or the system set aside, with these keys beside those of RV(findings).
   type: list
   elements: dict
   returned: always, also if the connection was refused
+  contains:
+    reason: {description: Why nobody is to be told., type: str}
+    until: {description: The last day on which that holds., type: str, sample: "2027-03-31"}
 resolved:
   description:
-    - Findings of earlier runs that are gone, with C(key), C(check), C(title), C(object), C(severity), C(message) and C(first_seen).
+    - Findings of earlier runs that are gone.
     - Only what its check looked for, and could have seen, is gone. What another server showed stays open.
   type: list
   elements: dict
   returned: always, also if the connection was refused
+  contains:
+    key: {description: "As RV(findings[].key).", type: str, sample: "login.stuck[tara.oauth_state]"}
+    check: {description: The id of the check., type: str}
+    title: {description: What the check is., type: str}
+    object: {description: The object; empty for the whole database., type: str}
+    severity: {description: The last that was known of it., type: str}
+    message: {description: What was found last., type: str}
+    first_seen: {description: Since when it was known., type: str}
 history:
   description: The history that the run was compared with.
   type: dict
@@ -327,6 +367,150 @@ forecasts:
     days_left: {description: Days until then; null where it does not run out., type: float}
     points: {description: The days it is drawn from., type: int}
     since: {description: When the first of them was., type: str}
+details:
+  description:
+    - Lists for a report of the checks that ran, each with at most 50 rows. A list is there only if its check could look.
+    - A list may be empty. A key of a row is null where the server does not say, or not to this role.
+  type: dict
+  returned: always, also if the connection was refused
+  contains:
+    sessions:
+      description: Sessions beyond a threshold of C(query.longest), C(transaction.longest) or C(conn.idle_in_transaction).
+      type: list
+      elements: dict
+      contains:
+        check: {description: The id of the check., type: str}
+        pid: {description: The number of the process., type: int}
+        user: {description: The role., type: str}
+        database: {description: The database., type: str}
+        application: {description: The C(application_name)., type: str}
+        state: {description: Its state., type: str}
+        lasted_seconds: {description: For how long., type: float}
+    clients:
+      description: Where sessions come from, the most first.
+      type: list
+      elements: dict
+      contains:
+        application: {description: The C(application_name)., type: str}
+        user: {description: The role., type: str}
+        database: {description: The database., type: str}
+        address: {description: The address; V(local) for a socket., type: str}
+        sessions: {description: How many., type: int}
+    blocking:
+      description: Sessions at the root of a tree of sessions that wait for locks.
+      type: list
+      elements: dict
+      contains:
+        root: {description: The session., type: str}
+        waiters: {description: "How many wait for it, directly or not.", type: int}
+        longest_seconds: {description: How long the longest of them has waited., type: float}
+        locked: {description: What they wait for; at most five., type: str}
+        ddl_queue: {description: "V(held) where it has a table to itself, V(queued) where one who waits wants that, or empty.", type: str}
+        open_seconds: {description: How long the transaction of the root is open., type: float}
+    horizon:
+      description: What keeps VACUUM from removing rows, the furthest back first.
+      type: list
+      elements: dict
+      contains:
+        holder: {description: What it is., type: str}
+        kind: {description: Its kind., type: str}
+        transactions: {description: How many transactions it lies back., type: int}
+        held_seconds: {description: For how long., type: float}
+        catalogue_only: {description: Whether it holds rows of the catalogue alone., type: bool}
+    slots:
+      description: Replication slots.
+      type: list
+      elements: dict
+      contains:
+        name: {description: The name., type: str}
+        kind: {description: V(physical) or V(logical)., type: str}
+        database: {description: The database of a logical one., type: str}
+        active: {description: Whether somebody reads from it., type: bool}
+        retained_bytes: {description: The WAL that is kept for it., type: int}
+        wal_status: {description: What the server says of that WAL; since PostgreSQL 13., type: str}
+        inactive_since: {description: Since when nobody reads; since PostgreSQL 17., type: str}
+        invalidation_reason: {description: Why it is lost; since PostgreSQL 17., type: str}
+    standbys:
+      description: Standbys that stream from this server.
+      type: list
+      elements: dict
+      contains:
+        name: {description: "The C(application_name), with the address where several share it.", type: str}
+        address: {description: The address., type: str}
+        state: {description: What it does., type: str}
+        sync: {description: Whether a commit waits for it., type: str}
+        slot: {description: Its slot., type: str}
+        lag_bytes: {description: How far behind., type: int}
+        lag_seconds: {description: How long behind., type: float}
+    vacuums:
+      description: The tables with the most rows.
+      type: list
+      elements: dict
+      contains:
+        table: {description: The table., type: str}
+        rows: {description: "Its rows, estimated.", type: int}
+        dead: {description: "Its dead rows, estimated.", type: int}
+        vacuumed_at: {description: When it was vacuumed last., type: str}
+        analyzed_at: {description: When it was analysed last., type: str}
+    hot:
+      description: The tables with the most updates.
+      type: list
+      elements: dict
+      contains:
+        table: {description: The table., type: str}
+        updates: {description: How many., type: int}
+        hot_pct: {description: The share that changed no index., type: float}
+    bloat:
+      description: The tables and indexes with the most room that they do not need.
+      type: list
+      elements: dict
+      contains:
+        object: {description: The table or index., type: str}
+        kind: {description: V(table) or V(index)., type: str}
+        bytes: {description: Its size., type: int}
+        bloat_bytes: {description: What of it is not needed., type: int}
+        bloat_pct: {description: The same in percent., type: float}
+        is_estimate: {description: Whether that is an estimate., type: bool}
+        reliable: {description: Whether nothing speaks against it., type: bool}
+        why: {description: "How it is known, or what speaks against it.", type: str}
+    correlation:
+      description: Columns that lead an index while their rows lie in no order on disk.
+      type: list
+      elements: dict
+      contains:
+        table: {description: The table., type: str}
+        column: {description: The column., type: str}
+        index: {description: The index., type: str}
+        correlation: {description: "How well the orders agree; 1 and -1 fully, 0 not at all.", type: float}
+        bytes: {description: The size of the table., type: int}
+    statements:
+      description: The statements that took the most time, of C(pg_stat_statements).
+      type: list
+      elements: dict
+      contains:
+        queryid: {description: Its number., type: str}
+        text: {description: Its text with constants masked., type: str}
+        calls: {description: How often it ran., type: int}
+        total_ms: {description: How long it took altogether., type: float}
+        mean_ms: {description: How long it took on average., type: float}
+        share_pct: {description: Its share of the time of all statements., type: float}
+        rows: {description: The rows that it returned or changed., type: int}
+        since: {description: Since when that is counted; the run before where there is one., type: str}
+    slowest:
+      description: The statements with the longest mean time, with the keys of RV(details.statements).
+      type: list
+      elements: dict
+    backups:
+      description: The backups in O(backup_folder), the newest first.
+      type: list
+      elements: dict
+      contains:
+        finished_at: {description: When it was done., type: str}
+        kind: {description: What it is., type: str}
+        bytes: {description: Its size., type: int}
+        seconds: {description: How long it took., type: float}
+        verified: {description: "How it was verified, such as V(checksum), V(decode) or V(restore); null where it was not.", type: str}
+        verified_at: {description: When that was., type: str}
 snapshot:
   description: What is to be recorded of the run; null where no history is kept or it could not be read.
   type: dict

@@ -509,4 +509,4 @@ def test_a_table_never_counted_is_unknown_if_it_is_large(shop: Database) -> None
 
 def test_growth_needs_a_history(shop: Database) -> None:
     check = next(check for check in look(shop)["checks"] if check["id"] == "size.growth")
-    assert (check["status"], check["message"]) == ("skipped", "no history yet")
+    assert (check["status"], check["message"]) == ("skipped", "no history is kept (see history_schema)")

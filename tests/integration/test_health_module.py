@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+import yaml
 
+from ansible_collections.pgops.runbook.plugins.modules import pg_health
 from tests.ground.cluster import PASSWORD_ROLE, Cluster
 from tests.ground.databases import Database
+from tests.ground.servers import CHECKOUT
+from tests.ground.set_aside import SET_ASIDE
 from tests.integration.watching import NOW, SYSTEM, ago, create_role, drop_role, run_script, stock
 
 Run = Callable[..., dict[str, Any]]
@@ -25,7 +29,21 @@ ALWAYS_RETURNED = {
     "server",
     "timing_ms",
     "round_trips",
+    "time",
+    "system",
+    "tier",
+    "notices",
+    "suppressed",
+    "resolved",
+    "history",
+    "series",
+    "forecasts",
+    "details",
+    "snapshot",
 }
+NOT_LOOKED_AT = "declared in the system, and no check of this version looks at it"
+# As the role health hands it on.
+ASIDE = {"suppressions": SET_ASIDE["health_suppressions"], "thresholds": SET_ASIDE["health_thresholds"]}
 
 
 @pytest.fixture
@@ -44,7 +62,7 @@ def stuck(shop: Database) -> Database:
 
 @pytest.mark.parametrize("check", [False, True])
 def test_all_is_well(shop: Database, run_module: Run, driver: str, check: bool) -> None:
-    result = run_module("pg_health", {"system": SYSTEM, "tier": "daily"}, connection=shop.login(), check=check)
+    result = run_module("pg_health", {"system": SYSTEM, "tier": "daily", **ASIDE}, connection=shop.login(), check=check)
     assert set(result) >= ALWAYS_RETURNED
     assert (result["failed"], result["changed"], result["status"], result["exit_code"]) == (False, False, "ok", 0)
     assert result["findings"] == []
@@ -52,9 +70,47 @@ def test_all_is_well(shop: Database, run_module: Run, driver: str, check: bool) 
     assert re.fullmatch(r"shop ok: \d+ ok, \d+ skipped", result["summary"])
 
 
+def undocumented(returned: Any, documented: Mapping[str, Any], path: str = "") -> set[str]:
+    """Return the keys that a result has and its documentation does not. Free mappings have no documentation of their own."""
+    missing = set()
+    for name, value in returned.items():
+        entry, place = documented.get(name), f"{path}{name}"
+        if entry is None:
+            missing.add(place)
+            continue
+        inner = entry.get("contains")
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, dict) and inner:
+                missing |= undocumented(each, inner, f"{place}.")
+    return missing
+
+
+def test_all_that_is_returned_is_documented(stuck: Database, run_module: Run) -> None:
+    documented = yaml.safe_load(pg_health.RETURN)
+    documented["suppressed"]["contains"].update(documented["findings"]["contains"])
+    documented["details"]["contains"]["slowest"]["contains"] = documented["details"]["contains"]["statements"]["contains"]
+    arguments = {"system": SYSTEM, "tier": "monthly", "history_schema": "pgops", "fail_on": "never", **ASIDE}
+    run_script(stuck, "CREATE TABLE vault.big AS SELECT generate_series(1, 20000) AS n; CREATE INDEX ON vault.big (n); ANALYZE")
+    with stuck.connect():
+        run_module("pg_health", arguments, connection=stuck.login())
+        run_script(stuck, "DELETE FROM vault.logins; DELETE FROM vault.big WHERE n % 10 > 0")
+        result = run_module("pg_health", arguments, connection=stuck.login())
+    for name in ("findings", "suppressed", "resolved", "series", "details", "snapshot", "tables"):
+        assert result[name], name
+    assert result["history"]["recorded"] is True
+    of_every_task = {"changed", "failed", "invocation", "_ansible_no_log"}
+    assert undocumented(result, documented) <= of_every_task
+
+
+def test_each_list_for_a_report_is_documented() -> None:
+    named = yaml.safe_load(pg_health.RETURN)["details"]["contains"]
+    sources = [path.read_text(encoding="utf-8") for path in (CHECKOUT / "plugins" / "module_utils" / "_health").rglob("*.py")]
+    assert {name for text in sources for name in re.findall(r'look\.details(?:\.setdefault\(|\[)"(\w+)"', text)} == set(named)
+
+
 @pytest.mark.parametrize(("fail_on", "failed"), [("critical", False), ("warning", True), ("unknown", True), ("never", False)])
 def test_fail_on_says_which_status_fails(stuck: Database, run_module: Run, fail_on: str, failed: bool) -> None:
-    result = run_module("pg_health", {"system": SYSTEM, "fail_on": fail_on}, connection=stuck.login())
+    result = run_module("pg_health", {"system": SYSTEM, "fail_on": fail_on, **ASIDE}, connection=stuck.login())
     assert result["failed"] is failed
     # A failed task returns everything as well.
     assert set(result) >= ALWAYS_RETURNED
@@ -62,30 +118,31 @@ def test_fail_on_says_which_status_fails(stuck: Database, run_module: Run, fail_
     assert result["exit_code"] == 1
     if failed:
         assert result["msg"] == result["summary"]
-        assert result["msg"].startswith(
-            "shop warning: 1 warning: login.stuck[vault.logins] 1 login pending for more than 1 h, the oldest since "
-        )
+        words = r"shop warning: 1 warning, \d+ skipped: login.stuck\[vault.logins\] 1 login pending for more than 1 h, the oldest since "
+        assert re.match(words, result["msg"])
         assert "\n" not in result["msg"]
 
 
 def test_what_is_critical_fails_by_default(shop: Database, run_module: Run) -> None:
     run_script(shop, "DROP TABLE vault.denied")
-    result = run_module("pg_health", {"system": SYSTEM}, connection=shop.login())
+    result = run_module("pg_health", {"system": SYSTEM, **ASIDE}, connection=shop.login())
     assert result["failed"] is True
     assert result["status"] == "critical"
-    assert result["msg"].startswith("shop critical: 1 critical, 1 unknown: schema.present[vault.denied] the table does not exist")
+    words = r"shop critical: 1 critical, 1 unknown, \d+ skipped: schema.present\[vault.denied\] the table does not exist"
+    assert re.match(words, result["msg"])
 
 
 # Whatever is beside these: the tier grows.
-SEES_SESSIONS = {"conn.states", "conn.clients", "conn.idle", "conn.idle_in_transaction", "query.longest", "transaction.longest"}
+SEES_THE_SERVER = {"conn.states", "conn.clients", "conn.idle", "conn.idle_in_transaction", "query.longest", "transaction.longest"}
+SEES_THE_SERVER |= {"wal.dir_size"}
 
 
-@pytest.mark.parametrize(("member_of", "unknown"), [([], SEES_SESSIONS), (["pg_monitor"], set())])
+@pytest.mark.parametrize(("member_of", "unknown"), [([], SEES_THE_SERVER), (["pg_monitor"], set())])
 def test_what_a_role_may_not_see_is_unknown(shop: Database, run_module: Run, member_of: list[str], unknown: set[str]) -> None:
     login = {**shop.login(), **create_role(shop.cluster, "watcher", *member_of)}
     try:
         with shop.connect():
-            result = run_module("pg_health", {"system": SYSTEM, "fail_on": "unknown"}, connection=login)
+            result = run_module("pg_health", {"system": SYSTEM, "fail_on": "unknown", **ASIDE}, connection=login)
     finally:
         drop_role(shop.cluster, shop, "watcher")
     assert result["failed"] is True
@@ -106,14 +163,14 @@ def test_checks_and_thresholds_of_the_call(stuck: Database, run_module: Run) -> 
 
 
 def test_without_a_system_the_server_is_looked_at(database: Database, run_module: Run) -> None:
-    result = run_module("pg_health", {"tier": "daily"}, connection=database.login())
+    result = run_module("pg_health", {"tier": "daily", **ASIDE}, connection=database.login())
     assert result["failed"] is False
     assert result["summary"].startswith(f"{database.name} ok")
     assert {check["id"] for check in result["checks"] if check["status"] == "ok"} >= {"conn.used_pct", "query.longest", "size.database"}
 
 
 def test_what_is_empty_counts_as_not_given(shop: Database, run_module: Run) -> None:
-    empty = {"system": SYSTEM, "check_timeout": "", "tier": "", "fail_on": "", "checks": ""}
+    empty = {"system": SYSTEM, "check_timeout": "", "tier": "", "fail_on": "", "checks": "", **ASIDE}
     result = run_module("pg_health", empty, connection=shop.login())
     assert (result["failed"], result["status"]) == (False, "ok")
     assert {check["tier"] for check in result["checks"]} == {"hourly"}
@@ -122,11 +179,11 @@ def test_what_is_empty_counts_as_not_given(shop: Database, run_module: Run) -> N
 
 
 def test_what_is_declared_and_not_looked_at_is_in_the_result(shop: Database, run_module: Run) -> None:
-    thresholds = {"lock.blocked": {"critical": 0}, "backup.age": {"warning": "1 day"}}
-    result = run_module("pg_health", {"system": {**SYSTEM, "thresholds": thresholds}}, connection=shop.login())
-    assert re.fullmatch(r"shop ok: \d+ ok, 1 skipped", result["summary"])
+    thresholds = {"login.failed": {"critical": 0}}
+    result = run_module("pg_health", {"system": {**SYSTEM, "thresholds": thresholds}, **ASIDE}, connection=shop.login())
+    assert re.fullmatch(r"shop ok: \d+ ok, \d+ skipped", result["summary"])
     check = result["checks"][-1]
-    assert (check["id"], check["status"]) == ("lock.blocked", "skipped")
+    assert (check["id"], check["status"], check["message"]) == ("login.failed", "skipped", NOT_LOOKED_AT)
 
 
 # --- refused ------------------------------------------------------------------------------------------------------------
@@ -210,7 +267,7 @@ def test_a_wrong_option_is_named_before_anything_is_connected_to(
 
 def test_a_flood_is_bounded(shop: Database, run_module: Run) -> None:
     tables = {**SYSTEM["schema"]["tables"], **{f"vault.gone{n}": {"columns": {"id": "int"}} for n in range(50)}}
-    result = run_module("pg_health", {"system": {**SYSTEM, "schema": {"tables": tables}}}, connection=shop.login())
+    result = run_module("pg_health", {"system": {**SYSTEM, "schema": {"tables": tables}}, **ASIDE}, connection=shop.login())
     assert len(result["findings"]) == 20
     check = next(check for check in result["checks"] if check["id"] == "schema.present")
     assert (check["objects"], check["findings_total"]) == (50, 50)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Iterable, List, NamedTuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_duration
@@ -203,8 +204,12 @@ def _list(look: Look, tables: List[Relation]) -> None:
     """Leave the times of the tables with the most rows for a report."""
     rows = look.details.setdefault("vacuums", [])
     for table in sorted(tables, key=lambda each: (-each.rows, each.name))[:SHOWN]:
-        times = {"vacuumed_at": table.vacuumed, "analyzed_at": table.analyzed}
+        times = {"vacuumed_at": _at(table.vacuumed), "analyzed_at": _at(table.analyzed)}
         rows.append({"table": table.name, "rows": table.rows, "dead": table.dead, **times})
+
+
+def _at(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc).isoformat()
 
 
 DEAD_OVERDUE = Check(
