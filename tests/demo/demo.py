@@ -36,6 +36,7 @@ from tests.tools.bootstrap import SetupError  # noqa: E402
 
 FOLDER = ROOT / ".demo"
 STATE = FOLDER / "shell" / "server.json"
+REPORTS = FOLDER / "run" / "report"
 _begun = time.monotonic()
 
 
@@ -67,7 +68,8 @@ def run() -> int:
 
 def _three_runs(cluster: Cluster) -> int:
     filled = _fill(cluster)
-    hosts = fleet.hosts(cluster)
+    kept = {"report_folder": str(REPORTS), "health_history": {"file": str(REPORTS / "history" / "{{ inventory_hostname }}.jsonl")}}
+    hosts = {host: {**variables, **kept} for host, variables in fleet.hosts(cluster).items()}
     inventory = FOLDER / "run" / "inventory.yml"
     ansible = AnsibleRunner(FOLDER / "run" / "ansible")
     _write_inventory(inventory, ansible, hosts)
@@ -81,6 +83,7 @@ def _three_runs(cluster: Cluster) -> int:
     say()
     faults = [f"run {number} ended with code {done.rc}" for number, done in enumerate((preview, real, again), 1) if done.rc]
     faults += ["check mode has written"] * (before != previewed)
+    faults += [f"no page of {host}" for host in hosts if not (REPORTS / f"{host}.html").is_file()]
     faults += [f"the third run changed {again.changed} host(s)"] * bool(again.changed)
     widths = "  {:<16} {:>12} {:>14} {:>12} {:>12} {:>12}"
     say(widths.format("host", "rows", "check mode", "removed", "third run", "rows left"))
@@ -98,6 +101,7 @@ def _three_runs(cluster: Cluster) -> int:
         say("The demo FAILED: " + "; ".join(faults))
         return 1
     say("Check mode told exactly what the run removed, and the third run found nothing to do.")
+    say(f"What the checks found stands in {(REPORTS / 'fleet.html').relative_to(ROOT)}, a page for each host beside it.")
     return 0
 
 
