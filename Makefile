@@ -4,7 +4,7 @@ RUN := $(PYTHON) tests/run_all.py
 VENV := $(PYTHON) tests/tools/bootstrap.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-shell demo-stop test lint sanity galaxy unit integration molecule matrix bench format clean
+.PHONY: help demo demo-shell demo-stop test lint sanity galaxy unit integration molecule matrix browser bench format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ molecule: ## the roles and playbooks on two systems: converge, idempotence, veri
 
 matrix: ## the integration tests on PostgreSQL 12 to 18 (MAJORS="14 16" for some)
 	@$(RUN) matrix
+
+browser: ## look at the report's pages in a headless Chromium (PGOPS_CHROMIUM names it, else one is looked for)
+	@$(VENV) test -- -m pytest -q tests/integration/test_report_browser.py
 
 bench: ## the modules against the plain SQL and the janitors that a person would use
 	@$(VENV) test -- -m tests.benchmarks
