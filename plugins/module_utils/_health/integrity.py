@@ -22,12 +22,15 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.relations im
 
 # No index is begun later; one statement is bounded by check_timeout.
 BUDGET_SECONDS = 60.0
+# Small indexes are looked at together: a statement each would take longer than the look itself (1.9 s against 0.2 s for 3,000). One that
+# is larger than the pages (8 MB) stands alone, so that check_timeout is a bound for one index.
+GROUP, GROUP_PAGES = 100, 1000
 # What the server says of stored bytes that are wrong, or that it cannot read: classes of SQLSTATE.
 CORRUPT = ("XX", "58")
 
 # A temporary index belongs to another session; an unlogged one has nothing on a standby.
 _INDEXES = """
-SELECT c.oid::int8 AS oid, n.nspname, c.relname, t.relname AS table_name, i.indisunique
+SELECT c.oid::int8 AS oid, n.nspname, c.relname, t.relname AS table_name, i.indisunique, c.relpages
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am m ON m.oid = c.relam
 WHERE c.relkind = 'i' AND m.amname = 'btree' AND i.indisvalid AND i.indisready AND i.indislive
@@ -38,7 +41,7 @@ ORDER BY c.relpages, c.oid
 # An index that was dropped meanwhile is an internal error to the server, as much as a broken one.
 _THERE = "SELECT FROM pg_class WHERE oid = %(index)s::int8::oid"
 # Holds no lock but the one that any query holds. The functions that compare parents with children lock out writers: never those.
-_CHECKED = "SELECT {}.bt_index_check(%(index)s::int8::oid::regclass)"
+_CHECKED = "SELECT {}.bt_index_check(i.id::oid::regclass) FROM unnest(%(indexes)s::int8[]) AS i (id)"
 
 
 def _amcheck(look: Look, limits: Limits) -> Iterable[Reading]:
@@ -60,16 +63,11 @@ def _amcheck(look: Look, limits: Limits) -> Iterable[Reading]:
 def _within_budget(look: Look, statement: Any, rows: List[Dict[str, Any]]) -> List[Reading]:
     readings: List[Reading] = []
     began, reached = time.monotonic(), 0
-    for row in rows:
+    for group in _groups(rows):
         if time.monotonic() - began >= BUDGET_SECONDS:
             break
-        reached += 1
-        try:
-            look.rows(statement, {"index": row["oid"]})
-        except DatabaseError as error:
-            if look.database.closed:
-                raise
-            readings += _refused(look, row, error)
+        reached += len(group)
+        readings += _looked_at(look, statement, group)
     left = rows[reached:]
     if left:
         limit = format_duration(BUDGET_SECONDS)
@@ -77,6 +75,33 @@ def _within_budget(look: Look, statement: Any, rows: List[Dict[str, Any]]) -> Li
         hint = "Run pg_amcheck (PostgreSQL 14), or bt_index_check on each of them, at a quiet time; a restored backup will do as well."
         readings.append(unknown(Unseen(message, hint=hint)))
     return readings or [Reading(f"{counted_indexes(len(rows))} are in order", 0.0)]
+
+
+def _groups(rows: List[Dict[str, Any]]) -> Iterable[List[Dict[str, Any]]]:
+    """Yield `rows` in their order, small indexes together."""
+    group: List[Dict[str, Any]] = []
+    pages = 0
+    for row in rows:
+        if group and (len(group) >= GROUP or pages + row["relpages"] > GROUP_PAGES):
+            yield group
+            group, pages = [], 0
+        group.append(row)
+        pages += row["relpages"]
+    if group:
+        yield group
+
+
+def _looked_at(look: Look, statement: Any, group: List[Dict[str, Any]]) -> List[Reading]:
+    """Return what is wrong with the indexes of a group; where the group fails, each is looked at by itself."""
+    try:
+        look.rows(statement, {"indexes": [row["oid"] for row in group]})
+    except DatabaseError as error:
+        if look.database.closed:
+            raise
+        if len(group) == 1:
+            return _refused(look, group[0], error)
+        return [reading for row in group for reading in _looked_at(look, statement, [row])]
+    return []
 
 
 def _refused(look: Look, row: Mapping[str, Any], error: DatabaseError) -> List[Reading]:
