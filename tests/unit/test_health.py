@@ -54,6 +54,13 @@ def test_every_check_has_a_test_on_a_server(check: str) -> None:
     assert check in tests
 
 
+def test_a_fact_has_a_name_of_its_own() -> None:
+    facts = {fact for check in CHECKS.values() for fact in check.facts}
+    assert len({fact.name for fact in facts}) == len(facts)
+    # They are asked together, without parameters.
+    assert [fact.name for fact in facts if "%" in fact.statement] == []
+
+
 def test_the_page_is_current() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run: python3 -m tests.tools.checks_page"
 
