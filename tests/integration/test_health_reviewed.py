@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
@@ -128,6 +129,46 @@ def test_what_stands_beside_something_hidden_is_not_resolved(database: Database,
     assert resolved(runs({check: [Reading("all is well")]})) == [f"{check}[one]", f"{check}[two]", f"{check}[sessions not seen]"]
 
 
+@pytest.fixture
+def rules(server: Cluster) -> Iterator[Path]:
+    """The file of access rules, which is as it was again after the test."""
+    path = server.folder / "data" / "pg_hba.conf"
+    before = path.read_text(encoding="utf-8")
+    yield path
+    path.write_text(before, encoding="utf-8")
+
+
+def test_a_rule_of_the_loopback_address_with_a_mask_of_all_is_open_to_everybody(server: Cluster, rules: Path) -> None:
+    lines = ["local all all peer", "host all here 127.0.0.1/8 trust", "host all six ::1/128 trust"]
+    lines += ["host all bob 127.0.0.1/0 trust", "host all all 10.0.0.1/0 scram-sha-256", "host all eve ::1/0 trust"]
+    rules.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = {each["object"].split(" ", 3)[2]: each["severity"] for each in looked(server, "security.hba")["findings"]}
+    assert found == {"here": "warning", "six": "warning", "bob": "critical", "all": "warning", "eve": "critical"}
+
+
+def test_an_error_in_an_access_rule_shows_no_part_of_a_password(server: Cluster, rules: Path) -> None:
+    with rules.open("a", encoding="utf-8") as file:
+        file.write("host all eve 10.0.0.0/8 radius radiusservers=127.0.0.1 radiussecrets=one hidden\n")
+        file.write("host all eve 10.0.0.0/8 radius radiusservers=127.0.0.1 radiussecrets=one hid=den\n")
+        file.write("host all eve nowhere/x md5\n")
+    result = looked(server, "cfg.file_errors")
+    said = [each["message"] for each in result["findings"]]
+    assert len(said) == 3
+    assert "authentication option" in said[0]
+    assert "nowhere" in said[2]
+    assert "hid" not in str(result)
+
+
+def test_the_statement_for_a_procedure_can_be_run(made: Database) -> None:
+    if made.cluster.installation.major >= 14:
+        run_script(made, "CREATE PROCEDURE public.p() LANGUAGE sql SECURITY DEFINER BEGIN ATOMIC SELECT 1; END")
+    else:
+        run_script(made, "CREATE PROCEDURE public.p() LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'")
+    action = finding(look(made, None, system=None, checks=["security.definer_path"]), "security.definer_path[public.p()]")["action"]
+    run_script(made, action.partition(": ")[2].replace("<its schemas>", "public"))
+    assert look(made, None, system=None, checks=["security.definer_path"])["findings"] == []
+
+
 # --- alarms about nothing -----------------------------------------------------------------------------------------------
 
 
@@ -184,6 +225,16 @@ def test_many_partitions_that_are_locked_do_not_hold_up_the_run(made: Database) 
         session.execute("ROLLBACK; BEGIN; REINDEX INDEX other_pkey")
         result = look(made, None, system=system, checks=["size.rows"])
         assert {table["table"]: table["bytes"] for table in result["tables"]} == {"public.many": 0, "public.other": None}
+
+
+@pytest.mark.parametrize("damage", [{"after": [[]]}, {"kept": {"server": {"name": 5}}}, {"counters": {"x_total": [0, 1, []]}}])
+def test_a_damaged_history_takes_no_finding_with_it(database: Database, tmp_path: Path, damage: dict[str, Any]) -> None:
+    runs = Runs(database, in_file(tmp_path))
+    record = runs({"conn.used_pct": bad("one")})["snapshot"]
+    if "kept" in damage:
+        damage = {"kept": dict.fromkeys(record["servers"], damage["kept"]["server"])}
+    Path(runs.store["file"]).write_text(json.dumps({**record, **damage}) + "\n", encoding="utf-8")
+    assert [each["key"] for each in runs({"conn.used_pct": bad("one")})["findings"]] == ["conn.used_pct[one]"]
 
 
 def test_a_locked_partition_of_one_default_partition_hides_no_other(made: Database) -> None:

@@ -89,7 +89,7 @@ def _hba(look: Look, limits: Limits) -> Iterable[Reading]:
 
 
 def _judge_rule(rule: Mapping[str, Any]) -> Tuple[str, str]:
-    remote = rule["type"] != "local" and not _is_loopback(rule["address"])
+    remote = rule["type"] != "local" and not _is_loopback(rule["address"], rule["netmask"])
     method = rule["method"]
     if method == "trust":
         where = "from another host" if remote else "on the host itself"
@@ -98,18 +98,24 @@ def _judge_rule(rule: Mapping[str, Any]) -> Tuple[str, str]:
         return CRITICAL, "takes passwords in clear text over the network"
     if remote and method == "md5":
         return WARNING, "allows md5, which is weaker than scram-sha-256"
-    if remote and rule["address"] in _WORDS_FOR_ANYWHERE and _EVERYBODY & set(rule["user"] or ()) and method not in ("reject", "cert"):
+    if remote and _is_anywhere(rule) and _EVERYBODY & set(rule["user"] or ()) and method not in ("reject", "cert"):
         return WARNING, "is open to every user from every address"
     return OK, ""
 
 
-def _is_loopback(address: str | None) -> bool:
+def _is_loopback(address: str | None, netmask: str | None) -> bool:
     if address in ("samehost", "localhost"):
         return True
     try:
-        return ipaddress.ip_address(address or "").is_loopback
+        # 127.0.0.1/0 is everywhere.
+        bits = bin(int(ipaddress.ip_address(netmask))).count("1") if netmask else ipaddress.ip_address(address or "").max_prefixlen
+        return ipaddress.ip_network(f"{address}/{bits}", strict=False).is_loopback
     except ValueError:
         return False
+
+
+def _is_anywhere(rule: Mapping[str, Any]) -> bool:
+    return rule["address"] in _WORDS_FOR_ANYWHERE or rule["netmask"] in _WORDS_FOR_ANYWHERE
 
 
 def _who(rule: Mapping[str, Any]) -> str:
@@ -145,7 +151,7 @@ def _definer_path(look: Look, limits: Limits) -> Iterable[Reading]:
         whose = f"{row['owner']}{', a superuser' if row['superuser'] else ''}"
         who = "everybody" if row["public"] else "whoever may call it"
         message = f"runs as {whose} and finds its tables by the search_path of the caller: {who} can put others before them"
-        action = f"As the owner: ALTER FUNCTION {row['name']} SET search_path = pg_catalog, <its schemas>, pg_temp;"
+        action = f"As the owner: ALTER ROUTINE {row['name']} SET search_path = pg_catalog, <its schemas>, pg_temp;"
         readings.append(Reading(message, 1.0, row["name"], action=action))
     return readings or [Reading("every SECURITY DEFINER function sets its search_path", 0.0)]
 
@@ -195,7 +201,7 @@ CHECKS: List[Check] = [
         title="SECURITY DEFINER functions without a search_path",
         tier="monthly",
         looks_at="pg_proc of every schema but the server's own; functions of extensions do not count.",
-        action="ALTER FUNCTION ... SET search_path.",
+        action="ALTER ROUTINE ... SET search_path.",
         needs="nothing",
         run=_definer_path,
         unit="count",

@@ -13,17 +13,22 @@ from datetime import datetime, timezone
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_size
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import MissingObject
 from ansible_collections.pgops.runbook.plugins.module_utils._health.facts import Fact
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import SKIPPED, Check, Limits, Reading, Unseen
 from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
 
-# The columns are those of every version; a standby counts for itself.
-COUNTERS = Fact(
-    "database_counters",
-    """SELECT to_json(d) FROM (SELECT xact_commit, xact_rollback, deadlocks, temp_files, temp_bytes, blks_hit, blks_read
-       FROM pg_stat_database WHERE datname = current_database()) AS d""",
-)
+# With all columns that this version has: one that is missing takes no more with it than what counts by it. A standby counts for itself.
+COUNTERS = Fact("database_counters", "SELECT to_json(d) FROM pg_stat_database AS d WHERE datname = current_database()")
+
+
+class Counts(Dict[str, float]):
+    """The counters of a database by column."""
+
+    def __missing__(self, column: str) -> float:
+        """Say that this server has no such counter."""
+        raise MissingObject(f"this server has no pg_stat_database.{column}", object_name=f"pg_stat_database.{column}")
 
 
 class Since(NamedTuple):
@@ -34,12 +39,12 @@ class Since(NamedTuple):
     began: str
 
 
-def read(look: Look) -> Mapping[str, float]:
+def read(look: Look) -> Counts:
     """Return the counters of the database. Raises Unseen where the server does not count."""
     facts = look.fact(COUNTERS)
     if not facts:
         raise Unseen("the server has counted nothing of this database yet", hint="Run again in a minute.")
-    return {column: float(value) for column, value in facts.items() if value is not None}
+    return Counts({column: float(value) for column, value in facts.items() if isinstance(value, (int, float))})
 
 
 def metrics(values: Mapping[str, float], *columns: str) -> Dict[str, float | None]:

@@ -44,10 +44,12 @@ WHERE error IS NOT NULL AND NOT EXISTS (SELECT FROM pg_settings AS s WHERE s.nam
     relations=("pg_file_settings",),
     functions=("pg_show_all_file_settings",),
 )
+# What the error repeats of an option may be part of a password (ldapbindpasswd, radiussecrets), as of one with a blank in it.
 ACCESS_ERRORS = Fact(
     "access_errors",
     """
-SELECT coalesce(json_agg(json_build_object('file', 'pg_hba.conf', 'line', line_number, 'name', NULL, 'error', error)), '[]')
+SELECT coalesce(json_agg(json_build_object('file', 'pg_hba.conf', 'line', line_number, 'name', NULL,
+    'error', regexp_replace(error, '^([^:"]*(option|LDAP|ldap|RADIUS|radius)[^:"]*).*', '\\1'))), '[]')
 FROM pg_hba_file_rules WHERE error IS NOT NULL
 """,
     relations=("pg_hba_file_rules",),

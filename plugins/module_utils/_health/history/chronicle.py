@@ -45,16 +45,16 @@ class Chronicle:
         try:
             self._server = self._identity(look) if look else None
             self._stored = self._store.read(look, self._system)
+            if self._stored:
+                self._before = baseline(self._stored.records)
+                if self._stored.damaged:
+                    self._notices.append(f"{self._stored.damaged} lines of the history could not be read: {self._store.place}")
+                return self._history(time)
         except RunbookError as error:
             self._unread(error)
         except Exception as error:  # noqa: BLE001  (a fault of the history must not hide what the checks find; it is reported)
             self._unread(_fault(error))
-        if self._stored is None:
-            return History(OFF, now=time.timestamp())
-        self._before = baseline(self._stored.records)
-        if self._stored.damaged:
-            self._notices.append(f"{self._stored.damaged} lines of the history could not be read: {self._store.place}")
-        return self._history(time)
+        return History(OFF, now=time.timestamp())
 
     def end(self, report: Report, results: Results, look: Look | None, open_writer: Opener | None) -> Dict[str, Any]:
         """Return the result with what has changed, series and forecasts, and record the run."""
@@ -80,7 +80,7 @@ class Chronicle:
             return identify(look.server, None)
 
     def _unread(self, error: RunbookError) -> None:
-        self._stored = None
+        self._stored = self._before = None
         self._notices.append(_sentence(f"the history in {self._store.place} could not be read, and the run is not recorded", error))
 
     def _history(self, time: datetime) -> History:

@@ -48,7 +48,8 @@ def usable(record: Any) -> bool:
     """Return whether `record` is one of ours and whole."""
     if not isinstance(record, Mapping) or record.get("version") != VERSION or not isinstance(record.get("run"), str):
         return False
-    if moment(record) is None or not isinstance(record.get("after"), list):
+    after = record.get("after")
+    if moment(record) is None or not isinstance(after, list) or not all(isinstance(run, str) for run in after):
         return False
     parts = ("server", "metrics", "counters", "looked", "findings", "cut", "kept", "servers")
     return all(isinstance(record.get(part), Mapping) for part in parts) and all(map(_is_entry, record["findings"].values()))
