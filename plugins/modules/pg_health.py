@@ -91,6 +91,7 @@ options:
     description:
       - The C(application_name) of each standby that is meant to stream from this server. A dead standby has no row anywhere, so only who
         is expected can be missed. See C(repl.standbys).
+      - On a server that is itself a standby it counts only where O(expected_role=standby), so that a failover does not turn it around.
     type: list
     elements: str
     default: []

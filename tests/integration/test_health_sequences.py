@@ -168,7 +168,7 @@ def test_what_is_hidden_is_unknown_until_it_is_granted(database: Database, monit
     assert (found["key"], found["severity"], found["value"]) == (f"{CHECK}[vault]", "unknown", None)
     assert not [number for number in used(result).values() if number is not None]
     (grant,) = statements_in(found["action"])
-    assert grant.startswith("GRANT USAGE ON ALL SEQUENCES IN SCHEMA" if many else "GRANT USAGE ON SEQUENCE")
+    assert grant.startswith("GRANT SELECT ON ALL SEQUENCES IN SCHEMA" if many else "GRANT SELECT ON SEQUENCE")
     run_script(database, grant)
     result = watch(database, SYSTEM, login={"login_user": monitor})
     (found,) = result["findings"]

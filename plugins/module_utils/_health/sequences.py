@@ -230,7 +230,7 @@ def _hidden(look: Look, hidden: Sequence[SequenceFact]) -> List[Reading]:
         listed = ", ".join(str(each.name) for each in sequences[:NAMED]) + (", ..." if len(sequences) > NAMED else "")
         exact = "SEQUENCE " + ", ".join(quoted(*each.name) for each in sequences)
         target = exact if len(sequences) <= NAMED else f"ALL SEQUENCES IN SCHEMA {quoted(schema)}"
-        hint = f"As the owner: GRANT USAGE ON {target} TO {quoted(look.role)};"
+        hint = f"As the owner: GRANT SELECT ON {target} TO {quoted(look.role)};"
         message = f"the role {look.role} may not see where {counted(len(sequences), 'sequence')} stand: {listed}"
         readings.append(unknown(Unseen(message, object_name=schema, hint=hint), schema))
     return readings
@@ -249,7 +249,7 @@ SEQUENCES = Check(
     "measured downwards; one that begins anew (CYCLE) is left out. Sequences that the role may not read are unknown, in one finding "
     "a schema.",
     action="Widen the column and the sequence to bigint before the last value is given, or renumber.",
-    needs="USAGE or SELECT on every sequence",
+    needs="SELECT (or USAGE, which also draws numbers) on every sequence",
     run=_exhaustion,
     unit="percent",
     warning=70,
