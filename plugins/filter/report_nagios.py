@@ -51,8 +51,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    C(line), C(code) from 0 to 3, C(word) for it, when it C(looked) in seconds since the epoch (0 if the result does not say), and C(max_age)
-    in seconds.
+    C(line), C(code) from 0 to 3, C(word) for it, when it C(looked) in seconds since the epoch (0 if the result does not say), and
+    C(max_age) in seconds.
   type: dict
 """
 

@@ -10,7 +10,8 @@ NOW = int(datetime(2026, 11, 21, 10, 0, 41, tzinfo=UTC).timestamp())
 HOUR, DAY = 3600, 86400
 GB = 1 << 30
 HOSTILE = (
-    "<script>alert('x')</script>\"'`|*_[a](http://evil.example/)\n\t\x00\x1b[31m\u202eб\u2028ö🐘 {{ 7 * 7 }} {% raw %} ${IFS} $(id) `id`"
+    "<script>alert('x')</script>\"'`|*_[a](http://evil.example/)\n\t\x00\x1b[31m\u202e\u0431\u2028ö🐘 "
+    "{{ 7 * 7 }} {% raw %} ${IFS} $(id) `id`"
 )
 
 
@@ -92,7 +93,8 @@ def findings() -> list[dict[str, Any]]:
     bloat = {"object": "shop.sessions", "value": 43.0, "unit": "percent", "warning": 30.0, "critical": 60.0, "threshold": 30.0}
     return [
         finding(
-            "seq.exhaustion", "Sequences that run out", "critical", "91.4 % of the numbers that its column can hold are used, 23 days are left",
+            "seq.exhaustion", "Sequences that run out", "critical",
+            "91.4 % of the numbers that its column can hold are used, 23 days are left",
             action='Widen the column before the sequence ends: ALTER TABLE public.payments ALTER COLUMN "id" TYPE bigint;',
             change="worse", first_seen=iso(NOW - 12 * DAY), **sequence,
         ),
@@ -108,7 +110,8 @@ def findings() -> list[dict[str, Any]]:
             first_seen=iso(NOW - 2 * DAY - 5 * HOUR), **slot,
         ),
         finding(
-            "vac.dead_overdue", "Tables overdue for VACUUM", "warning", "3.1 times the dead rows at which autovacuum should have begun: 4,120,331",
+            "vac.dead_overdue", "Tables overdue for VACUUM", "warning",
+            "3.1 times the dead rows at which autovacuum should have begun: 4,120,331",
             action="Look for an old transaction first, then: VACUUM (ANALYZE) shop.order_lines;", **dead,
         ),
         finding(
@@ -120,7 +123,8 @@ def findings() -> list[dict[str, Any]]:
             action="Rewrite it in a quiet hour, it locks the table: VACUUM (FULL, ANALYZE) shop.sessions;", change="better", **bloat,
         ),
         finding(
-            "cfg.pending_restart", "Settings that wait for a restart", "warning", "shared_buffers waits for a restart", object="shared_buffers",
+            "cfg.pending_restart", "Settings that wait for a restart", "warning", "shared_buffers waits for a restart",
+            object="shared_buffers",
             action="Plan a restart.",
         ),
         finding(
@@ -134,7 +138,8 @@ def findings() -> list[dict[str, Any]]:
         finding(
             "bloat.index", "Bloated indexes", "unknown", "the role may not see the statistics of 212 of 214 indexes", change="new",
             first_seen=iso(NOW),
-            action="As a superuser: GRANT SELECT (starelid, staattnum, stainherit, stanullfrac, stawidth) ON pg_catalog.pg_statistic TO pgops_monitor;",
+            action="As a superuser: GRANT SELECT (starelid, staattnum, stainherit, stanullfrac, stawidth) ON pg_catalog.pg_statistic "
+            "TO pgops_monitor;",
         ),
     ]  # fmt: skip
 
@@ -146,7 +151,8 @@ def checks() -> list[dict[str, Any]]:
               message="public.payments_id_seq: 91.4 % of the numbers that its column can hold are used", timing_ms=31.2, tier="daily"),
         check("lock.wait", "Sessions that wait for a lock", "critical", 412.0, "seconds", warning=60.0, critical=300.0),
         check("slot.retained", "WAL that slots hold back", "warning", 63.2, "percent", warning=50.0, critical=80.0),
-        check("vac.dead_overdue", "Tables overdue for VACUUM", "warning", 310.0, "percent", warning=200.0, critical=500.0, findings_total=4),
+        check("vac.dead_overdue", "Tables overdue for VACUUM", "warning", 310.0, "percent", warning=200.0, critical=500.0,
+              findings_total=4),
         check("disk.free_pct", "Free disk space", "warning", 17.8, "percent", warning=20.0, critical=10.0, tier="daily"),
         check("bloat.table", "Bloated tables", "warning", 43.0, "percent", warning=30.0, critical=60.0, tier="weekly", suppressed=1),
         check("cfg.pending_restart", "Settings that wait for a restart", "warning"),
@@ -176,7 +182,8 @@ def checks() -> list[dict[str, Any]]:
 def details() -> dict[str, list[dict[str, Any]]]:
     texts = [
         "UPDATE shop.sessions SET seen_at = $1, data = $2 WHERE id = $3",
-        "SELECT o.id, o.placed_at, sum(l.price * l.quantity) FROM shop.orders o JOIN shop.order_lines l ON l.order_id = o.id WHERE o.customer_id = $1 GROUP BY o.id ORDER BY o.placed_at DESC LIMIT $2",
+        "SELECT o.id, o.placed_at, sum(l.price * l.quantity) FROM shop.orders o JOIN shop.order_lines l ON l.order_id = o.id "
+        "WHERE o.customer_id = $1 GROUP BY o.id ORDER BY o.placed_at DESC LIMIT $2",
         "INSERT INTO shop.events (kind, payload) VALUES ($1, $2)",
         "SELECT * FROM shop.products WHERE to_tsvector($1, name) @@ plainto_tsquery($1, $2)",
         "DELETE FROM custom.denylist WHERE expiration_at < $1",
@@ -186,22 +193,27 @@ def details() -> dict[str, list[dict[str, Any]]]:
     bloat = ((12.1, 5.2), (30.5, 3.9), (4.4, 1.9), (2.0, 0.3), (1.1, 0.25))
     return {
         "statements": [
-            {"queryid": str(7349 * (place + 3)), "text": text, "calls": 918231 // (place + 1), "total_ms": share * 91000, "mean_ms": 4.1 * (place + 1),
+            {"queryid": str(7349 * (place + 3)), "text": text, "calls": 918231 // (place + 1), "total_ms": share * 91000,
+             "mean_ms": 4.1 * (place + 1),
              "share_pct": share, "rows": 91823, "since": iso(NOW - 20 * DAY)}
             for place, (text, share) in enumerate(zip(texts, shares, strict=True))
         ],
         "bloat": [
             {"object": name, "kind": "index" if name.endswith(("idx", "pkey")) else "table", "bytes": size * GB, "bloat_bytes": waste * GB,
-             "bloat_pct": round(100 * waste / size, 1), "is_estimate": True, "reliable": place != 3, "why": "no statistics of 2 columns" if place == 3 else None}
+             "bloat_pct": round(100 * waste / size, 1), "is_estimate": True, "reliable": place != 3,
+             "why": "no statistics of 2 columns" if place == 3 else None}
             for place, (name, (size, waste)) in enumerate(zip(names, bloat, strict=True))
         ],
         "backups": [
-            {"finished_at": iso(NOW - day * DAY - 8 * HOUR), "kind": "full" if day % 7 == 0 else "incremental", "bytes": (190 + 30 - day if day % 7 == 0 else 14 + day % 5) * GB,
-             "seconds": 5400.0 if day % 7 == 0 else 700.0, "verified": day % 7 == 0, "verified_at": iso(NOW - day * DAY) if day % 7 == 0 else None}
+            {"finished_at": iso(NOW - day * DAY - 8 * HOUR), "kind": "full" if day % 7 == 0 else "incremental",
+             "bytes": (190 + 30 - day if day % 7 == 0 else 14 + day % 5) * GB,
+             "seconds": 5400.0 if day % 7 == 0 else 700.0, "verified": day % 7 == 0,
+             "verified_at": iso(NOW - day * DAY) if day % 7 == 0 else None}
             for day in range(21, -1, -1) if day != 9
         ],
         "blocking": [
-            {"root": "idle in transaction of app_worker", "waiters": 9, "longest_seconds": 412.0, "locked": "shop.orders", "ddl_queue": True},
+            {"root": "idle in transaction of app_worker", "waiters": 9, "longest_seconds": 412.0, "locked": "shop.orders",
+             "ddl_queue": True},
             {"root": "prepared transaction gate_17", "waiters": 1, "longest_seconds": 38.0, "locked": "shop.carts", "ddl_queue": False},
         ],
         "clients": [
@@ -209,7 +221,8 @@ def details() -> dict[str, list[dict[str, Any]]]:
             {"application": "shop-api", "user": "shop", "database": "shop", "address": "10.2.0.15", "sessions": 18},
             {"application": "metabase", "user": "analyst", "database": "shop", "address": "10.2.9.3", "sessions": 7},
         ],
-        "hot": [{"table": "shop.sessions", "updates": 91823100, "hot_pct": 71.3}, {"table": "shop.carts", "updates": 1203911, "hot_pct": 98.0}],
+        "hot": [{"table": "shop.sessions", "updates": 91823100, "hot_pct": 71.3},
+                {"table": "shop.carts", "updates": 1203911, "hot_pct": 98.0}],
     }  # fmt: skip
 
 
@@ -241,15 +254,20 @@ def series() -> dict[str, list[list[float]]]:
 def forecasts() -> list[dict[str, Any]]:
     since = iso(NOW - 30 * DAY)
     return [
-        {"metric": "size.database", "title": "Size of the database", "unit": "bytes", "now": 411 * GB, "per_day": 1.9 * GB, "limit": 490 * GB,
+        {"metric": "size.database", "title": "Size of the database", "unit": "bytes", "now": 411 * GB, "per_day": 1.9 * GB,
+         "limit": 490 * GB,
          "days_left": 41.4, "points": 31, "since": since},
-        {"metric": "disk.free_pct[/var/lib/postgresql]", "title": "Free disk space", "unit": "percent", "now": 17.8, "per_day": -0.43, "limit": 0,
+        {"metric": "disk.free_pct[/var/lib/postgresql]", "title": "Free disk space", "unit": "percent", "now": 17.8, "per_day": -0.43,
+         "limit": 0,
          "days_left": 41.4, "points": 31, "since": since},
-        {"metric": "seq.exhaustion[public.payments_id_seq]", "title": "Sequences that run out", "unit": "percent", "now": 91.4, "per_day": 0.37,
+        {"metric": "seq.exhaustion[public.payments_id_seq]", "title": "Sequences that run out", "unit": "percent", "now": 91.4,
+         "per_day": 0.37,
          "limit": 100, "days_left": 23.2, "points": 31, "since": since},
-        {"metric": "xid.age_pct", "title": "Age of transaction ids", "unit": "percent", "now": 23.1, "per_day": 0.3, "limit": 100, "days_left": 256.0,
+        {"metric": "xid.age_pct", "title": "Age of transaction ids", "unit": "percent", "now": 23.1, "per_day": 0.3, "limit": 100,
+         "days_left": 256.0,
          "points": 31, "since": since},
-        {"metric": "mxid.age_pct", "title": "Age of multixact ids", "unit": "percent", "now": 3.4, "per_day": 0.0, "limit": 100, "days_left": None,
+        {"metric": "mxid.age_pct", "title": "Age of multixact ids", "unit": "percent", "now": 3.4, "per_day": 0.0, "limit": 100,
+         "days_left": None,
          "points": 31, "since": since},
     ]  # fmt: skip
 
@@ -270,11 +288,13 @@ def rich() -> dict[str, Any]:
         "checks": checks(),
         "findings": found,
         "suppressed": [
-            {**finding("bloat.table", "Bloated tables", "warning", "an estimated 2.0 GB of 30.5 GB are empty", object="shop.events_2026_10"),
+            {**finding("bloat.table", "Bloated tables", "warning", "an estimated 2.0 GB of 30.5 GB are empty",
+                       object="shop.events_2026_10"),
              "reason": "the partition is dropped at the end of the month", "until": "2026-12-01"},
         ],
         "resolved": [
-            {"key": "repl.lag_time[standby-1]", "check": "repl.lag_time", "title": "Replication lag in time", "object": "standby-1", "severity": "warning",
+            {"key": "repl.lag_time[standby-1]", "check": "repl.lag_time", "title": "Replication lag in time", "object": "standby-1",
+             "severity": "warning",
              "message": "75 s behind", "first_seen": iso(NOW - 31 * HOUR)},
             {"key": "backup.age", "check": "backup.age", "title": "Age of the last backup", "object": "", "severity": "critical",
              "message": "the last backup is 51 h old", "first_seen": iso(NOW - 20 * HOUR)},
@@ -299,7 +319,8 @@ def rich() -> dict[str, Any]:
         "timing_ms": 412.7,
         "round_trips": 21,
         "notices": ["pg_stat_statements counts since 20 days; 3 statements were evicted"],
-        "history": {"kept_in": "schema", "place": "pgops_history", "previous": iso(NOW - HOUR), "snapshots": 743, "recorded": True, "note": None},
+        "history": {"kept_in": "schema", "place": "pgops_history", "previous": iso(NOW - HOUR), "snapshots": 743, "recorded": True,
+        "note": None},
         "series": series(),
         "forecasts": forecasts(),
         "details": details(),
@@ -312,7 +333,8 @@ def hostile() -> dict[str, Any]:
     long = HOSTILE + "x" * 200
     found = [
         finding(
-            "bloat.table", long, severity, f"{HOSTILE} {number}", object=f"{long}{number}", value=1e300 if number == 1 else -4.5, unit="percent",
+            "bloat.table", long, severity, f"{HOSTILE} {number}", object=f"{long}{number}", value=1e300 if number == 1 else -4.5,
+            unit="percent",
             warning=30.0, critical=60.0, threshold=30.0, action=f"{HOSTILE}: DROP TABLE \"</pre><script>alert(1)</script>``` ; x\";",
             change="new",
         )
@@ -328,10 +350,13 @@ def hostile() -> dict[str, Any]:
         "checks": [check(f"bloat.{HOSTILE}{number}", long, "critical", 5.0, "percent", message=long) for number in range(310)],
         "metrics": {**{name: 1.0 * place for place, name in enumerate(names)}, HOSTILE: 3, "a.b": "NaN", "a.c": None, "a.d": float("1e308"),
                     "query.longest[4711]": 5, f"stat.slow[SELECT {HOSTILE}]": 7},
-        "series": {f"conn.states[{HOSTILE}{number}]": hourly(2, wave(4, 2)) for number in range(40)} | {HOSTILE: [[1, "x"], "y", None, [2], [3, 4]]},
-        "forecasts": [{"metric": f"size.database[{HOSTILE}]", "unit": HOSTILE, "per_day": "x", "days_left": 4, "points": HOSTILE, "since": HOSTILE}],
+        "series": {f"conn.states[{HOSTILE}{number}]": hourly(2, wave(4, 2)) for number in range(40)}
+        | {HOSTILE: [[1, "x"], "y", None, [2], [3, 4]]},
+        "forecasts": [{"metric": f"size.database[{HOSTILE}]", "unit": HOSTILE, "per_day": "x", "days_left": 4, "points": HOSTILE,
+        "since": HOSTILE}],
         "details": {HOSTILE: [{HOSTILE: HOSTILE, "list": [HOSTILE] * 30}] * 80, "statements": [{"text": long, "share_pct": 40.0}] * 60,
-                    "bloat": [{"object": long, "bytes": 5, "bloat_bytes": 9}] * 60, "backups": [{"finished_at": iso(NOW), "kind": HOSTILE}], "odd": "text"},
+                    "bloat": [{"object": long, "bytes": 5, "bloat_bytes": 9}] * 60,
+                    "backups": [{"finished_at": iso(NOW), "kind": HOSTILE}], "odd": "text"},
         "server": {"version": HOSTILE, "in_recovery": True, "database": HOSTILE, "started": HOSTILE},
         "notices": [HOSTILE, 4],
         "history": {"kept_in": HOSTILE, "place": HOSTILE, "previous": HOSTILE},
