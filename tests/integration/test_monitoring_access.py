@@ -62,7 +62,7 @@ def test_what_the_checks_need_is_open_and_what_rows_hold_is_not(shop: Database) 
     for closed in (
         "SELECT stavalues1 FROM pg_statistic",
         "SELECT * FROM pg_statistic",
-        "SELECT stanumbers1 FROM pg_statistic",
+        "SELECT stavalues2 FROM pg_statistic",
         "SELECT note FROM vault.wide",
         "SELECT state FROM vault.logins",
         "SELECT * FROM vault.tokens",

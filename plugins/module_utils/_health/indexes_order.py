@@ -12,6 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Datab
 from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import quoted
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import OK, Check, Limits, Reading, Unseen, skipped
+from ansible_collections.pgops.runbook.plugins.module_utils._health.needs import ORDER_COLUMNS
 from ansible_collections.pgops.runbook.plugins.module_utils._health.relations import part_of, scope
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 
@@ -20,8 +21,7 @@ LEAST_BYTES = 100 << 20
 LOW = 0.3
 IN_REPORT = 50
 # Of the arrays of numbers no value of a row can be told: frequencies, and the correlation.
-COLUMNS = "starelid, staattnum, stainherit, stakind1, stakind2, stakind3, stakind4, stakind5, "
-COLUMNS += "stanumbers1, stanumbers2, stanumbers3, stanumbers4, stanumbers5"
+COLUMNS = ", ".join(ORDER_COLUMNS)
 
 _CORRELATIONS = """
 WITH relation AS (

@@ -14,6 +14,8 @@ Columns = Dict[RelationName, Set[str]]
 
 # Of pg_statistic: how wide values are and how often NULL, from which bloat is estimated. The other columns hold values of rows.
 STATISTIC_COLUMNS = ("starelid", "staattnum", "stainherit", "stanullfrac", "stawidth")
+# How rows lie in the order of a column. The numbers are frequencies and correlations; the values that they belong to stay closed.
+ORDER_COLUMNS = ("starelid", "staattnum", "stainherit", *(f"sta{what}{slot}" for what in ("kind", "numbers") for slot in range(1, 6)))
 
 
 def columns_read(system: Mapping[str, Any]) -> Columns:

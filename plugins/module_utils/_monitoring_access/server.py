@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._health.needs import STATISTIC_COLUMNS
+from ansible_collections.pgops.runbook.plugins.module_utils._health.needs import ORDER_COLUMNS, STATISTIC_COLUMNS
 from ansible_collections.pgops.runbook.plugins.module_utils._monitoring_access.draft import Draft, Piece
 from ansible_collections.pgops.runbook.plugins.module_utils._monitoring_access.measure import (
     COLUMN,
@@ -84,7 +84,7 @@ def _ask_statistics(draft: Draft) -> None:
         privilege = sql.SQL("SELECT ({})").format(sql.SQL(", ").join(map(sql.Identifier, columns)))
         return [Piece(f"SELECT ({', '.join(columns)})", "pg_catalog.pg_statistic", privilege, _catalogue(sql, "TABLE", "pg_statistic"))]
 
-    draft.ask([Thing(COLUMN, relation["oid"], "SELECT", column) for column in STATISTIC_COLUMNS], compose)
+    draft.ask([Thing(COLUMN, relation["oid"], "SELECT", column) for column in sorted({*STATISTIC_COLUMNS, *ORDER_COLUMNS})], compose)
 
 
 def _ask_extensions(draft: Draft) -> None:
