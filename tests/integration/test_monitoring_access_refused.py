@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -131,8 +132,10 @@ def test_a_second_run_at_the_same_time_is_told_who_is_first(shop: Database) -> N
         assert grant(shop, ROLE, check=True)["changed"] is True
 
 
-def test_runs_on_databases_of_one_server_do_not_meet(shop: Database, cluster: Cluster) -> None:
+def test_runs_on_databases_of_one_server_do_not_meet(shop: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both make the role a member of pg_monitor, which the server keeps once."""
+    # The wait callback of psycopg2, set for each statement, is one for the whole process: threads of one process would share it.
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
     with Database.create(cluster, f"{shop.name}_b") as other, Database.create(cluster, f"{shop.name}_c") as third:
         ended: list[Any] = []
 
