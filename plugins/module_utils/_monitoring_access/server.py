@@ -36,21 +36,23 @@ _FUNCTIONS = """
 SELECT p.oid::int8 AS oid, p.proname::text AS name FROM pg_proc p
 WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = ANY (%(names)s::text[]) AND p.pronargs = 0
 """
-# The types of arguments by name, because only so can a function be named in a statement.
+# The types of arguments by name, because only so can a function be named in a statement: looked up for the few functions that are found.
 _MEMBERS = """
-SELECT x.extname::text AS extension, n.nspname::text AS schema, n.oid::int8 AS namespace, o.oid::int8 AS oid, o.name, o.types
+SELECT x.extname::text AS extension, n.nspname::text AS schema, n.oid::int8 AS namespace, o.oid::int8 AS oid, o.name,
+    CASE WHEN o.arguments IS NOT NULL THEN coalesce((
+        SELECT jsonb_agg(jsonb_build_array(s.nspname, t.typname) ORDER BY a.place)
+        FROM unnest(o.arguments) WITH ORDINALITY AS a (type, place) JOIN pg_type t ON t.oid = a.type
+        JOIN pg_namespace s ON s.oid = t.typnamespace), '[]') END AS types
 FROM pg_extension x
 JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid AND d.deptype = 'e'
 JOIN (
-    SELECT 'pg_class'::regclass AS class, c.oid, c.relname::text AS name, c.relnamespace AS namespace, NULL::jsonb AS types FROM pg_class c
+    SELECT 'pg_class'::regclass AS class, c.oid, c.relname::text AS name, c.relnamespace AS namespace, NULL::oidvector AS arguments
+    FROM pg_class c WHERE c.relname = ANY (%(names)s::text[])
     UNION ALL
-    SELECT 'pg_proc'::regclass, p.oid, p.proname, p.pronamespace, coalesce((
-        SELECT jsonb_agg(jsonb_build_array(s.nspname, t.typname) ORDER BY a.place)
-        FROM unnest(p.proargtypes) WITH ORDINALITY AS a (type, place) JOIN pg_type t ON t.oid = a.type
-        JOIN pg_namespace s ON s.oid = t.typnamespace), '[]') FROM pg_proc p
+    SELECT 'pg_proc'::regclass, p.oid, p.proname, p.pronamespace, p.proargtypes FROM pg_proc p WHERE p.proname = ANY (%(names)s::text[])
 ) AS o ON o.class = d.classid AND o.oid = d.objid
 JOIN pg_namespace n ON n.oid = o.namespace
-WHERE x.extname = ANY (%(extensions)s::text[]) AND o.name = ANY (%(names)s::text[])
+WHERE x.extname = ANY (%(extensions)s::text[])
 ORDER BY 1, 5, 6
 """
 _MAY_READ_HBA = """
