@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from ansible_collections.pgops.runbook.plugins.module_utils._health import bloat_estimate
 from tests.ground import servers
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
@@ -75,6 +76,23 @@ def test_a_bloated_table_is_found_and_full_ones_are_not(hall: Database) -> None:
     assert 'VACUUM (FULL, ANALYZE) "hall"."empty_inside";' in found["action"]
     found = finding(bloat(hall, minimum=1 << 19), "bloat.table[hall.empty_inside]")
     assert (found["severity"], found["threshold"]) == ("critical", 60)
+    assert status_of(bloat(hall, minimum=1 << 30), "bloat.table") == "ok"
+
+
+def test_every_relation_that_could_waste_enough_is_looked_at(hall: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Five tables are larger than a megabyte, and others than the bloated one.
+    monkeypatch.setattr(bloat_estimate, "LARGEST", 1)
+    result = bloat(hall)
+    assert keys(result) == {"bloat.table[hall.empty_inside]"}
+    assert "bloat.table[hall.plain_types]" in result["metrics"]
+    # Where nothing could waste enough, the numbers of the largest are there.
+    assert "the 1 largest of 6 tables" in message(bloat(hall, minimum=1 << 30), "bloat.table")
+    monkeypatch.setattr(bloat_estimate, "MOST", 1)
+    result = bloat(hall)
+    found = finding(result, "bloat.table[tables not seen]")
+    assert (found["severity"], found["message"]) == ("unknown", "5 tables of 1.0 MB or more not looked at: there are too many")
+    assert status_of(result, "bloat.table") == "unknown"
+    assert finding(result, "bloat.index[indexes not seen]")["severity"] == "unknown"
     assert status_of(bloat(hall, minimum=1 << 30), "bloat.table") == "ok"
 
 

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Sequence
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_size
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._health import bloat_estimate
-from ansible_collections.pgops.runbook.plugins.module_utils._health.bloat_estimate import GRANTED, LARGEST, Estimate
+from ansible_collections.pgops.runbook.plugins.module_utils._health.bloat_estimate import GRANTED, LARGEST, MOST, Estimate
 from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import quoted
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import (
@@ -49,7 +49,7 @@ class _Kind(NamedTuple):
 
     noun: str
     plural: str
-    estimate: Callable[[Look], List[Estimate]]
+    estimate: Callable[[Look, float], List[Estimate]]
     hint: Callable[[Estimate], str]
 
 
@@ -80,7 +80,7 @@ def _indexes(look: Look, limits: Limits) -> Iterable[Reading]:
 
 def _bloat(look: Look, check: Check, limits: Limits, kind: _Kind) -> Iterable[Reading]:
     least = limits.minimum or 0
-    estimates = _with_files(look, kind.estimate(look))
+    estimates = _with_files(look, kind.estimate(look, least))
     judged = sorted((each for each in estimates if each.wasted is not None), key=lambda each: -(each.wasted or 0))
     wide = [each for each in judged if (each.wasted or 0) >= max(least, 1) and judge(check, limits, each.percent)[0] != OK]
     exact = _confirmed(look, wide[:CONFIRMED]) if kind is TABLE else {}
@@ -89,6 +89,7 @@ def _bloat(look: Look, check: Check, limits: Limits, kind: _Kind) -> Iterable[Re
     # What is smaller than the waste that is judged cannot waste that much.
     left_out = [each for each in estimates if each.wasted is None and each.bytes >= least]
     readings += [_never(each) for each in left_out if each.unanalysed]
+    readings += _not_seen(kind, estimates, least)
     return [*readings, _summary(kind, estimates, judged, [each for each in left_out if not each.unanalysed])]
 
 
@@ -140,12 +141,24 @@ def _never(estimate: Estimate) -> Reading:
     return unknown(Unseen(message, hint=f"As the owner: ANALYZE {quoted(*table)};"), estimate.name)
 
 
+def _not_seen(kind: _Kind, estimates: Sequence[Estimate], least: float) -> List[Reading]:
+    """Return a reading where there are more that could waste enough than are looked at."""
+    worth = max((each.row["worth"] for each in estimates), default=0)
+    seen = sum(each.bytes >= least or not each.row["relpages"] for each in estimates)
+    if seen >= worth:
+        return []
+    message = f"{counted(worth - seen, kind.noun)} of {format_size(int(least))} or more not looked at: there are too many"
+    hint = "Raise the minimum of the check, or look at each schema by itself; ANALYZE tables that were never counted."
+    return [unknown(Unseen(message, hint=hint), f"{kind.plural} not seen")]
+
+
 def _summary(kind: _Kind, estimates: Sequence[Estimate], judged: Sequence[Estimate], left_out: Sequence[Estimate]) -> Reading:
     total = max((each.row["total"] for each in estimates), default=0)
     if not judged and not left_out:
         return skipped(f"no {kind.noun} is large enough for an estimate")[0]
-    which = f"the {LARGEST} largest of {total} {kind.plural} of at least 1 MB" if total > LARGEST else counted(len(judged), kind.noun)
-    if total <= LARGEST and len(judged) > 1:
+    seen = sum(bool(each.row["relpages"]) for each in estimates)
+    which = f"the {seen} largest of {total} {kind.plural} of at least 1 MB" if total > seen else counted(len(judged), kind.noun)
+    if total <= seen and len(judged) > 1:
         which = f"{len(judged)} {kind.plural}"
     wasted = sum(each.wasted or 0 for each in judged)
     listed = "; ".join(f"{each.name}: {each.obstacle}" for each in left_out[:NAMED])
@@ -184,9 +197,10 @@ TABLE_CHECK = Check(
     id="bloat.table",
     title="Room that tables do not need",
     tier="weekly",
-    looks_at="The pages of the 200 largest tables and partitions of the system's schemas (all schemas where no system is given), against "
-    "those that their rows need by the widths of columns that ANALYZE has seen, fillfactor and padding counted, TOAST tables left out. It "
-    "is an estimate; where the extension pgstattuple is installed and may be called, the three worst are measured by pgstattuple_approx. "
+    looks_at=f"The pages of the {LARGEST} largest tables and partitions of the system's schemas (all schemas where no system is given) and "
+    f"of all that are as large as the minimum (where those are more than {MOST:,}, the rest is unknown), against those that "
+    "their rows need by the widths of columns that ANALYZE has seen, fillfactor and padding counted, TOAST tables left out. It is an "
+    "estimate; where the extension pgstattuple is installed and may be called, the three worst are measured by pgstattuple_approx. "
     "Critical from five times the minimum. A table with a column of the type name is not judged and said so; one that was "
     "never analysed is unknown.",
     action="Look what keeps VACUUM from reusing the room; give it back with VACUUM FULL, or pg_repack where the table may not be locked.",
@@ -202,8 +216,9 @@ INDEX_CHECK = Check(
     id="bloat.index",
     title="Room that indexes do not need",
     tier="weekly",
-    looks_at="The pages of the 200 largest btree indexes, against those that their entries need, as for tables. An index that stores equal "
-    "keys once (PostgreSQL 13) may waste more than the estimate says. Indexes of other methods, on expressions and on "
+    looks_at=f"The pages of the {LARGEST} largest btree indexes and of all that are as large as the minimum, against those that "
+    "their entries need, as for tables. An index that stores equal keys once (PostgreSQL 13) may waste more than the "
+    "estimate says. Indexes of other methods, on expressions and on "
     "columns of the type name are not judged and said. Critical from five times the minimum.",
     action="Rebuild the index with REINDEX INDEX CONCURRENTLY.",
     needs=_NEEDS,

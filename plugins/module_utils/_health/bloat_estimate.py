@@ -17,7 +17,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.relations im
 
 # An estimate of a smaller relation is nothing but rounding.
 LEAST_BYTES = 1 << 20
+# So many are looked at for their numbers; beyond them all that are as large as the waste that is judged, but no more than MOST.
 LARGEST = 200
+MOST = 5000
 # Of tables of which the server has never counted anything; their files are looked at.
 NEVER_COUNTED = 50
 GRANTED = ", ".join(STATISTIC_COLUMNS)
@@ -31,18 +33,24 @@ _ALIGNMENTS = {"c": 1, "s": 2, "i": 4, "d": 8}
 _TABLES = """
 WITH relation AS MATERIALIZED (
     SELECT c.oid, n.nspname, c.relname, c.relpages, c.reltuples, c.reloptions,
+           c.relpages * current_setting('block_size')::int8 AS bytes,
            CASE WHEN c.relpages = 0 THEN pg_stat_get_live_tuples(c.oid) + pg_stat_get_dead_tuples(c.oid) ELSE 0 END AS uncounted
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
       AND CASE WHEN %(all)s THEN n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ELSE n.nspname = ANY (%(schemas)s::text[]) END
+), new AS (
+    -- Each of its pages holds a row at least.
+    SELECT * FROM relation WHERE uncounted > greatest(1000, %(minimum)s / current_setting('block_size')::int8 - 1)
 ), chosen AS (
-    (SELECT * FROM relation WHERE relpages >= %(least)s ORDER BY relpages DESC, oid LIMIT %(largest)s)
+    (SELECT * FROM relation WHERE bytes >= %(least)s ORDER BY bytes DESC, oid
+     LIMIT (SELECT least(%(most)s, greatest(%(largest)s, count(*))) FROM relation WHERE bytes >= greatest(%(least)s, %(minimum)s)))
     UNION ALL
-    (SELECT * FROM relation WHERE uncounted > 1000 ORDER BY uncounted DESC, oid LIMIT %(never)s)
+    (SELECT * FROM new ORDER BY uncounted DESC, oid LIMIT %(never)s)
 )
 SELECT c.oid::int8 AS oid, c.nspname, c.relname, c.relpages, c.reltuples::float8 AS rows, current_setting('block_size')::int AS block,
        (SELECT option_value::float8 FROM pg_options_to_table(c.reloptions) WHERE option_name = 'fillfactor') AS fillfactor,
-       (SELECT count(*) FROM relation WHERE relpages >= %(least)s) AS total,
+       (SELECT count(*) FROM relation WHERE bytes >= %(least)s) AS total,
+       (SELECT count(*) FROM relation WHERE bytes >= greatest(%(least)s, %(minimum)s)) + (SELECT count(*) FROM new) AS worth,
        (SELECT jsonb_agg(jsonb_build_object(
                    'name', a.attname, 'bytes', a.attlen, 'align', a.attalign, 'absent', a.attisdropped OR a.attgenerated = 'v',
                    'is_name', a.atttypid = 'name'::regtype, 'nulls', s.stanullfrac, 'width', s.stawidth) ORDER BY a.attnum)
@@ -55,9 +63,11 @@ FROM chosen c ORDER BY c.relpages DESC, c.oid
 _INDEXES = """
 WITH relation AS MATERIALIZED (
     SELECT c.oid, n.nspname, c.relname, c.relpages, c.reltuples, c.reloptions, m.amname, i.indrelid, i.indkey, i.indclass,
-           i.indisunique, i.indnatts = i.indnkeyatts AS only_keys, i.indexprs IS NOT NULL AS expressions, i.indpred IS NOT NULL AS partial
+           c.relpages * current_setting('block_size')::int8 AS bytes, i.indisunique,
+           i.indnatts = i.indnkeyatts AS only_keys, i.indexprs IS NOT NULL AS expressions,
+           i.indpred IS NOT NULL AS partial
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_index i ON i.indexrelid = c.oid JOIN pg_am m ON m.oid = c.relam
-    WHERE c.relkind = 'i' AND c.relpersistence <> 't' AND c.relpages >= %(least)s
+    WHERE c.relkind = 'i' AND c.relpersistence <> 't' AND c.relpages * current_setting('block_size')::int8 >= %(least)s
       AND CASE WHEN %(all)s THEN n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ELSE n.nspname = ANY (%(schemas)s::text[]) END
 )
 SELECT c.oid::int8 AS oid, c.nspname, c.relname, c.relpages, c.reltuples::float8 AS rows, current_setting('block_size')::int AS block,
@@ -69,6 +79,7 @@ SELECT c.oid::int8 AS oid, c.nspname, c.relname, c.relpages, c.reltuples::float8
                SELECT FROM pg_amproc p WHERE p.amprocfamily = o.opcfamily AND p.amprocnum = 4
                    AND p.amproclefttype = o.opcintype AND p.amprocrighttype = o.opcintype)) AS deduplicates,
        (SELECT count(*) FROM relation) AS total,
+       (SELECT count(*) FROM relation WHERE bytes >= %(minimum)s) AS worth,
        (SELECT jsonb_agg(jsonb_build_object(
                    'name', a.attname, 'bytes', a.attlen, 'align', a.attalign, 'absent', false,
                    'is_name', a.atttypid IN ('name'::regtype, 'cstring'::regtype), 'nulls', s.stanullfrac, 'width', s.stawidth)
@@ -76,7 +87,8 @@ SELECT c.oid::int8 AS oid, c.nspname, c.relname, c.relpages, c.reltuples::float8
         FROM pg_attribute a
         LEFT JOIN pg_statistic s ON s.starelid = c.indrelid AND s.staattnum = c.indkey[a.attnum - 1] AND NOT s.stainherit
         WHERE a.attrelid = c.oid AND a.attnum > 0) AS columns
-FROM (SELECT * FROM relation ORDER BY relpages DESC, oid LIMIT %(largest)s) c
+FROM (SELECT * FROM relation ORDER BY bytes DESC, oid
+      LIMIT (SELECT least(%(most)s, greatest(%(largest)s, count(*))) FROM relation WHERE bytes >= %(minimum)s)) c
 JOIN pg_class t ON t.oid = c.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
 ORDER BY c.relpages DESC, c.oid
 """
@@ -103,20 +115,23 @@ class Estimate(NamedTuple):
         return round(100.0 * (self.wasted or 0) / self.bytes, 1) if self.bytes else 0.0
 
 
-def tables(look: Look) -> List[Estimate]:
-    """Return an estimate of the largest tables, and those that nobody ever counted with nothing known. Raises Unseen without statistics."""
-    return [_table(row) for row in _rows(look, _TABLES)]
+def tables(look: Look, minimum: float) -> List[Estimate]:
+    """Return an estimate of the largest tables and of all of `minimum` bytes, and those that nobody ever counted with nothing known.
+
+    Of each row `worth` is how many there are that the minimum lets waste enough. Raises Unseen without statistics.
+    """
+    return [_table(row) for row in _rows(look, _TABLES, minimum)]
 
 
-def indexes(look: Look) -> List[Estimate]:
-    """Return an estimate of the largest indexes. Raises Unseen where the role may not read the statistics."""
-    return [_index(row) for row in _rows(look, _INDEXES)]
+def indexes(look: Look, minimum: float) -> List[Estimate]:
+    """Return an estimate of the largest indexes and of all of `minimum` bytes. Raises Unseen where the role may not read the statistics."""
+    return [_index(row) for row in _rows(look, _INDEXES, minimum)]
 
 
-def _rows(look: Look, statement: str) -> List[Dict[str, Any]]:
-    least = LEAST_BYTES // 8192
+def _rows(look: Look, statement: str, minimum: float) -> List[Dict[str, Any]]:
+    bounds = {"least": LEAST_BYTES, "minimum": math.ceil(minimum), "largest": LARGEST, "most": MOST, "never": NEVER_COUNTED}
     try:
-        return look.rows(statement, {**scope(look), "least": least, "largest": LARGEST, "never": NEVER_COUNTED})
+        return look.rows(statement, {**scope(look), **bounds})
     except DatabaseError as error:
         if error.sqlstate != "42501":
             raise
