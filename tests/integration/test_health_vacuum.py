@@ -11,10 +11,15 @@ from typing import Any
 import psycopg
 import pytest
 
+from ansible_collections.pgops.runbook.plugins.module_utils import _health
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import connect
+from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Limits, judge
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.servers import Installation
-from tests.integration.watching import create_role, drop_role, eventually, finding, look, run_script, statements_in, status_of
+from tests.integration.replicating import earlier
+from tests.integration.watching import create_role, drop_role, eventually, finding, look, options, run_script, statements_in, status_of
 
 pytestmark = pytest.mark.any_driver
 
@@ -187,6 +192,54 @@ def test_autovacuum_switched_off_for_the_server(database: Database) -> None:
     assert (found["severity"], found["object"]) == ("critical", "")
     assert "against wraparound" in found["message"]
     assert "ALTER SYSTEM SET autovacuum = on" in found["action"]
+
+
+LOADED = "CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 20000)"
+DAYS = 86400.0
+
+
+def late_at(database: Database, check: str, kept: dict[str, Any] | None, **limits: float) -> tuple[Any, Any]:
+    """Return what a check reads of the table, the run before having kept this, and what it keeps."""
+    known = _health.CHECKS[check]
+    history = earlier(kept={check: kept} if kept is not None else {})
+    with connect(options(database), application_name="pgops.runbook/pg_health", read_only=True) as session:
+        seen = Look(session, None, history=history)
+        bounds = Limits(**{"warning": 200, "critical": 500, "minimum": 100, **limits})
+        (reading,) = [each for each in known.run(seen, bounds) if each.object_name == "public.t"]
+    status = reading.status or judge(known, bounds, reading.amount)[0]
+    return (status, reading.message), seen.kept[check]
+
+
+@pytest.mark.parametrize("check", [OVERDUE, INSERTS, "vac.never"])
+def test_what_has_just_come_is_not_critical(awake: Cluster, check: str) -> None:
+    if check == INSERTS and awake.installation.major < 13:
+        pytest.skip("there is no such rule before PostgreSQL 13")
+    with Database.create(awake, "fresh") as database:
+        run_script(database, LOADED)
+        counted(database, "t", tuples_inserted=20000)
+        if check == OVERDUE:
+            run_script(database, "VACUUM ANALYZE t")
+            run_script(database, "DELETE FROM t; ALTER TABLE t SET (autovacuum_vacuum_scale_factor = 0)")
+            counted(database, "t", dead_tuples=20000)
+        (status, message), kept = late_at(database, check, None)
+        assert (status, "autovacuum may be on its way (autovacuum_naptime is 20 d" in message) == ("warning", True)
+        (name,) = kept
+        assert name == "public.t"
+        # It sleeps for 20 days here: after twice that it should have come.
+        now = kept[name]
+        later = {"public.t": now + 1 - 41 * DAYS}
+        (status, message), again = late_at(database, check, later)
+        first = "warning" if check == OVERDUE else "critical"
+        # It was vacuumed meanwhile, where rows are dead here.
+        assert (status, "on its way" in message) == (first, check == OVERDUE)
+        assert (again == later) is (check != OVERDUE)
+        assert late_at(database, check, {"public.t": now - 39 * DAYS})[0][0] == "warning"
+        assert late_at(database, check, {"public.t": "?"})[0][0] == "warning"
+        assert late_at(database, check, later, warning=1e9, critical=2e9) == (("ok", message.partition("; autovacuum may")[0]), {})
+        # Where it never comes there is nothing to wait for.
+        run_script(database, "ALTER TABLE t SET (autovacuum_enabled = off)")
+        (status, message), _kept = late_at(database, check, None)
+        assert (status, "on its way" in message) == ("critical", False)
 
 
 # --- ages ---------------------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ COUNTING = Fact(
         'settings', (SELECT jsonb_object_agg(s, current_setting(s, true)) FROM unnest(ARRAY['track_counts', 'autovacuum',
             'autovacuum_vacuum_threshold', 'autovacuum_vacuum_scale_factor', 'autovacuum_vacuum_max_threshold',
             'autovacuum_vacuum_insert_threshold', 'autovacuum_vacuum_insert_scale_factor']) AS s),
+        'naptime', extract(epoch FROM current_setting('autovacuum_naptime')::interval),
         'has', (SELECT coalesce(jsonb_agg(proname), '[]') FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
                 AND proname IN ('pg_stat_get_ins_since_vacuum', 'pg_stat_get_tuples_newpage_updated'))
             || (SELECT coalesce(jsonb_agg(attname), '[]') FROM pg_attribute
@@ -148,13 +149,17 @@ class Relation(NamedTuple):
 
 @dataclass
 class Counters:
-    """The relations with their counters, how the server counts, and the oids of those whose counters were lost."""
+    """The relations with their counters, how the server counts, and the oids of those whose counters were lost.
+
+    `naptime` is after how many seconds autovacuum looks again.
+    """
 
     relations: Sequence[Relation]
     settings: Mapping[str, Any]
     since: str | None
     since_epoch: float | None
     vacuuming: Set[int]
+    naptime: float
     lost: Set[int] = field(default_factory=set)
     told: bool = False
 
@@ -209,7 +214,7 @@ def read_counters(look: Look) -> Counters:
     )
     schemas = list(look.system.get("schemas") or ())
     relations = [Relation._make(row) for row in look.row(statement, {"schemas": schemas, "all": not schemas})["relations"]]
-    counters = Counters(relations, facts["settings"], facts["since"], facts["since_epoch"], set(facts["vacuuming"]))
+    counters = Counters(relations, facts["settings"], facts["since"], facts["since_epoch"], set(facts["vacuuming"]), facts["naptime"])
     if not look.database.in_recovery:
         counters.lost.update(relation.oid for relation in relations if _lost(relation))
         counters.lost.update(_holding(look, [relation.oid for relation in relations if relation.kind != "t" and relation.traceless]))

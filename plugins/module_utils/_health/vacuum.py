@@ -18,10 +18,15 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.counters imp
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import CRITICAL, WARNING, Check, Limits, Reading, skipped
+from ansible_collections.pgops.runbook.plugins.module_utils._health.overdue import Overdue, off, off_for, overdue
 from ansible_collections.pgops.runbook.plugins.module_utils._health.ranking import ranked
 from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
 
 SHOWN = 50
+_PATIENCE = (
+    "Autovacuum needs its time after a bulk load: a table is critical only where it was over a limit in an earlier run with a history "
+    "already, two autovacuum_naptime ago, and not vacuumed since, or where autovacuum is off"
+)
 _STANDBY = "its vacuums"
 
 
@@ -69,31 +74,26 @@ def _setting(counters: Counters, relation: Relation, name: str, least: float) ->
     return None if setting is None else float(setting)
 
 
-def _off(relation: Relation) -> bool:
-    """Return whether autovacuum is off for the relation. The server takes every unambiguous beginning of false, off and no."""
-    own = (relation.option("autovacuum_enabled") or "true").lower()
-    return own == "0" or any(word.startswith(own) for word in ("false", "off", "no"))
-
-
 def _dead_overdue(look: Look, limits: Limits) -> Iterable[Reading]:
     least = limits.minimum or 0
 
     def read(counters: Counters) -> List[Reading]:
         many = [each for each in counters.relations if each.dead > least and each.oid not in counters.lost]
+        amounts = [(_percent(each.dead, dead_threshold(counters, each)), each) for each in many]
+        late = overdue(look, DEAD_OVERDUE, limits, counters, amounts)
         if not many:
             return [Reading(f"no table has more than {least:,g} dead rows")]
-        amounts = [(_percent(each.dead, dead_threshold(counters, each)), each) for each in many]
-        return ranked(DEAD_OVERDUE, limits, amounts, lambda share, each: _overdue(counters, share, each, limits))
+        return ranked(DEAD_OVERDUE, limits, amounts, lambda share, each: _overdue(late, share, each))
 
     return with_counters(look, _STANDBY, read)
 
 
-def _overdue(counters: Counters, share: float, relation: Relation, limits: Limits) -> Reading:
-    threshold = dead_threshold(counters, relation)
+def _overdue(late: Overdue, share: float, relation: Relation) -> Reading:
+    threshold = dead_threshold(late.counters, relation)
     message = (
         f"{counted(relation.dead, 'dead row')}, {_times(share)} the {threshold.rows:,.0f} after which autovacuum comes ({threshold.rule})"
     )
-    return _late(counters, message, share, relation, limits)
+    return _late(late, message, share, relation)
 
 
 def _insert_overdue(look: Look, limits: Limits) -> Iterable[Reading]:
@@ -104,28 +104,29 @@ def _insert_overdue(look: Look, limits: Limits) -> Iterable[Reading]:
             return skipped("this server does not vacuum for the sake of new rows: PostgreSQL 13 and newer do")
         many = [each for each in counters.relations if (each.new_rows or 0) > least and each.oid not in counters.lost]
         judged = [(each, threshold) for each in many for threshold in [insert_threshold(counters, each)] if threshold]
+        amounts = [(_percent(each.new_rows or 0, threshold), (each, threshold)) for each, threshold in judged]
+        late = overdue(look, INSERT_OVERDUE, limits, counters, [(share, each) for share, (each, _threshold) in amounts])
         if not judged:
             return [Reading(f"no table has more than {least:,g} rows that came since its last VACUUM")]
-        amounts = [(_percent(each.new_rows or 0, threshold), (each, threshold)) for each, threshold in judged]
-        return ranked(INSERT_OVERDUE, limits, amounts, lambda share, pair: _unvisited(counters, share, *pair, limits))
+        return ranked(INSERT_OVERDUE, limits, amounts, lambda share, pair: _unvisited(late, share, *pair))
 
     return with_counters(look, _STANDBY, read)
 
 
-def _unvisited(counters: Counters, share: float, relation: Relation, threshold: Threshold, limits: Limits) -> Reading:
+def _unvisited(late: Overdue, share: float, relation: Relation, threshold: Threshold) -> Reading:
     new = counted(relation.new_rows or 0, "row")
     message = f"{new} came since its last VACUUM, {_times(share)} the {threshold.rows:,.0f} after which autovacuum comes ({threshold.rule})"
-    return _late(counters, message, share, relation, limits)
+    return _late(late, message, share, relation)
 
 
-def _late(counters: Counters, message: str, share: float, relation: Relation, limits: Limits) -> Reading:
+def _late(late: Overdue, message: str, share: float, relation: Relation) -> Reading:
     """Return a reading of a relation that autovacuum should have come to, with the nearest reason why it did not."""
     why, action = "", f"Run VACUUM (ANALYZE) {relation.target}; and look for old transactions and for busy autovacuum workers."
-    if relation.oid in counters.vacuuming:
+    if relation.oid in late.counters.vacuuming:
         why, action = "; a VACUUM is at it just now", "Let the VACUUM that is at it end; see pg_stat_progress_vacuum."
-    elif counters.settings["autovacuum"] != "on" or _off(relation):
+    elif off(late.counters, relation):
         why = "; autovacuum is off"
-    return Reading(message + why, share, relation.name, action=None if limits.action else action)
+    return late.judged(Reading(message + why, share, relation.name, action=None if late.limits.action else action), relation)
 
 
 def _percent(rows: float, threshold: Threshold) -> float:
@@ -139,16 +140,18 @@ def _times(share: float) -> str:
 def _never(look: Look, limits: Limits) -> Iterable[Reading]:
     def read(counters: Counters) -> List[Reading]:
         never = [(float(each.rows), each) for each in counters.known if each.seen is None]
+        late = overdue(look, NEVER, limits, counters, never)
         if not any(rows for rows, _table in never):
             return [Reading("every table that has rows has been vacuumed or analyzed", 0.0)]
-        return ranked(NEVER, limits, never, lambda rows, each: _unseen(counters, rows, each, limits))
+        return ranked(NEVER, limits, never, lambda rows, each: _unseen(late, rows, each))
 
     return with_counters(look, _STANDBY, read)
 
 
-def _unseen(counters: Counters, rows: float, table: Relation, limits: Limits) -> Reading:
-    message = f"about {counted(int(rows), 'row')}, neither vacuumed nor analyzed{counters.window}"
-    return Reading(message, rows, table.name, action=None if limits.action else f"As the owner: VACUUM (ANALYZE) {table.target};")
+def _unseen(late: Overdue, rows: float, table: Relation) -> Reading:
+    message = f"about {counted(int(rows), 'row')}, neither vacuumed nor analyzed{late.counters.window}"
+    action = None if late.limits.action else f"As the owner: VACUUM (ANALYZE) {table.target};"
+    return late.judged(Reading(message, rows, table.name, action=action), table)
 
 
 def _disabled(look: Look, limits: Limits) -> Iterable[Reading]:
@@ -164,7 +167,7 @@ def _disabled(look: Look, limits: Limits) -> Iterable[Reading]:
             break
     views = {relation.oid for relation in counters.relations if relation.kind == "m"}
     for relation in counters.relations:
-        if _off(relation) and not (relation.kind == "t" and relation.inherits):
+        if off_for(relation) and not (relation.kind == "t" and relation.inherits):
             kind = "MATERIALIZED VIEW" if relation.main in views else "TABLE"
             option = "toast.autovacuum_enabled" if relation.kind == "t" else "autovacuum_enabled"
             action = f"As the owner: ALTER {kind} {relation.target} RESET ({option});"
@@ -218,7 +221,7 @@ DEAD_OVERDUE = Check(
     tier="daily",
     looks_at="The dead rows of every table and TOAST table as a share of the number after which autovacuum comes to it, by the server's "
     "own rule: the table's parameters or else the settings, the estimated rows, from PostgreSQL 18 on the maximum. Tables with few dead "
-    "rows are left out; those whose counters were lost are unknown; a standby is skipped.",
+    "rows are left out; those whose counters were lost are unknown; a standby is skipped. " + _PATIENCE + ".",
     action="Run VACUUM on the table; look for old transactions that keep it from removing rows, and whether autovacuum has enough workers.",
     needs="nothing",
     run=_dead_overdue,
@@ -235,7 +238,7 @@ INSERT_OVERDUE = Check(
     tier="daily",
     looks_at="The rows that came to every table since its last VACUUM as a share of the number after which autovacuum comes to it, by the "
     "server's own rule; from PostgreSQL 18 on frozen pages do not count. Skipped before PostgreSQL 13, which has no such rule, and on a "
-    "standby; tables whose counters were lost are unknown.",
+    "standby; tables whose counters were lost are unknown. " + _PATIENCE + ".",
     action="Run VACUUM on the table: until then index-only scans read it, and a later VACUUM against wraparound has more to do.",
     needs="nothing",
     run=_insert_overdue,
@@ -251,7 +254,9 @@ NEVER = Check(
     title="Tables never vacuumed nor analyzed",
     tier="daily",
     looks_at="The rows of every table that neither VACUUM nor ANALYZE has looked at since its counters began: the planner knows nothing "
-    "of it. A table whose counters were lost, or that holds bytes and has never been counted, is unknown; a standby is skipped.",
+    "of it. A table whose counters were lost, or that holds bytes and has never been counted, is unknown; a standby is skipped. "
+    + _PATIENCE
+    + ".",
     action="Run VACUUM (ANALYZE) on the table, and find out why autovacuum has not.",
     needs="nothing",
     run=_never,
