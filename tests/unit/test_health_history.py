@@ -149,6 +149,30 @@ def test_runs_that_did_not_know_of_each_other_are_taken_together() -> None:
     assert len(merged.runs) == 1
 
 
+def test_what_a_result_lists_is_known_again_however_many_there_are_beside_it() -> None:
+    """A result lists the worst by their value, a record has room for a part: who was told of one is not told of it as new in every run."""
+    found = {f"x[{number:03d}]": finding("x", f"{number:03d}", "warning") for number in range(150)}
+    listed = sorted(found)[-20:]
+    records: list[dict[str, Any]] = []
+    said = []
+    for at in (NOW, NOW + HOUR, NOW + 2 * HOUR):
+        before = baseline(records)
+        done = compare(before, found, {"x": Sight(True)}, at, None)
+        said.append({done.changes[key][0] for key in listed})
+        time = datetime.fromtimestamp(at, UTC).isoformat()
+        result = {
+            "metrics": {},
+            "time": time,
+            "system": None,
+            "tier": None,
+            "status": "warning",
+            "findings": [{"key": key} for key in listed],
+        }
+        records.insert(0, make(result, before, at=at, server=None, looked=["x"], findings=done.open, kept={}))
+        assert len(records[0]["findings"]) == 100
+    assert said == [{None}, {"same"}, {"same"}]
+
+
 # --- series -------------------------------------------------------------------------------------------------------------
 
 POINTS = st.lists(st.tuples(st.floats(NOW - 500 * DAY, NOW + DAY), st.floats(-1e12, 1e12)), max_size=300)

@@ -9,7 +9,7 @@ import json
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Dict, List, Mapping, Sequence, Set
+from typing import AbstractSet, Any, Dict, List, Mapping, Sequence, Set
 
 from ansible_collections.pgops.runbook.plugins.module_utils._health.history.model import Counted
 from ansible_collections.pgops.runbook.plugins.module_utils._health.history.series import charted, is_number
@@ -122,7 +122,7 @@ def make(
     counters: Dict[str, Any] = {name: list(read) for name, read in before.counters.items()} if before else {}
     if server:
         counters.update({name: [at, value, server.mark] for name, value in rows if is_counter(name)})
-    chosen, cut = _bounded(findings)
+    chosen, cut = _bounded(findings, {each["key"] for each in result.get("findings", ())})
     earlier = before.cut if before else {}
     servers = {**(before.servers if before else {}), **({server.id: at} if server else {})}
     latest = sorted(servers, key=lambda name: -servers[name])[:MOST_SERVERS]
@@ -174,13 +174,17 @@ def clean(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int)) else str(value)
 
 
-def _bounded(findings: Mapping[str, Entry]) -> Any:
-    """Return the findings that there is room for, the worst and then the oldest first, and by check how many there are beside them."""
+def _bounded(findings: Mapping[str, Entry], listed: AbstractSet[str]) -> Any:
+    """Return the findings that there is room for, and by check how many there are beside them.
+
+    The worst come first, then those that the result lists, because people are told of them, then the oldest.
+    """
     order = {"critical": 0, "warning": 1, "unknown": 2}
+    places = {key: (order.get(entry["severity"], 3), key not in listed, entry["first_seen"], key) for key, entry in findings.items()}
     chosen: Dict[str, Entry] = {}
     count: Dict[str, int] = {}
     cut: Dict[str, int] = {}
-    for key in sorted(findings, key=lambda key: (order.get(findings[key]["severity"], 3), findings[key]["first_seen"], key)):
+    for key in sorted(findings, key=places.__getitem__):
         entry = findings[key]
         check = entry["check"]
         if count.get(check, 0) < MOST_FINDINGS_PER_CHECK and len(chosen) < MOST_FINDINGS:
