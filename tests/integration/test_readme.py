@@ -30,7 +30,7 @@ def test_the_inventory_and_the_grants_are_enough(
         for statement in re.sub(r"--.*", "", written("sql")).split(";"):
             if statement.strip():
                 database.query(statement)
-        (host,) = yaml.safe_load(written("yaml"))["databases"]["hosts"].values()
+        (host,) = yaml.safe_load(written("yaml", about="# inventory.yml"))["databases"]["hosts"].values()
         here = {key: text for key, text in database.login().items() if key in ("login_host", "login_port", "login_db")}
         connection = {**host["pgops_connection"], **here, "ssl_mode": "prefer"}
         done = run_playbook("daily", {"db": {**host, "pgops_connection": connection}})
