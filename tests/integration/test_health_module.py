@@ -85,6 +85,7 @@ def undocumented(returned: Any, documented: Mapping[str, Any], path: str = "") -
     return missing
 
 
+@pytest.mark.any_driver
 def test_all_that_is_returned_is_documented(stuck: Database, run_module: Run) -> None:
     documented = yaml.safe_load(pg_health.RETURN)
     documented["suppressed"]["contains"].update(documented["findings"]["contains"])
@@ -108,6 +109,7 @@ def test_each_list_for_a_report_is_documented() -> None:
     assert {name for text in sources for name in re.findall(r'look\.details(?:\.setdefault\(|\[)"(\w+)"', text)} == set(named)
 
 
+@pytest.mark.any_driver
 @pytest.mark.parametrize(("fail_on", "failed"), [("critical", False), ("warning", True), ("unknown", True), ("never", False)])
 def test_fail_on_says_which_status_fails(stuck: Database, run_module: Run, fail_on: str, failed: bool) -> None:
     result = run_module("pg_health", {"system": SYSTEM, "fail_on": fail_on, **ASIDE}, connection=stuck.login())
@@ -123,6 +125,7 @@ def test_fail_on_says_which_status_fails(stuck: Database, run_module: Run, fail_
         assert "\n" not in result["msg"]
 
 
+@pytest.mark.any_driver
 def test_what_is_critical_fails_by_default(shop: Database, run_module: Run) -> None:
     run_script(shop, "DROP TABLE vault.denied")
     result = run_module("pg_health", {"system": SYSTEM, **ASIDE}, connection=shop.login())
@@ -139,6 +142,7 @@ SEES_THE_SERVER |= {"wal.dir_size"}
 OF_STANDBYS = {"repl.standbys", "repl.lag_bytes", "repl.lag_time"}
 
 
+@pytest.mark.any_driver
 @pytest.mark.parametrize(("member_of", "unknown"), [([], SEES_THE_SERVER), (["pg_monitor"], set())])
 def test_what_a_role_may_not_see_is_unknown(shop: Database, run_module: Run, member_of: list[str], unknown: set[str]) -> None:
     login = {**shop.login(), **create_role(shop.cluster, "watcher", *member_of)}
@@ -152,6 +156,7 @@ def test_what_a_role_may_not_see_is_unknown(shop: Database, run_module: Run, mem
     assert all("GRANT" in found["action"] for found in result["findings"])
 
 
+@pytest.mark.any_driver
 def test_checks_and_thresholds_of_the_call(stuck: Database, run_module: Run) -> None:
     arguments = {
         "system": SYSTEM,
@@ -164,6 +169,7 @@ def test_checks_and_thresholds_of_the_call(stuck: Database, run_module: Run) -> 
     assert (found["severity"], found["threshold"], found["threshold_source"], found["action"]) == ("critical", 0, "call", "Call Ann.")
 
 
+@pytest.mark.any_driver
 def test_without_a_system_the_server_is_looked_at(database: Database, run_module: Run) -> None:
     result = run_module("pg_health", {"tier": "daily", **ASIDE}, connection=database.login())
     assert result["failed"] is False
@@ -171,6 +177,7 @@ def test_without_a_system_the_server_is_looked_at(database: Database, run_module
     assert {check["id"] for check in result["checks"] if check["status"] == "ok"} >= {"conn.used_pct", "query.longest", "size.database"}
 
 
+@pytest.mark.any_driver
 def test_what_is_empty_counts_as_not_given(shop: Database, run_module: Run) -> None:
     empty = {"system": SYSTEM, "check_timeout": "", "tier": "", "fail_on": "", "checks": "", **ASIDE}
     result = run_module("pg_health", empty, connection=shop.login())
@@ -180,6 +187,7 @@ def test_what_is_empty_counts_as_not_given(shop: Database, run_module: Run) -> N
     assert run_module("pg_health", empty, connection=shop.login())["failed"] is True
 
 
+@pytest.mark.any_driver
 def test_what_is_declared_and_not_looked_at_is_in_the_result(shop: Database, run_module: Run) -> None:
     thresholds = {"login.failed": {"critical": 0}}
     result = run_module("pg_health", {"system": {**SYSTEM, "thresholds": thresholds}, **ASIDE}, connection=shop.login())
@@ -267,6 +275,7 @@ def test_a_wrong_option_is_named_before_anything_is_connected_to(
     assert "findings" not in result
 
 
+@pytest.mark.any_driver
 def test_a_flood_is_bounded(shop: Database, run_module: Run) -> None:
     tables = {**SYSTEM["schema"]["tables"], **{f"vault.gone{n}": {"columns": {"id": "int"}} for n in range(50)}}
     result = run_module("pg_health", {"system": {**SYSTEM, "schema": {"tables": tables}}, **ASIDE}, connection=shop.login())
