@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from psycopg import sql
 
 from ansible_collections.pgops.runbook.plugins.module_utils._health import versions
-from ansible_collections.pgops.runbook.plugins.module_utils._health.settings import comparable
+from ansible_collections.pgops.runbook.plugins.module_utils._health.settings import comparable, readable
 from tests.ground.databases import Database
+from tests.integration.replicating import earlier, readings
 from tests.integration.watching import create_role, drop_role, finding, look, run_script, status_of
 
 pytestmark = pytest.mark.any_driver
@@ -120,6 +122,68 @@ def test_values_are_compared_by_what_they_mean(written: str, unit: str | None, o
     assert comparable(written, unit) != comparable("3", unit)
 
 
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        ("524288", "8kB", "4 GB"),
+        ("16385", "8kB", "131080 kB"),
+        ("1", "8kB", "8 kB"),
+        ("1024", "MB", "1 GB"),
+        ("90000", "ms", "90 s"),
+        ("3600", "s", "1 h"),
+        ("1", "min", "1 min"),
+        ("0", "ms", "0"),
+        ("-1", "kB", "-1"),
+        ("0.5", "ms", "500 us"),
+        ("200", None, "200"),
+        ("on", None, "on"),
+    ],
+)
+def test_values_are_shown_as_the_server_shows_them(value: str, unit: str | None, shown: str) -> None:
+    assert readable(value, unit) == shown
+
+
+def test_a_declared_size_and_time_are_told_in_their_units(database: Database) -> None:
+    declared = {"effective_cache_size": "3GB", "statement_timeout": "1h", "deadlock_timeout": "3 min"}
+    result = watch(database, "cfg.drift", system={**NAMED, "settings": declared})
+    told = {each["object"]: each["message"] for each in result["findings"]}
+    assert told["effective_cache_size"] == f"is {database.query('SHOW effective_cache_size')[0][0].replace('GB', ' GB')}, declared is 3GB"
+    assert told["statement_timeout"] == "is 0, declared is 1h"
+    assert told["deadlock_timeout"].startswith("is ")
+    assert "(in " not in str(told)
+
+
+def test_a_setting_that_the_check_sets_for_itself_is_compared_all_the_same(altered: Database) -> None:
+    (_reading,), before = readings(altered.cluster, "cfg.drift")
+    kept = before.kept["settings"]
+    assert not {"lock_timeout", "search_path", "jit", "client_encoding", "application_name"} & set(kept)
+    run_script(altered, "ALTER SYSTEM SET lock_timeout = '90 s'")
+    run_script(altered, "ALTER SYSTEM SET timezone = 'Asia/Tokyo'")
+    reload(altered)
+    found, _after = readings(altered.cluster, "cfg.drift", history=earlier(kept=before.kept))
+    told = {each.object_name: each.message for each in found}
+    assert told["lock_timeout"] == "changed from the default to '90 s' since the run before"
+    assert "'Asia/Tokyo'" in told["TimeZone"]
+    assert set(told) == {"lock_timeout", "TimeZone"}
+
+
+def test_a_line_above_an_error_makes_no_other_finding_of_it(altered: Database) -> None:
+    path = altered.cluster.folder / "data" / "pg_hba.conf"
+    whole = path.read_text(encoding="utf-8")
+    wrong = "host all all nowhere\nhost all all ::1/128 nothing\nhost all all 10.0.0.0/8 nothing\n"
+    try:
+        path.write_text(whole + wrong, encoding="utf-8")
+        before = watch(altered, "cfg.file_errors")["findings"]
+        path.write_text(f"# one more\n{whole}{wrong}", encoding="utf-8")
+        after = watch(altered, "cfg.file_errors")["findings"]
+    finally:
+        path.write_text(whole, encoding="utf-8")
+    assert [each["key"] for each in before] == [each["key"] for each in after]
+    assert len({each["key"] for each in after}) == len(after) == 2
+    assert [each["message"] for each in before] != [each["message"] for each in after]
+    assert sum(len(re.findall(r"line \d+:", each["message"])) for each in after) == 3
+
+
 # --- versions -----------------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +227,29 @@ def test_a_collation_that_changed_under_an_index_is_told(database: Database) -> 
     assert [each["severity"] for each in found] == ["warning"]
     assert "version older" in found[0]["message"]
     assert "REFRESH VERSION" in found[0]["action"]
+
+
+def test_indexes_whose_collation_has_no_version_are_said_and_not_judged(database: Database) -> None:
+    def said() -> tuple[str, str]:
+        check = next(each for each in watch(database, "ver.collation")["checks"] if each["id"] == "ver.collation")
+        return check["status"], check["message"]
+
+    run_script(database, 'CREATE TABLE words (word text COLLATE "C"); CREATE INDEX words_idx ON words (word)')
+    status, message = said()
+    assert (status, "not judged" in message) == ("ok", False)
+    # As one of the C library before PostgreSQL 13, or the database's own before 15.
+    odd = "(SELECT oid FROM pg_collation WHERE collname = 'odd')"
+    run_script(database, "CREATE COLLATION odd (locale = 'C'); CREATE INDEX odd_idx ON words (word COLLATE odd)")
+    run_script(database, f"UPDATE pg_collation SET collcollate = 'xx_XX', collversion = NULL WHERE oid = {odd}")
+    status, message = said()
+    recorded = database.query("SELECT to_jsonb(d) ->> 'datcollversion' FROM pg_database AS d WHERE datname = current_database()")
+    if recorded == [(None,)]:
+        assert (status, message) == (
+            "skipped",
+            "1 index sorted by a collation of which this server records no version, and none by another",
+        )
+    else:
+        assert (status, message.partition("; ")[2]) == ("ok", "1 index sorted by one without a version not judged")
 
 
 def test_extensions_that_are_missing_are_told(database: Database) -> None:

@@ -65,8 +65,8 @@ def overdue(look: Look, check: Check, limits: Limits, counters: Counters, amount
             continue
         first = before.get(relation.name)
         # A VACUUM since then has dealt with what was there.
-        known = isinstance(first, (int, float)) and (relation.vacuumed or 0.0) <= first <= now
-        since[relation.name] = float(first) if known else now
+        at = float(first) if isinstance(first, (int, float)) else now
+        since[relation.name] = at if (relation.vacuumed or 0.0) <= at <= now else now
         seconds[relation.oid] = now - since[relation.name]
     look.kept[check.id] = dict(sorted(since.items(), key=lambda pair: pair[1])[:KEPT])
     return Overdue(check, limits, counters, seconds)

@@ -31,7 +31,8 @@ SETTINGS = Fact(
 SELECT json_build_object(
     'all_seen', pg_has_role(current_user, 'pg_read_all_settings', 'USAGE'),
     'pending', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart),
-    'rows', (SELECT json_object_agg(name, json_build_object('value', reset_val, 'unit', unit, 'source', source)) FROM pg_settings))
+    'rows', (SELECT json_object_agg(name, json_build_object(
+        'value', reset_val, 'boot', boot_val, 'unit', unit, 'source', source)) FROM pg_settings))
 """,
 )
 FILE_ERRORS = Fact(
@@ -48,15 +49,19 @@ WHERE error IS NOT NULL AND NOT EXISTS (SELECT FROM pg_settings AS s WHERE s.nam
 ACCESS_ERRORS = Fact(
     "access_errors",
     """
-SELECT coalesce(json_agg(json_build_object('file', 'pg_hba.conf', 'line', line_number, 'name', NULL,
+SELECT coalesce(json_agg(json_build_object('line', line_number, 'name', NULL,
+    'file', coalesce(regexp_replace(to_jsonb(r) ->> 'file_name', '^.*/', ''), 'pg_hba.conf'),
     'error', regexp_replace(error, '^([^:"]*(option|LDAP|ldap|RADIUS|radius)[^:"]*).*', '\\1'))), '[]')
-FROM pg_hba_file_rules WHERE error IS NOT NULL
+FROM pg_hba_file_rules AS r WHERE error IS NOT NULL
 """,
     relations=("pg_hba_file_rules",),
     functions=("pg_hba_file_rules",),
 )
-# What this session, its role or its client has set, and what nobody has.
-_NOT_THE_SERVERS = ("default", "override", "client", "user", "database user", "session")
+# What this session, its role or its client has set, and what nobody has. Of what the session sets the value to go back to is the server's,
+# but of what drivers set, each in its own way.
+_NOT_THE_SERVERS = ("default", "override", "client", "user", "database user")
+_OF_THE_SESSION = "session"
+_OF_DRIVERS = ("application_name", "client_encoding")
 # Their values may hold a password, or the way to one.
 _SECRET = re.compile(r"conninfo|command|passphrase|password(?!_encryption)|secret|token|key", re.IGNORECASE)
 
@@ -134,9 +139,11 @@ def _file_errors(look: Look, limits: Limits) -> Iterable[Reading]:
         except RunbookError as error:
             readings.append(unknown(error, name))
             continue
-        readings += [
-            Reading(f"line {row['line']}: {row['error']}", 1.0, f"{row['file']} {row['name'] or row['line']}") for row in rows
-        ]  # fmt: skip
+        # By what is wrong: a line above it does not make another finding of it.
+        errors: Dict[str, List[Mapping[str, Any]]] = {}
+        for row in rows:
+            errors.setdefault(f"{row['file']} {row['name'] or row['error']}", []).append(row)
+        readings += [Reading("; ".join(f"line {row['line']}: {row['error']}" for row in same), 1.0, key) for key, same in errors.items()]
     return readings or [Reading("the files of the configuration have no error", 0.0)]
 
 
@@ -162,7 +169,7 @@ def comparable(text: str, unit: str | None) -> Any:
 def _drift(look: Look, limits: Limits) -> Iterable[Reading]:
     facts = look.fact(SETTINGS)
     rows: Mapping[str, Mapping[str, Any]] = facts["rows"]
-    now = {name: row["value"] for name, row in rows.items() if row["source"] not in _NOT_THE_SERVERS and not _SECRET.search(name)}
+    now = {name: row["value"] for name, row in rows.items() if _of_the_server(name, row) and not _SECRET.search(name)}
     all_seen, kept = bool(facts["all_seen"]), look.history.previous.kept if look.history.previous else {}
     before: Mapping[str, Any] | None = kept.get("settings")
     # What this role may not see stays as a run that saw it left it.
@@ -172,7 +179,7 @@ def _drift(look: Look, limits: Limits) -> Iterable[Reading]:
     if before is not None:
         # What the run before may not have been allowed to see is new to us, and need not have changed.
         known = now if kept.get("settings_complete") is not False or not all_seen else {name: now[name] for name in now if name in before}
-        readings += _changed({name: value for name, value in before.items() if name not in hidden}, known)
+        readings += _changed({name: value for name, value in before.items() if name not in hidden}, known, rows)
     if not all_seen:
         blind = _blind(look, "not known whether a setting changed that only some may see")
         return [*readings, unknown(blind, "settings not seen" if readings else "")]
@@ -182,6 +189,26 @@ def _drift(look: Look, limits: Limits) -> Iterable[Reading]:
     return readings or [Reading(f"{counted(len(now), 'setting')} other than the default, unchanged", 0.0)]
 
 
+def _of_the_server(name: str, row: Mapping[str, Any]) -> bool:
+    """Return whether the setting has a value other than its default that the server or the database gives it."""
+    if row["source"] == _OF_THE_SESSION:
+        return name not in _OF_DRIVERS and row["value"] != row["boot"]
+    return row["source"] not in _NOT_THE_SERVERS
+
+
+def readable(text: str, unit: str | None) -> str:
+    """Return a value of pg_settings as SHOW shows it: 524288 in 8kB is 4 GB."""
+    least = comparable(text, unit) if unit else None
+    if not isinstance(least, float) or least <= 0:
+        return text
+    sizes = _TIMES if unit in _TIMES else _FACTORS
+    whole = [(least / size, name) for name, size in sizes.items() if least / size == int(least / size)]
+    if not whole:
+        return f"{text} (in {unit})"
+    amount, name = min(whole)
+    return f"{amount:.0f} {name}"
+
+
 def _declared(look: Look, rows: Mapping[str, Mapping[str, Any]], all_seen: bool) -> Iterable[Reading]:
     for name, wanted in (look.system.get("settings") or {}).items():
         row = rows.get(name)
@@ -189,18 +216,19 @@ def _declared(look: Look, rows: Mapping[str, Mapping[str, Any]], all_seen: bool)
             error = RunbookError(f"{name} is declared and this server has no such setting", hint="Correct the system description.")
             yield unknown(error if all_seen else _blind(look, f"{name} is declared"), name)
         elif comparable(row["value"], row["unit"]) != comparable(str(wanted), row["unit"]):
-            written = row["value"] + (f" (in {row['unit']})" if row["unit"] else "")
+            written = readable(row["value"], row["unit"])
             value = str(wanted).replace("'", "''")
             action = f"As a superuser: ALTER SYSTEM SET {name} = '{value}'; or correct the description."
             yield Reading(f"is {written}, declared is {wanted}", 1.0, name, action=action)
 
 
-def _changed(before: Mapping[str, Any], now: Dict[str, Any]) -> List[Reading]:
+def _changed(before: Mapping[str, Any], now: Dict[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> List[Reading]:
     readings = []
     for name in sorted({*before, *now}):
         old, new = before.get(name), now.get(name)
         if old != new:
-            shown = [repr(value) if value is not None else "the default" for value in (old, new)]
+            unit = rows[name]["unit"] if name in rows else None
+            shown = [repr(readable(str(value), unit)) if value is not None else "the default" for value in (old, new)]
             readings.append(Reading(f"changed from {shown[0]} to {shown[1]} since the run before", 1.0, name))
     return readings
 
@@ -248,8 +276,9 @@ CHECKS: List[Check] = [
         id="cfg.drift",
         title="Settings that changed or are not as declared",
         tier="daily",
-        looks_at="Settings that the system declares, and all that are not at their default against those of the run before. Settings "
-        "whose value may hold a secret are not compared.",
+        looks_at="Settings that the system declares, and all that are not at their default against those of the run before. What the "
+        "session of this check sets for itself counts as it would be without. What its role or its client is given, application_name, "
+        "client_encoding and settings whose value may hold a secret are not compared with the run before.",
         action="Find out who changed it and why, and put it into the system description or back.",
         needs="pg_read_all_settings",
         run=_drift,

@@ -11,7 +11,8 @@ from typing import Iterable, List, Mapping, Tuple
 from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import quoted
 from ansible_collections.pgops.runbook.plugins.module_utils._health.facts import Fact
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
-from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Check, Limits, Reading, skipped
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import SKIPPED, Check, Limits, Reading, skipped
+from ansible_collections.pgops.runbook.plugins.module_utils._health.relations import counted_indexes
 from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
 
 # Newest minor versions that had been seen in Debian and on npm by then; there may be newer ones. No network is asked.
@@ -44,6 +45,17 @@ FROM pg_index AS i CROSS JOIN LATERAL unnest(i.indcollation::oid[]) AS used (col
      JOIN pg_collation AS c ON c.oid = used.collation_oid JOIN pg_namespace AS n ON n.oid = c.collnamespace
 WHERE c.collversion IS NOT NULL AND c.collversion IS DISTINCT FROM pg_collation_actual_version(c.oid)
 GROUP BY c.oid, n.nspname, c.collname, c.collversion
+"""
+# By which collations indexes are sorted: those of which a version is recorded, and others that are more than the order of bytes. The
+# database's own is "default" (of the provider d).
+_SORTED = """
+SELECT count(DISTINCT i.indexrelid) FILTER (WHERE known) AS known,
+       count(DISTINCT i.indexrelid) FILTER (WHERE NOT known AND NOT plain) AS others
+FROM pg_index AS i CROSS JOIN LATERAL unnest(i.indcollation::oid[]) AS used (collation_oid)
+     JOIN pg_collation AS c ON c.oid = used.collation_oid JOIN pg_database AS d ON d.datname = current_database()
+     CROSS JOIN LATERAL (SELECT
+         CASE c.collprovider WHEN 'd' THEN to_jsonb(d) ->> 'datcollversion' ELSE c.collversion END IS NOT NULL AS known,
+         coalesce(CASE c.collprovider WHEN 'd' THEN d.datcollate ELSE c.collcollate END ~ '^(C([.].*)?|POSIX)$', false) AS plain) AS it
 """
 _OWN_COLLATION = Fact(
     "own_collation",
@@ -110,10 +122,18 @@ def _collations(look: Look, limits: Limits) -> Iterable[Reading]:
                     action=f"As its owner: REINDEX DATABASE {name}; then ALTER DATABASE {name} REFRESH COLLATION VERSION;",
                 )
             )
-    if not readings:
-        older = "" if own["probe"] else "; this version does not record the one of the database"
-        return [Reading(f"no collation has changed under an index{older}", 0.0)]
-    return readings
+    return readings or [_unchanged(look, bool(own["made_with"]))]
+
+
+def _unchanged(look: Look, own: bool) -> Reading:
+    """Return what was looked at, where none of it has changed. What has no version cannot be: nothing is said of that."""
+    indexes = look.row(_SORTED)
+    others = counted_indexes(indexes["others"])
+    if indexes["others"] and not (indexes["known"] or own):
+        message = f"{others} sorted by a collation of which this server records no version, and none by another"
+        return Reading(message, status=SKIPPED)
+    said = f"; {others} sorted by one without a version not judged" if indexes["others"] else ""
+    return Reading(f"no collation has changed under the {counted_indexes(indexes['known'])} sorted by one with a version{said}", 0.0)
 
 
 def _extensions(look: Look, limits: Limits) -> Iterable[Reading]:
@@ -171,7 +191,9 @@ CHECKS: List[Check] = [
         title="Collations that changed under their indexes",
         tier="weekly",
         looks_at="The version of the collation library with which the database (15 and later) and the collations of indexes were made, "
-        "against the one that the system has now. After an upgrade of the system such indexes may miss rows that are there, a revoked "
+        "against the one that the system has now. Before PostgreSQL 15 the server records none of the database's own collation, and "
+        "before 13 none of any that the C library brings: indexes sorted by those are not judged, and the check is skipped where there "
+        "are no others. After an upgrade of the system such indexes may miss rows that are there, a revoked "
         "token among them.",
         action="REINDEX the indexes, then refresh the version.",
         needs="nothing",
