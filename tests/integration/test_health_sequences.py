@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.pgops.runbook.plugins.module_utils._health import sequences
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration.watching import create_role, drop_role, finding, look, run_script, statements_in, status_of
@@ -216,6 +217,19 @@ def test_a_locked_sequence_hides_no_other(database: Database) -> None:
     assert finding(result, f"{CHECK}[public.b]")["severity"] == "critical"
     found = finding(result, f"{CHECK}[public.a]")
     assert (found["severity"], found["sqlstate"]) == ("unknown", "55P03")
+
+
+def test_one_that_is_dropped_meanwhile_hides_no_other(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_script(database, "CREATE SEQUENCE a; CREATE SEQUENCE b MAXVALUE 10; SELECT setval('b', 10)")
+    read = sequences._last
+
+    def dropping(*arguments: Any) -> Any:
+        run_script(database, "DROP SEQUENCE a")
+        return read(*arguments)
+
+    monkeypatch.setattr(sequences, "_last", dropping)
+    result = watch(database)
+    assert [(found["key"], found["severity"]) for found in result["findings"]] == [(f"{CHECK}[public.b]", "critical")]
 
 
 def test_on_a_standby(database: Database, cluster: Cluster, standby: Cluster) -> None:

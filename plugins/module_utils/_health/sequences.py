@@ -31,6 +31,8 @@ KEPT = 50
 # Each sequence that is read stays locked until the statement's end, and the room for locks is everybody's.
 MOST_LOCKS = 2000
 LOCK_NOT_AVAILABLE = "55P03"
+# What the server says of a relation that was there when the statement began: could not open relation with OID.
+GONE = "XX000"
 WIDEST = 2**63 - 1
 
 # Nothing here opens a sequence. Of the columns that one feeds (its owner's, and those whose default takes from it) the narrowest counts.
@@ -86,7 +88,7 @@ WITH locked AS (
 )
 SELECT coalesce(json_agg(json_build_array(
            s.oid::int8, l.relation IS NOT NULL, CASE WHEN l.relation IS NULL THEN pg_sequence_last_value(s.oid) END)), '[]') AS last
-FROM unnest(%(sequences)s::oid[]) AS s (oid) LEFT JOIN locked l ON l.relation = s.oid
+FROM unnest(%(sequences)s::oid[]) AS s (oid) JOIN pg_class c ON c.oid = s.oid LEFT JOIN locked l ON l.relation = s.oid
 """
 
 
@@ -178,7 +180,8 @@ def _last(look: Look, sequences: Sequence[SequenceFact], at_once: int) -> tuple[
         try:
             rows = look.row(_LAST, {"sequences": oids, "careful": False})["last"]
         except DatabaseError as error:
-            if error.sqlstate != LOCK_NOT_AVAILABLE:
+            # One that is dropped while the statement runs is not there when it runs again.
+            if error.sqlstate not in (LOCK_NOT_AVAILABLE, GONE):
                 raise
             rows = look.row(_LAST, {"sequences": oids, "careful": True})["last"]
         for oid, is_locked, value in rows:
