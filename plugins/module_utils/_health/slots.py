@@ -125,11 +125,10 @@ def _wal_status(look: Look, limits: Limits) -> Iterable[Reading]:
         return skipped("this version says nothing of it: before PostgreSQL 13 a slot keeps its WAL, however much that is")
     readings = []
     for slot in slots:
-        status, reason = slot["wal_status"], slot.get("invalidation_reason")
-        if status == "lost" and reason in (None, "wal_removed") and not slot.get("conflicting"):
+        if _lost(slot):
             message = f"{_called(slot)} has lost WAL that its receiver still needs"
             readings.append(Reading(message, object_name=slot["slot_name"], status=CRITICAL, action=_rebuild(slot)))
-        elif status == "unreserved":
+        elif slot["wal_status"] == "unreserved":
             message = f"{_called(slot)} is about to lose WAL: the next checkpoint may remove what its receiver still needs"
             readings.append(Reading(message, object_name=slot["slot_name"], status=WARNING, action=_advice(slot)))
     return readings or [Reading(f"{counted(len(slots), 'slot')}, none of which has lost WAL or is about to" if slots else NONE)]
@@ -140,12 +139,22 @@ def _invalidated(look: Look, limits: Limits) -> Iterable[Reading]:
     if slots and "conflicting" not in slots[0]:
         return skipped("this version says nothing of it: before PostgreSQL 16 slots only lose WAL, see slot.wal_status")
     readings = []
+    # That is one fault, and slot.wal_status tells it.
+    lost = [slot for slot in slots if _lost(slot)]
     for slot in slots:
+        if slot in lost:
+            continue
         reason = slot.get("invalidation_reason") or ("a conflict with recovery" if slot.get("conflicting") else None)
         if reason is not None:
             message = f"{_called(slot)} was invalidated and can never be used again: {reason}"
             readings.append(Reading(message, object_name=slot["slot_name"], status=CRITICAL, action=_rebuild(slot)))
-    return readings or [Reading(f"{counted(len(slots), 'slot')}, none of them invalidated" if slots else NONE)]
+    other = f" but {len(lost)} that lost WAL, see slot.wal_status" if lost else ""
+    return readings or [Reading(f"{counted(len(slots), 'slot')}, none of them invalidated{other}" if slots else NONE)]
+
+
+def _lost(slot: Slot) -> bool:
+    reason = slot.get("invalidation_reason")
+    return bool(slot.get("wal_status") == "lost" and reason in (None, "wal_removed") and not slot.get("conflicting"))
 
 
 def _dead(slot: Slot) -> bool:
@@ -221,7 +230,8 @@ CHECKS: List[Check] = [
     Check(
         id="slot.invalidated",
         title="Slots are valid",
-        looks_at="invalidation_reason (PostgreSQL 17 and later) or conflicting (16) of every slot.",
+        looks_at="invalidation_reason (PostgreSQL 17 and later) or conflicting (16) of every slot. One that has lost WAL is told by "
+        "slot.wal_status.",
         action="Drop the slot and make what used it anew: it never becomes valid again.",
         run=_invalidated,
         decides={"critical": "invalidated"},
