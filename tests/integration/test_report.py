@@ -358,6 +358,14 @@ def test_the_plugin_never_stays_green(ansible_runner: AnsibleRunner, tmp_path: P
     assert sorted(path.name for path in out.iterdir()) == sorted(f"{name}.{end}" for name in results for end in ("nagios", "nagios.sh"))
 
 
+def test_the_fleet_page_links_to_pages_that_were_written(ansible_runner: AnsibleRunner, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for formats, linked in (("json", []), ("html", ["well.html"]), ("json", ["well.html"])):
+        assert report(ansible_runner, tmp_path, {"well": reporting.well()}, report_formats=formats).rc == 0
+        links = [attributes["href"] for tag, attributes in page(out, "fleet").tags if tag == "a" and "href" in attributes]
+        assert (links, all((out / link).is_file() for link in linked)) == (linked, True)
+
+
 def test_the_fleet_page_has_every_host_worst_first(reports: Path) -> None:
     source = (reports / "fleet.html").read_text(encoding="utf-8")
     order = [re.search(r"<b>(\w+)</b>", row)[1] for row in source.split('<tr role="row">')[2:]]  # type: ignore[index]
