@@ -213,6 +213,8 @@ class Cluster:
     def wait_for(self, standby: Cluster, seconds: float = 30.0) -> None:
         """Wait until `standby` has replayed everything written here so far."""
         with self.connect() as here, standby.connect() as there:
+            # A commit that waits for the disk takes with it what was committed without waiting; only then it can be sent.
+            here.execute("SELECT pg_logical_emit_message(true, 'ground', '')")
             position = here.execute("SELECT pg_current_wal_lsn()").fetchone()
             end = time.monotonic() + seconds
             while time.monotonic() < end:

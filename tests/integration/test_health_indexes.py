@@ -309,8 +309,8 @@ def test_counters_that_a_crash_has_emptied_do_not_count_from_before(installation
         assert since(shop) >= before
         (moment,) = shop.query("SELECT clock_timestamp()")[0]
         assert since(shop, login=login) < moment
-        with shop.connect() as witness:
-            os.kill(shop.connect().info.backend_pid, signal.SIGKILL)
+        with shop.connect() as witness, shop.connect() as victim:
+            os.kill(victim.info.backend_pid, signal.SIGKILL)
             eventually(lambda: not answers(witness))
         eventually(lambda: recovered(shop))
         assert before < moment < since(shop, login=login)

@@ -267,10 +267,11 @@ OF_COUNTERS = ["table.dead_rows", "table.dead_pct", OVERDUE, INSERTS, "vac.never
 
 def kill_a_backend(server: Cluster) -> None:
     """End a backend as the kernel does that runs out of memory: the server starts anew and forgets what it counted."""
-    with server.connect() as victim:
+    with server.connect() as witness, server.connect() as victim:
         os.kill(victim.info.backend_pid, signal.SIGKILL)
+        # The server still takes connections until it has noticed; then it ends those of all others.
         with pytest.raises(psycopg.OperationalError):
-            victim.execute("SELECT pg_sleep(10)")
+            witness.execute("SELECT pg_sleep(10)")
 
     def up() -> bool:
         try:
