@@ -15,10 +15,12 @@ def against(value: float | None, threshold: float | None, unit: str | None) -> s
 
 
 def amount(value: float, unit: str | None) -> str:
-    """Return a value with its unit: bytes and seconds in the largest unit that fits."""
+    """Return a value with its unit: bytes and seconds in the largest unit that fits; 1 GB is 2**30 bytes, as the checks have it."""
     if unit == "bytes":
-        return _scaled(value, (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)), "bytes")
+        return _scaled(value, (("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10)), "bytes")
     if unit == "seconds":
+        if 0 < abs(value) < 1:
+            return f"{_plain(value * 1000)} ms"
         return _scaled(value, (("days", 86400), ("h", 3600), ("min", 60)), "s")
     return f"{_plain(value)} %" if unit == "percent" else _plain(value)
 

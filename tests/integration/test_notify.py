@@ -90,7 +90,7 @@ def status_of(result: dict[str, Any], name: str) -> str:
 
 FULL = health(
     finding("conn.used_pct", value=97.0, threshold=90.0, unit="percent", object="tim"),
-    finding("size.database", "warning", "worse", value=3.2e9, threshold=2e9, unit="bytes", first_seen="2026-02-01T00:00:00Z"),
+    finding("size.database", "warning", "worse", value=3.2 * 2**30, threshold=2**31, unit="bytes", first_seen="2026-02-01T00:00:00Z"),
     finding("token.stale", "warning", "same"),
     resolved=(finding("login.stuck", "warning", None, first_seen="2026-02-02T00:00:00Z"),),
 )

@@ -228,9 +228,14 @@ def test_a_line_is_one_line(text: str) -> None:
     ("value", "unit", "said"),
     [
         (97.0, "percent", "97 %"),
-        (3.25e9, "bytes", "3.2 GB"),
+        # As the thresholds, the messages and the pages of the checks count them.
+        (1 << 30, "bytes", "1 GB"),
+        (3.25 * (1 << 30), "bytes", "3.2 GB"),
+        (1000, "bytes", "1,000 bytes"),
         (90, "seconds", "1.5 min"),
-        (0.5, "seconds", "0.5 s"),
+        (0.5, "seconds", "500 ms"),
+        (0.0004, "seconds", "0.4 ms"),
+        (0, "seconds", "0 s"),
         (12345, "count", "12,345"),
         (-5, None, "-5"),
     ],
