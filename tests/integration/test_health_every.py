@@ -119,7 +119,8 @@ def test_a_view_that_is_missing_takes_only_its_own_checks(shop: Database, view: 
     after = statuses(result)
     changed = {check: after[check] for check in before if after[check] != before[check]}
     assert set(changed.values()) == {"unknown"}, changed
-    assert 1 <= len(changed) <= 16, changed
+    # Those of standbys among them, where another test has given the server one.
+    assert 1 <= len(changed) <= 20, changed
     told = [found["message"] for found in result["findings"] if found["check"] in changed]
     assert all(view in message or "does not exist" in message for message in told), told
 

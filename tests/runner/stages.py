@@ -105,6 +105,7 @@ def pytest(folders: Iterable[str], name: str, major: int | None = None) -> Step:
         environment={"PGOPS_TEST_MAJOR": str(major)} if major else {},
         judge=by_junit(lambda: [results] if results.exists() else []),
         before=before,
+        seconds=1500.0,
         show=last_line,
     )
 
