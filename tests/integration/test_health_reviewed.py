@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._health.history import file_store
 from ansible_collections.pgops.runbook.plugins.module_utils._wal_position import wal_bytes
+from ansible_collections.pgops.runbook.plugins.plugin_utils import _report_nagios, _report_page, _routing
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.servers import Installation
@@ -267,3 +268,24 @@ def test_what_a_prepared_transaction_has_locked_hides_nothing_else(made: Databas
         assert finding(result, "seq.exhaustion[public.filled_id_seq]")["severity"] == "unknown"
     finally:
         run_script(made, "ROLLBACK PREPARED 'left'")
+
+
+# --- names that would break a line --------------------------------------------------------------------------------------
+
+
+def test_a_name_with_a_line_end_breaks_no_line(made: Database) -> None:
+    name = "a\nb\x1b[31m\u202e|c"
+    with made.connect() as session:
+        session.execute(f'CREATE TABLE "{name}" (id int) WITH (autovacuum_enabled = off)'.encode())
+    result = look(made, None, system=None, checks=["vac.disabled"])
+    # What a suppression and a history know it by stays as it is.
+    key = f"vac.disabled[public.{name}]"
+    assert finding(result, key)["object"] == f"public.{name}"
+    assert f'ALTER TABLE "public"."{name}"' in finding(result, key)["action"]
+    one = _routing.line(key)
+    texts = [result["summary"], *(check["message"] for check in result["checks"]), one, _report_nagios.line(result, host="db")["line"]]
+    page = _report_page.page(result, host="db", form="markdown")
+    texts += [row[part] for row in page["findings"] for part in ("key", "object", "message")]
+    for text in texts:
+        assert not {"\n", "\x1b", "\u202e"} & set(text), text
+    assert "vac.disabled[public.a b [31m |c]" in result["summary"]

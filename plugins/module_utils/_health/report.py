@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
@@ -33,6 +34,8 @@ FINDINGS_PER_CHECK = 20
 METRICS_PER_CHECK = 50
 ROWS_PER_DETAIL = 50
 NAMED_IN_SUMMARY = 3
+# Controls, and what turns the direction of the text around it: the name of a table may hold them.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def _set_aside(run: Run, check: Check, judged: Sequence[Judged]) -> Tuple[List[J
 
 
 def _expired(suppression: Suppression) -> str:
-    return f"the suppression of {suppression.finding} has expired on {suppression.until.isoformat()}: {suppression.reason}"
+    return _line(f"the suppression of {suppression.finding} has expired on {suppression.until.isoformat()}: {suppression.reason}")
 
 
 def _judged(check: Check, limits: Limits, reading: Reading) -> Tuple[str, str | None]:
@@ -187,11 +190,12 @@ def _finding(check: Check, limits: Limits, status: str, bound: str | None, readi
 def _summary(name: str, status: str, statuses: Sequence[str], findings: Sequence[Mapping[str, Any]], total: int) -> str:
     counts = [f"{statuses.count(each)} {each}" for each in (CRITICAL, WARNING, UNKNOWN, OK, SKIPPED) if each in statuses]
     bad = [each for each in counts if not each.endswith(OK)] if findings else counts
-    said = [f"{finding['key']} {finding['message']}" for finding in findings[:NAMED_IN_SUMMARY]]
+    said = [_line(f"{finding['key']} {finding['message']}") for finding in findings[:NAMED_IN_SUMMARY]]
     more = [f"and {total - NAMED_IN_SUMMARY} more"] if total > NAMED_IN_SUMMARY else []
     line = f"{name} {status}: {', '.join(bad)}"
     return f"{line}: {'; '.join(said + more)}" if said else line
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    """Return a text, with the names in it that others have given, in one line that steers no terminal."""
+    return " ".join(_UNSEEN.sub(" ", text).split())

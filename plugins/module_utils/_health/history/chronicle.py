@@ -137,7 +137,9 @@ class Chronicle:
         elif server is not None and server not in before.servers:
             note = f"no history yet of this server ({server})"
         if elsewhere:
-            shown = ", ".join(elsewhere[:3]) + (f" and {len(elsewhere) - 3} more" if len(elsewhere) > 3 else "")
+            shown = ", ".join(" ".join(key.split()) for key in elsewhere[:3]) + (
+                f" and {len(elsewhere) - 3} more" if len(elsewhere) > 3 else ""
+            )
             said = f"findings of another server stay open, because only it can show that they are gone: {shown}"
             note = f"{note}; {said}" if note else said
         at = moment(before.record) if before else None
