@@ -6,9 +6,11 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
+from ansible_collections.pgops.runbook.plugins.module_utils._health import checksums
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.servers import Installation
@@ -231,6 +233,15 @@ def test_much_wal_is_found(bare: Cluster) -> None:
 def test_undamaged_pages_are_well(bare: Cluster, user: str | None) -> None:
     result = looked(bare, "data.checksum_failures", user=user)
     assert (result["status"], result["metrics"]["data.checksum_failures"]) == ("ok", 0)
+
+
+def test_damage_in_what_all_databases_share_is_found(bare: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whoever damages that has no server to ask: the server's row without a name is given a number.
+    counted = checksums.FAILURES.statement.replace("checksum_failures,", "CASE WHEN datname IS NULL THEN 2 ELSE checksum_failures END,")
+    assert counted != checksums.FAILURES.statement
+    monkeypatch.setattr(checksums, "FAILURES", replace(checksums.FAILURES, statement=counted))
+    found = finding(looked(bare, "data.checksum_failures"), "data.checksum_failures[shared objects]")
+    assert (found["severity"], found["value"], found["message"]) == ("critical", 2, "2 damaged pages read")
 
 
 def test_a_damaged_page_is_found(bare: Cluster) -> None:
