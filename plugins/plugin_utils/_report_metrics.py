@@ -13,7 +13,7 @@ import re
 from typing import Any, Dict, List, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.plugin_utils._charts import number
-from ansible_collections.pgops.runbook.plugins.plugin_utils._report_result import EXIT_CODES, Result, split_key
+from ansible_collections.pgops.runbook.plugins.plugin_utils._report_result import EXIT_CODES, Result, rank, split_key
 from ansible_collections.pgops.runbook.plugins.plugin_utils._report_words import tidy
 
 MOST_OBJECTS = 20
@@ -72,6 +72,10 @@ def families(raw: Any, *, host: str, system: str = "", last_success: Any = None)
                 "pgops_check_status", "gauge", "Status of a check: 0 ok, 1 warning, 2 critical, 3 unknown; a skipped check has no series.",
                 EXIT_CODES[check["status"]], check=check_id,
             )  # fmt: skip
+    looked_at = {check.get("id") for check in result.checks}
+    for check_id in sorted({str(one.get("check")) for one in result.standing} - looked_at):
+        worst = min((one["severity"] for one in result.standing if str(one.get("check")) == check_id), key=rank)
+        made.add("pgops_check_status", "gauge", "", EXIT_CODES[worst], check=tidy(check_id, _MOST_LABEL))
     for check in result.checks:
         took = number(check.get("timing_ms"))
         if took is not None:

@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._system import CHECKS
 from ansible_collections.pgops.runbook.plugins.plugin_utils._charts import Point, number, points
-from ansible_collections.pgops.runbook.plugins.plugin_utils._report_words import epoch
+from ansible_collections.pgops.runbook.plugins.plugin_utils._report_words import epoch, moment
 
 # Worst first, for people: what could not be seen comes before what is well.
 SEVERITIES = ("critical", "warning", "unknown", "ok", "skipped")
@@ -26,10 +26,13 @@ class Result:
         # Read once: a container of Ansible looks for templates at each access.
         self.raw: Mapping[str, Any] = _copied(raw) if isinstance(raw, Mapping) else {}
         status = self.raw.get("status")
+        # What a run of a wider tier has found is no less true because a narrower one did not look.
+        self.standing = [_of_earlier(one) for one in self.rows("standing")]
         # A result without a status says that nothing was seen, which is never green.
-        self.status: str = status if status in EXIT_CODES else "unknown"
+        seen: str = status if status in EXIT_CODES else "unknown"
+        self.status: str = min([seen, *(one["severity"] for one in self.standing)], key=rank)
         self.checks = self.rows("checks")
-        self.findings = sorted(self.rows("findings"), key=lambda one: rank(one.get("severity")))
+        self.findings = sorted([*self.rows("findings"), *self.standing], key=lambda one: rank(one.get("severity")))
         self.metrics = {str(name): found for name, value in self.part("metrics").items() if (found := number(value)) is not None}
         self.server = self.part("server")
         self.series: Dict[str, List[Point]] = {str(name): points(values) for name, values in self.part("series").items()}
@@ -37,7 +40,7 @@ class Result:
         self.history = self.part("history")
         self.details = self.part("details")
         self._by_id = {str(check.get("id")): check for check in reversed(self.checks)}
-        self._listed = Counter(str(one.get("check")) for one in self.findings)
+        self._listed = Counter(str(one.get("check")) for one in self.rows("findings"))
         self.time = epoch(self.raw.get("time")) or epoch(self.server.get("time"))
 
     @property
@@ -104,6 +107,13 @@ class Result:
         if warning is not None and critical is not None and warning != critical:
             return critical < warning
         return check_id in CHECKS and CHECKS[check_id].worse == "below"
+
+
+def _of_earlier(one: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return a finding of an earlier run, which says when it was last seen."""
+    severity = one.get("severity") if one.get("severity") in ("critical", "warning", "unknown") else "unknown"
+    message = f"{one.get('message') or ''} (last looked at {moment(one.get('seen'))})"
+    return {**one, "severity": severity, "message": message, "change": "same"}
 
 
 def _copied(found: Any) -> Any:

@@ -58,8 +58,14 @@ def test_worse_and_better(runs: Runs) -> None:
 
 def test_what_an_hourly_run_does_not_look_at_stays_open(runs: Runs) -> None:
     first = runs({A: bad("one"), B: bad("table")}, "daily")
+    assert first["standing"] == []
     between = runs({"conn.active": [Reading("fine")]})
     assert resolved(between) == []
+    # It stands in the result all the same, so that no page of the hour turns green over it.
+    assert [(each["key"], each["severity"], each["seen"]) for each in between["standing"]] == [
+        (f"{A}[one]", "warning", first["time"]),
+        (f"{B}[table]", "warning", first["time"]),
+    ]
     assert resolved(runs({A: [Reading("fine")]})) == [f"{A}[one]"]
     later = runs({A: [Reading("fine")], B: bad("table")}, "daily")
     assert changes(later) == {f"{B}[table]": "same"}

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
@@ -16,12 +16,14 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.history.reco
 from ansible_collections.pgops.runbook.plugins.module_utils._health.history.server import IDENTITY, Server, identify
 from ansible_collections.pgops.runbook.plugins.module_utils._health.history.store import Opener, Store, Stored
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
-from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Check, Reading
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import STATUSES, Check, Reading
 from ansible_collections.pgops.runbook.plugins.module_utils._health.registry import CHECKS
 from ansible_collections.pgops.runbook.plugins.module_utils._health.report import Report
 
 Results = Sequence[Tuple[Check, List[Reading]]]
 
+# A result is read by people: so many findings of earlier runs, the worst.
+STANDING = 100
 _CHECK_MODE = "nothing is recorded in check mode"
 _REPORT = "Report this to the makers of the collection."
 
@@ -112,6 +114,7 @@ class Chronicle:
         for finding in [*result["findings"], *result["suppressed"]]:
             finding["change"], finding["first_seen"] = done.changes[finding["key"]]
         result["resolved"] = done.resolved
+        result["standing"] = _standing(done, report)
         metrics = {name: value for name, value in result["metrics"].items() if series.is_number(value)}
         known = self._stored.series if self._stored else {}
         result["series"] = _series(known, metrics, at)
@@ -167,6 +170,7 @@ class Chronicle:
 def _nothing(store: Store) -> Dict[str, Any]:
     return {
         "resolved": [],
+        "standing": [],
         "history": {
             "kept_in": store.kept_in,
             "place": store.place,
@@ -187,6 +191,25 @@ def _series(known: Mapping[str, Sequence[series.Point]], metrics: Mapping[str, A
     added = {metric: [*points, (at, now[metric])] if metric in now else points for metric, points in every.items()}
     chosen = series.bounded({metric: points for metric, points in added.items() if points})
     return {metric: series.as_written(points) for metric, points in chosen.items()}
+
+
+def _standing(done: compare.Comparison, report: Report) -> List[Dict[str, Any]]:
+    """Return what an earlier run of another tier found on this server and this run could not judge: still open, worst first.
+
+    Those of another server stay out: after a failover they say nothing of this one.
+    """
+    names = ("check", "title", "object", "severity", "message", "first_seen")
+    found = [
+        {
+            "key": key,
+            **{name: entry[name] for name in names},
+            "seen": datetime.fromtimestamp(entry["seen"], timezone.utc).isoformat(),
+            "action": CHECKS[entry["check"]].action if entry["check"] in CHECKS else "",
+        }
+        for key, entry in done.open.items()
+        if key not in report.open and key not in done.elsewhere and not entry.get("suppressed") and not entry.get("idle")
+    ]
+    return sorted(found, key=lambda each: (-STATUSES.index(each["severity"]), each["key"]))[:STANDING]
 
 
 def _fault(error: Exception) -> RunbookError:
