@@ -320,6 +320,23 @@ suppressed:
   contains:
     reason: {description: Why nobody is to be told., type: str}
     until: {description: The last day on which that holds., type: str, sample: "2027-03-31"}
+standing:
+  description:
+    - Findings that an earlier run of another tier has left open, and that this run could not judge, worst first; at most 100.
+    - They do not count in RV(status), which is what this run saw. Pages, metrics and lines of the role P(pgops.runbook.report#role) count them.
+  type: list
+  elements: dict
+  returned: always, also if the connection was refused
+  contains:
+    key: {description: "As RV(findings[].key).", type: str, sample: "seq.exhaustion[public.orders_id_seq]"}
+    check: {description: The id of the check., type: str}
+    title: {description: What the check is., type: str}
+    object: {description: The object; empty for the whole database., type: str}
+    severity: {description: "V(critical), V(warning) or V(unknown)", type: str}
+    message: {description: What was found., type: str}
+    first_seen: {description: When it was found first., type: str}
+    seen: {description: When it was found last., type: str}
+    action: {description: What to do., type: str}
 resolved:
   description:
     - Findings of earlier runs that are gone.
@@ -513,7 +530,9 @@ details:
         verified: {description: "How it was verified, such as V(checksum), V(decode) or V(restore); null where it was not.", type: str}
         verified_at: {description: When that was., type: str}
 snapshot:
-  description: What is to be recorded of the run; null where no history is kept or it could not be read.
+  description:
+    - What is to be recorded of the run, for M(pgops.runbook.pg_health_history); null where no history is kept or it could not be read.
+    - In a form in which Ansible finds nothing to star out, so that a password that stands in the name of a table does no harm.
   type: dict
   returned: always, also if the connection was refused
 unknown:
@@ -556,6 +575,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._arguments import (
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._health.history.sealed import sealed
 
 SUPPRESSION_ARGUMENTS = {
     "finding": {"type": "str", "required": True},
@@ -598,6 +618,8 @@ def main() -> None:
         )
     except RunbookError as error:
         module.fail_json(**error.as_result())
+    if result["snapshot"] is not None:
+        result["snapshot"] = sealed(result["snapshot"])
     if _health.fails(result["status"], module.params["fail_on"]):
         module.fail_json(msg=result["summary"], **result)
     module.exit_json(**result)

@@ -119,6 +119,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import time_to_wait
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._health.history import file_store
+from ansible_collections.pgops.runbook.plugins.module_utils._health.history.sealed import opened
 
 KEEP = "400 days"
 ARGUMENTS = {
@@ -132,8 +133,9 @@ ARGUMENTS = {
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    path, snapshot, checking = module.params["path"], module.params["snapshot"], module.check_mode
+    path, checking = module.params["path"], module.check_mode
     try:
+        snapshot = opened(module.params["snapshot"])
         keep = time_to_wait(module.params["keep"] or KEEP, "keep")
         if module.params["state"] == "absent":
             module.exit_json(changed=Path(path).is_file() if checking else file_store.remove(path))
