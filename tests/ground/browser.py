@@ -128,12 +128,12 @@ class Browser:
 
     def _receive(self, end: float) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._from], [], [], max(0.0, end - time.monotonic()))
+            ready = select.select([self._from], [], [], max(0.0, end - time.monotonic()))[0]
             piece = os.read(self._from, 1 << 20) if ready else b""
             if not piece:
                 raise GroundError(f"the browser went silent, exit code {self._process.poll()}")
             self._buffer += piece
-        message, _, self._buffer = self._buffer.partition(b"\0")
+        message, _end, self._buffer = self._buffer.partition(b"\0")
         found: dict[str, Any] = json.loads(message)
         return found
 

@@ -320,7 +320,7 @@ def rich() -> dict[str, Any]:
         "round_trips": 21,
         "notices": ["pg_stat_statements counts since 20 days; 3 statements were evicted"],
         "history": {"kept_in": "schema", "place": "pgops_history", "previous": iso(NOW - HOUR), "snapshots": 743, "recorded": True,
-        "note": None},
+                    "note": None},
         "series": series(),
         "forecasts": forecasts(),
         "details": details(),
@@ -353,7 +353,7 @@ def hostile() -> dict[str, Any]:
         "series": {f"conn.states[{HOSTILE}{number}]": hourly(2, wave(4, 2)) for number in range(40)}
         | {HOSTILE: [[1, "x"], "y", None, [2], [3, 4]]},
         "forecasts": [{"metric": f"size.database[{HOSTILE}]", "unit": HOSTILE, "per_day": "x", "days_left": 4, "points": HOSTILE,
-        "since": HOSTILE}],
+                       "since": HOSTILE}],
         "details": {HOSTILE: [{HOSTILE: HOSTILE, "list": [HOSTILE] * 30}] * 80, "statements": [{"text": long, "share_pct": 40.0}] * 60,
                     "bloat": [{"object": long, "bytes": 5, "bloat_bytes": 9}] * 60,
                     "backups": [{"finished_at": iso(NOW), "kind": HOSTILE}], "odd": "text"},

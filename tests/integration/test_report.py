@@ -111,7 +111,7 @@ def page(reports: Path, name: str) -> Page:
 def test_a_page_is_whole_and_loads_nothing(reports: Path, name: str) -> None:
     found = page(reports, name)
     assert found.faults == []
-    assert {"script", "iframe", "img", "object", "embed", "base", "form"} & {tag for tag, _ in found.tags} == set()
+    assert {"script", "iframe", "img", "object", "embed", "base", "form"} & {tag for tag, _attributes in found.tags} == set()
     known = {
         "html",
         "head",
@@ -150,7 +150,7 @@ def test_a_page_is_whole_and_loads_nothing(reports: Path, name: str) -> None:
     }
     known |= {"h1", "h2", "h3", "ul", "li", "dl", "dt", "dd", "pre", "code", "br", "details", "summary"}
     known |= {"table", "thead", "tbody", "tr", "th", "td"}
-    assert {tag for tag, _ in found.tags} - known == set()
+    assert {tag for tag, _attributes in found.tags} - known == set()
     ids = [attributes["id"] for _tag, attributes in found.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     for tag, attributes in found.tags:

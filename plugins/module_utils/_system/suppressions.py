@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._system.checks import CHECKS
@@ -40,7 +40,9 @@ class Day(Kind):
 
     def read(self, value: Any, path: str, faults: Faults) -> str | None:
         try:
-            return (value if type(value) is date else date.fromisoformat(str(value))).isoformat()
+            # A moment is a date as well, and no day.
+            day = isinstance(value, date) and not isinstance(value, datetime)
+            return (value if day else date.fromisoformat(str(value))).isoformat()
         except ValueError:
             self.refuse(value, path, faults)
             return None
