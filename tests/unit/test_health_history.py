@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -248,6 +249,59 @@ def test_one_clean_up_or_import_does_not_fool_it(at: int, jump: int) -> None:
     found = forecast("size.database", line(30, lambda day: 1000 + 10 * day + (jump if day >= at else 0)), 5000.0)
     assert found is not None
     assert found.per_day == pytest.approx(10, rel=0.05)
+
+
+def hourly(value: Any, days: int = 30) -> list[tuple[float, float]]:
+    """Return points as they are kept, one an hour for two days and one a day before; `value` takes the day, of which hours are parts."""
+    every = [(NOW - hour * HOUR, float(value(days - hour / 24))) for hour in range(days * 24, -1, -1)]
+    return thin(every, NOW)
+
+
+@pytest.mark.parametrize("kept", [line, lambda days, value: hourly(value, days)])
+@pytest.mark.parametrize("fresh", [3, 5, 8, 11])
+def test_a_fresh_trend_is_not_hidden_by_the_quiet_days_before(kept: Any, fresh: int) -> None:
+    """The disk was never touched for weeks, and then something writes 200 a day."""
+    found = forecast("disk.free_bytes[/]", kept(30, lambda day: 200 + 200 * min(fresh, 30 - day)), 0.0)
+    assert found is not None
+    assert (found.per_day, found.days_left) == (pytest.approx(-200), pytest.approx(1))
+    assert found.since >= NOW - 3.1 * DAY
+    assert 4 <= found.points <= 14
+
+
+def test_a_fresh_trend_after_a_clean_up_is_seen() -> None:
+    found = forecast("disk.free_bytes[/]", line(30, lambda day: 100 if day < 26 else 1000 - 200 * (day - 26)), 0.0)
+    assert found is not None
+    assert found.days_left == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kept", [line, lambda days, value: hourly(value, days)])
+@pytest.mark.parametrize("at", [27.5, 28.5, 29.5, 29.99])
+@pytest.mark.parametrize("jump", [-500, 500])
+@pytest.mark.parametrize("lasts", [0.9, 100])
+@pytest.mark.parametrize("noise", [0.0, 5.0])
+def test_one_spike_or_step_of_these_days_is_no_trend(kept: Any, at: float, jump: int, lasts: float, noise: float) -> None:
+    drawn = random.Random(1)
+    points = kept(30, lambda day: 1000 + (jump if at <= day < at + lasts else 0) + drawn.uniform(-noise, noise))
+    found = forecast("disk.free_bytes[/]", points, 0.0)
+    assert found is not None
+    assert found.days_left is None or found.days_left > 300
+
+
+def test_three_points_and_one_step_are_no_trend() -> None:
+    for values in ((1000, 1000, 500), (1000, 999, 500), (1000, 400, 399), (1000, 200, 1000)):
+        found = forecast("disk.free_bytes[/]", line(2, lambda day, values=values: values[day]), 0.0)
+        assert found is not None
+        assert found.days_left is None or found.days_left > 300
+    found = forecast("disk.free_bytes[/]", line(2, lambda day: 600 - 200 * day), 0.0)
+    assert found is not None
+    assert found.days_left == pytest.approx(1)
+
+
+def test_the_hours_of_a_day_are_no_trend() -> None:
+    for now in range(24):
+        found = forecast("disk.free_bytes[/]", hourly(lambda day, now=now: 1000 + 50 * math.sin((day + now / 24) * 2 * math.pi)), 0.0)
+        assert found is not None
+        assert found.days_left is None or found.days_left > 200
 
 
 def test_what_is_cleaned_up_every_week_does_not_grow() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Tuple, Union
 
@@ -102,7 +103,8 @@ def _runs_out(look: Look, disk: Disk) -> Reading:
     found = look.history.forecast(f"disk.free_bytes[{disk.name}]", float(disk.free), 0.0)
     if found is None:
         return Reading(look.history.absence, object_name=disk.name, status=SKIPPED)
-    since = f"in {found.points} days of history{_holding(disk)}"
+    first = datetime.fromtimestamp(found.since, timezone.utc).strftime("%Y-%m-%d")
+    since = f"in {found.points} points since {first}{_holding(disk)}"
     if found.days_left is None:
         return Reading(f"{format_size(disk.free)} free, and not getting less {since}", object_name=disk.name)
     message = f"full in {found.days_left:.0f} days: {format_size(disk.free)} free, {format_size(-found.per_day)} less a day {since}"

@@ -18,6 +18,10 @@ LEAST_POINTS, LEAST_SECONDS = 3, DAY
 STEP, FOR_EVER = 5.0, 36500.0
 # So many of all pairs of days must agree on the direction, or there is none.
 AGREEMENT = 0.6
+# What has begun these days is looked at by itself, in steps of some hours. The window has room for a timer that is not on the minute.
+RECENT_SECONDS, RECENT_STEP = 3 * DAY + 7200.0, DAY / 4
+# It counts where it has led so many times further away from the line of the weeks than an ordinary day is.
+DEPARTURE = 3.0
 # What runs out, by the name of its metric without the object: where, and in which unit. None: the limit is not known.
 TARGETS: Mapping[str, Tuple[float | None, str]] = {
     "size.database": (None, "bytes"),
@@ -41,7 +45,7 @@ TITLES: Mapping[str, str] = {
 class Forecast:
     """When a number reaches `limit`: `days_left` is None where it does not move towards it. `per_day` is in the metric's unit.
 
-    `points` are the days that it is drawn from, the first of them at `since` (seconds since the epoch).
+    It is drawn from so many `points`, days or parts of the last days, the first of them at `since` (seconds since the epoch).
     """
 
     metric: str
@@ -55,12 +59,24 @@ class Forecast:
 
 def forecast(metric: str, points: Sequence[Tuple[float, float]], limit: float | None) -> Forecast | None:
     """Return the forecast from `points`, ascending, of which the last is now; None where they are too few or too close together."""
-    daily = _daily(points)
-    if len(daily) < LEAST_POINTS or daily[-1][0] - daily[0][0] < LEAST_SECONDS:
+    daily = _spaced(points, WINDOW_DAYS * DAY, DAY)
+    if not _enough(daily):
         return None
     value = points[-1][1]
-    per_day = _slope(_levelled(daily))
-    return Forecast(metric, value, per_day, limit, _days_left(value, per_day, limit), len(daily), daily[0][0])
+    levelled = _levelled(daily)
+    per_day = _slope(levelled) if len(daily) > LEAST_POINTS else _steady(daily)
+    days_left = _days_left(value, per_day, limit)
+    recent = _spaced(points, RECENT_SECONDS, RECENT_STEP)
+    if _enough(recent):
+        fresh = _steady(recent)
+        sooner = _days_left(value, fresh, limit)
+        if sooner is not None and (days_left is None or sooner < days_left) and _departs(levelled, per_day, fresh):
+            return Forecast(metric, value, fresh, limit, sooner, len(recent), recent[0][0])
+    return Forecast(metric, value, per_day, limit, days_left, len(daily), daily[0][0])
+
+
+def _enough(points: Sequence[Tuple[float, float]]) -> bool:
+    return len(points) >= LEAST_POINTS and points[-1][0] - points[0][0] >= LEAST_SECONDS
 
 
 def forecasts(metrics: Mapping[str, float | None], forecast_of: Any) -> List[Dict[str, Any]]:
@@ -97,13 +113,13 @@ def _room(metrics: Mapping[str, float | None], size: float) -> float | None:
     return size + free[0] if len(free) == 1 else None
 
 
-def _daily(points: Sequence[Tuple[float, float]]) -> List[Tuple[float, float]]:
-    """Return the last point of each day (of 24 hours, counted back from now) in the window, oldest first."""
+def _spaced(points: Sequence[Tuple[float, float]], window: float, step: float) -> List[Tuple[float, float]]:
+    """Return the last point of each `step` (counted back from now) in the window, oldest first."""
     now = points[-1][0] if points else 0.0
-    days: Dict[int, Tuple[float, float]] = {}
+    steps: Dict[int, Tuple[float, float]] = {}
     for at, value in points:
-        days[int((now - at) // DAY)] = (at, value)
-    return [days[day] for day in sorted(days, reverse=True) if 0 <= day <= WINDOW_DAYS]
+        steps[int((now - at) // step)] = (at, value)
+    return [steps[number] for number in sorted(steps, reverse=True) if 0 <= number <= window // step]
 
 
 def _levelled(daily: Sequence[Tuple[float, float]]) -> List[Tuple[float, float]]:
@@ -117,10 +133,35 @@ def _levelled(daily: Sequence[Tuple[float, float]]) -> List[Tuple[float, float]]
     largest, second = (abs(speeds[index] - usual) for index in away[:2])
     if largest <= STEP * max(noise, 1e-9 * abs(daily[-1][1])) or second > largest / 2:
         return list(daily)
-    at = away[0]
-    gap = (daily[at + 1][0] - daily[at][0]) / DAY
-    jump = (speeds[at] - usual) * gap
-    return [(time, value if index > at else value + jump) for index, (time, value) in enumerate(daily)]
+    return _without(daily, away[0], speeds[away[0]] - usual)
+
+
+def _without(points: Sequence[Tuple[float, float]], at: int, excess: float) -> List[Tuple[float, float]]:
+    """Return the points without what the change after the one `at` exceeds the others by, a day."""
+    jump = excess * (points[at + 1][0] - points[at][0]) / DAY
+    return [(time, value if index > at else value + jump) for index, (time, value) in enumerate(points)]
+
+
+def _steady(points: Sequence[Tuple[float, float]]) -> float:
+    """Return the gentlest slope that is left when any one change is taken out, 0 where that turns the direction.
+
+    Of so few points one that is off would be a third or a quarter.
+    """
+    speeds = [(late[1] - early[1]) / ((late[0] - early[0]) / DAY or 1.0) for early, late in zip(points, points[1:])]
+    slopes = []
+    for at, speed in enumerate(speeds):
+        usual = median(speeds[:at] + speeds[at + 1 :])
+        slopes.append(_slope(_without(points, at, speed - usual)))
+    return min(slopes, key=abs) if min(slopes) * max(slopes) > 0 else 0.0
+
+
+def _departs(daily: Sequence[Tuple[float, float]], per_day: float, fresh: float) -> bool:
+    """Return whether the last point lies further from the line of all days, in the direction of `fresh`, than days usually do."""
+    heights = [value - per_day * (at - daily[-1][0]) / DAY for at, value in daily]
+    middle = median(heights)
+    usual = median(abs(height - middle) for height in heights)
+    away = (heights[-1] - middle) * (1.0 if fresh > 0 else -1.0)
+    return away > max(DEPARTURE * usual, 1e-9 * abs(daily[-1][1]))
 
 
 def _slope(daily: Sequence[Tuple[float, float]]) -> float:
