@@ -323,7 +323,7 @@ suppressed:
 standing:
   description:
     - Findings that an earlier run of another tier has left open, and that this run could not judge, worst first; at most 100.
-    - They do not count in RV(status), which is what this run saw. Pages, metrics and lines of the role P(pgops.runbook.report#role) count them.
+    - They do not count in RV(status), which is what this run saw. What the role P(pgops.runbook.report#role) writes counts them.
   type: list
   elements: dict
   returned: always, also if the connection was refused
