@@ -39,7 +39,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(rows), C(counts), C(total), C(status) of the worst, C(title) and when the newest was looked at.
+  description: >-
+    C(rows), C(counts), C(total), C(status) of the worst, C(title), when the newest was C(looked) at, and C(valid_until) when it holds.
   type: dict
 """
 

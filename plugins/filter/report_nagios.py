@@ -37,9 +37,12 @@ options:
     type: int
     default: 1000
   max_age:
-    description: How old the result may get, a duration such as V(2 h), for C(max_age) of the return value.
+    description:
+      - How old the result may get, a duration such as V(2 h), for C(max_age) of the return value.
+      - Empty, it follows the tier of the result. V(hourly) is 2 hours, V(daily) 26 hours, V(weekly) 8 days, V(monthly) 32 days,
+        none 2 hours.
     type: str
-    default: 2 h
+    default: ""
 """
 
 EXAMPLES = r"""

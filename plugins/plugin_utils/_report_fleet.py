@@ -68,6 +68,8 @@ def fleet(rows: Any, *, stale_after: Any, title: str = "") -> Dict[str, Any]:
     model = {
         "title": tidy(title, 120) or "Databases",
         "looked": moment(newest) if newest else "",
+        # A page cannot compare itself with the clock: its reader does.
+        "valid_until": moment(newest + most) if newest else "",
         "rows": shown,
         "total": len(shown),
         "counts": [one for one in counts if one["count"]],

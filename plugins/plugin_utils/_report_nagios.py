@@ -16,13 +16,16 @@ from ansible_collections.pgops.runbook.plugins.plugin_utils._report_words import
 
 MOST_BYTES = 1000
 _NAMED = 3
+# A result holds until the next one of its schedule, and some time for that to run.
+_HOLDS = {"hourly": "2 h", "daily": "26 h", "weekly": "8 days", "monthly": "32 days"}
 _UNITS = {"seconds": "s", "bytes": "B", "percent": "%"}
 
 
-def line(raw: Any, *, host: str, system: str = "", failure: str = "", most: int = MOST_BYTES, max_age: Any = "2 h") -> Dict[str, Any]:
+def line(raw: Any, *, host: str, system: str = "", failure: str = "", most: int = MOST_BYTES, max_age: Any = "") -> Dict[str, Any]:
     """Return `code` (0 to 3), `word` and `line`, which has at most `most` bytes: first what is wrong, then the numbers that fit.
 
     A connection that was refused is critical, as pg_health has it; a host of which nothing is known is UNKNOWN.
+    Without `max_age` the tier of the result says how old it may get.
     """
     result = Result(raw)
     said = verdict(result, failure)
@@ -47,7 +50,7 @@ def line(raw: Any, *, host: str, system: str = "", failure: str = "", most: int 
         "name": name,
         "line": f"{head} | {numbers}" if numbers else head,
         "looked": int(result.time or 0),
-        "max_age": int(parse_duration(max_age)),
+        "max_age": int(parse_duration(max_age or _HOLDS.get(str(result.raw.get("tier")), "2 h"))),
     }
 
 
