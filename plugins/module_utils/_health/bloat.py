@@ -191,7 +191,7 @@ def _row(kind: _Kind, found: Estimate, measured: bool) -> Dict[str, Any]:
     }
 
 
-_NEEDS = f"SELECT on the columns {GRANTED} of pg_catalog.pg_statistic"
+_NEEDS = "SELECT on the columns " + GRANTED + " of pg_catalog.pg_statistic"
 
 TABLE_CHECK = Check(
     id="bloat.table",

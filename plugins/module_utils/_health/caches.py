@@ -95,7 +95,7 @@ def _memory(look: Look, limits: Limits) -> Iterable[Reading]:
 
 def _limit_action(entry: Entry) -> str:
     size = entry.get("max_memory")
-    return f"Set maxmemory{f' to {size}' if size else ''} and maxmemory-policy in its configuration."
+    return "Set maxmemory" + (f" to {size}" if size else "") + " and maxmemory-policy in its configuration."
 
 
 def _policy(look: Look, limits: Limits) -> Iterable[Reading]:

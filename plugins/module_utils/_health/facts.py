@@ -48,7 +48,7 @@ class Catalog:
         if not views and not calls:
             return None
         role = '"' + self.role.replace('"', '""') + '"'
-        privileges = [f"SELECT ON pg_catalog.{name}" for name in views] + [f"EXECUTE ON FUNCTION pg_catalog.{call}" for call in calls]
+        privileges = ["SELECT ON pg_catalog." + name for name in views] + [f"EXECUTE ON FUNCTION pg_catalog.{call}" for call in calls]
         grants = "; GRANT ".join(f"{privilege} TO {role}" for privilege in privileges)
         message = f"the role {self.role} may not read {' and '.join([*views, *calls])}"
         return Unseen(message, hint=f"As a superuser: GRANT {grants};")

@@ -113,7 +113,7 @@ def _reading(row: Mapping[str, Any], size: float, when: str) -> Reading:
         "a job of once a year has not run yet"
     )
     name = quoted(row["nspname"], row["relname"]).replace("'", "''")
-    keep = f"SELECT pg_get_indexdef('{name}'::regclass);"
+    keep = "SELECT pg_get_indexdef('" + name + "'::regclass);"
     action = f"Look at every standby, and ask who made it. Keep its definition before anything else: {keep}"
     return Reading(message, size, name_of(row), action=action)
 

@@ -124,7 +124,7 @@ def _release(holder: Holder) -> str:
         return _finish(facts["database"], facts["name"])
     if holder.kind == "slot":
         feedback = "" if holder.catalogue else "end the long queries of its standby, or switch hot_standby_feedback off there; "
-        drop = f"SELECT pg_drop_replication_slot({_literal(facts['name'])})"
+        drop = "SELECT pg_drop_replication_slot(" + _literal(facts["name"]) + ")"
         return f"Bring its receiver back if it is away; {feedback}if nobody needs the slot: {drop}."
     if holder.kind == "standby":
         return "Look for the longest transaction on that standby and end it there, or switch hot_standby_feedback off there."

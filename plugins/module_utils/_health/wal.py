@@ -103,7 +103,7 @@ def _stuck(look: Look, limits: Limits) -> Iterable[Reading]:
         return skipped(idle)
     if _without_command(look):
         message = "archive_mode is on, and neither archive_command nor archive_library says what to do: all WAL is kept"
-        action = f"Set archive_command or archive_library, or archive_mode to off. {_KEPT}"
+        action = "Set archive_command or archive_library, or archive_mode to off. " + _KEPT
         ready = _ready(look)
         return [Reading(message, ready["oldest"] if ready else None, status=WARNING, action=action)]
     ready = _ready(look)
