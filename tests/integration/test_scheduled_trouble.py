@@ -188,21 +188,21 @@ def test_a_folder_that_cannot_be_written_is_told_and_costs_no_retention(unwritab
     assert unwritable.done.rc != 0
     good = block(unwritable.summary, "good")
     assert good.startswith("FAILED")
-    assert "broke off: Make the folder: " in good
+    assert "broke off: Look for the folder: " in good
     assert "Not a directory" in good
     assert "removed: 1 row" in good
     assert "index.invalid" in good, "what was found is told all the same"
     assert logins(shop) == ["fresh"] or "old" not in logins(shop)
     (message,) = unwritable.told.of("good")
     assert message["findings"][0]["key"] == "run"
-    assert "Make the folder" in message["findings"][0]["message"]
+    assert "Look for the folder" in message["findings"][0]["message"]
     assert "index.invalid[vault.new_index]" in {each["key"] for each in message["findings"]}
 
 
 def test_two_failures_of_a_run_are_both_told(unwritable: Trouble) -> None:
     strange = block(unwritable.summary, "strange")
     assert "nosuch" in strange
-    assert "Make the folder" in strange
+    assert "Look for the folder" in strange
     (message,) = unwritable.told.of("strange")
     assert "nosuch" in message["findings"][0]["message"]
 
@@ -218,7 +218,7 @@ def test_a_report_that_fails_is_told_of_a_dead_database_too(unwritable: Trouble)
     dead = block(unwritable.summary, "dead")
     assert dead.startswith("CRITICAL")
     assert "avail.connect" in dead
-    assert "Make the folder" in dead
+    assert "Look for the folder" in dead
 
 
 @pytest.fixture(scope="module")
