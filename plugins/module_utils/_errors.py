@@ -99,3 +99,25 @@ class InvalidValue(RunbookError):
 
 class Busy(RunbookError):
     """Another run holds the lock of this operation on this database."""
+
+
+class Refused(RunbookError):
+    """What is asked for would do harm, and is done only where the options say so by name."""
+
+
+class ProgramMissing(RunbookError):
+    """A program that the work needs is not on the host that runs the module."""
+
+
+class ProgramFailed(RunbookError):
+    """A program ended with an error. `code` is its exit code, negative for the signal that ended it; `said` the end of its messages."""
+
+    def __init__(self, message: str, *, program: str, code: int, said: str = "", hint: str | None = None) -> None:
+        super().__init__(message, object_name=program, hint=hint)
+        self.program = program
+        self.code = code
+        self.said = said
+
+    def as_result(self) -> dict[str, Any]:
+        """Add the exit code and what the program said."""
+        return {**super().as_result(), "program": {"name": self.program, "exit_code": self.code, "said": self.said}}
