@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The manifest of a backup: written last, whole or not at all, and sealed with a hash of itself.
 
-The document is described in docs/backup.md. `heads.py` reads the first lines of many; this file reads one, and trusts it only with its seal.
+The document is described in docs/backup.md. `heads.py` reads the first lines of many; this file reads one whole.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SEAL = "sha256"
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
     """Write JSON to `path` so that a crash leaves the old content or the new one, readable by its owner alone. Raises OSError."""
     draft = path.with_name(f".{path.name}.new")
-    with open(os.open(str(draft), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+    with os.fdopen(os.open(str(draft), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         json.dump(document, file, indent=1, ensure_ascii=False, sort_keys=True)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
-    os.replace(str(draft), str(path))
+    draft.replace(path)
     flush_folder(path.parent)
 
 
