@@ -38,7 +38,7 @@ def _cross_user(look: Look, limits: Limits) -> Iterable[Reading]:
     period = format_duration(log["review_seconds"])
     if not found["rows"]:
         return [Reading(f"nobody read what belongs to another in the last {period}", 0.0, log["table"])]
-    message = f"{counted(found['rows'], 'access').replace('accesss', 'accesses')} to what belongs to another in the last {period}"
+    message = f"{counted(found['rows'], 'access', 'accesses')} to what belongs to another in the last {period}"
     return [Reading(f"{message}, by {counted(found['users'], 'user')}", float(found["rows"]), log["table"])]
 
 

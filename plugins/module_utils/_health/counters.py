@@ -16,11 +16,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Datab
 from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import quoted
 from ansible_collections.pgops.runbook.plugins.module_utils._health.facts import Fact
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
-from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Reading, Unseen, skipped, unknown
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import LOCK_NOT_AVAILABLE, Reading, Unseen, skipped, unknown
 from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted, moment
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 
-LOCK_NOT_AVAILABLE = "55P03"
 NAMED = 5
 # Tables without any trace in catalogue and counters are measured: so many, the newest first.
 MEASURED = 5000

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 
 OK, WARNING, CRITICAL, UNKNOWN, SKIPPED = "ok", "warning", "critical", "unknown", "skipped"
+LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE
 # From best to worst. Something that is known to be wrong outweighs something that could not be seen.
 STATUSES = (SKIPPED, OK, UNKNOWN, WARNING, CRITICAL)
 
@@ -136,7 +137,7 @@ def _advice(error: RunbookError) -> str | None:
 
 
 _BY_SQLSTATE = {
-    "55P03": "Another session holds or waits for an exclusive lock on the table: run again once it has ended.",
+    LOCK_NOT_AVAILABLE: "Another session holds or waits for an exclusive lock on the table: run again once it has ended.",
     "57014": "The check ran into check_timeout: give it more time, or an index on the columns that it reads.",
     "42501": "Grant the role what the error names; docs/checks.md lists what each check needs.",
 }

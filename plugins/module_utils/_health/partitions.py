@@ -32,7 +32,6 @@ ENDLESS = float("inf")
 # Rows of a default partition are counted up to here; so many default partitions are looked at in one statement.
 COUNTED = 10000
 AT_ONCE = 200
-LOCK_NOT_AVAILABLE = "55P03"
 
 
 # --- how far partitions reach -------------------------------------------------------------------------------------------

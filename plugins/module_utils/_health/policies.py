@@ -46,7 +46,7 @@ def _policies(look: Look, limits: Limits) -> Iterable[Reading]:
 def _fault(row: Mapping[str, Any], must: bool, forced: bool, application: str | None) -> str | None:
     if not row["enabled"]:
         if row["policies"]:
-            return f"row-level security is off, so that its {counted(row['policies'], 'policy').replace('policys', 'policies')} do nothing"
+            return f"row-level security is off, so that its {counted(row['policies'], 'policy', 'policies')} do nothing"
         return "row-level security is off, and the system asks for it" if must else None
     if application and row["owner"] == application and not row["forced"]:
         return f"the application logs in as its owner, {application}, for whom no policy counts unless it is forced"

@@ -9,9 +9,9 @@ from typing import Any, Dict, List, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import LOCK_NOT_AVAILABLE
+from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
-
-LOCK_NOT_AVAILABLE = "55P03"
 
 # Opens each relation, and so waits behind an exclusive lock on it until lock_timeout.
 _FILES = "SELECT o::int8 AS relation, pg_relation_size(o)::int8 AS bytes FROM unnest(%(relations)s::oid[]) AS o"
@@ -28,7 +28,7 @@ WHERE e.extname = %(extension)s AND p.proname = %(function)s AND oidvectortypes(
 
 def counted_indexes(number: int) -> str:
     """Return the number with its noun."""
-    return "1 index" if number == 1 else f"{number:,} indexes"
+    return counted(number, "index", "indexes")
 
 
 def scope(look: Look) -> Dict[str, Any]:

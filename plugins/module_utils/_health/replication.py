@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, Dict, Iterable, List
 
-from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_duration, format_size
+from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_size
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import quoted
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
@@ -35,7 +35,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.replicas imp
     senders,
     setting,
 )
-from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
+from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted, span
 from ansible_collections.pgops.runbook.plugins.module_utils._wal_position import wal_bytes
 
 # An idle primary says nothing until the receiver asks, after half of wal_receiver_timeout: so long plus this is no silence.
@@ -133,11 +133,11 @@ def _late_for(look: Look, sender: Sender, limits: Limits) -> Reading:
     fine = judge(LAG_TIME, limits, lag)[0] == OK
     if sender.state == "streaming" and (sender.lag is not None or fine):
         # What streams has had everything once, and without a lag it still had when it last answered.
-        return Reading(f"is {'at most ' if sender.lag is None else ''}{_age(lag)} behind{_where(sender)}", lag, sender.name)
+        return Reading(f"is {'at most ' if sender.lag is None else ''}{span(lag)} behind{_where(sender)}", lag, sender.name)
     if sender.lag is not None and not fine:
         # While it catches up, its lag is counted from when it came back.
-        return Reading(f"catches up, and is at least {_age(lag)} behind{_where(sender)}", lag, sender.name)
-    heard = f"it is in state {sender.state}, and was last heard {_age(silence)} ago"
+        return Reading(f"catches up, and is at least {span(lag)} behind{_where(sender)}", lag, sender.name)
+    heard = f"it is in state {sender.state}, and was last heard {span(silence)} ago"
     message = f"is {format_size(sender.behind)} behind, and for how long is not known: {heard}"
     return unknown(Unseen(message, hint="Look at the standby's log, and whether its receiver runs."), sender.name)
 
@@ -184,11 +184,11 @@ def _silence(look: Look, facts: Dict[str, Any], metrics: Dict[str, Any]) -> Read
     interval, timeout = number(look, "wal_receiver_status_interval"), number(look, "wal_receiver_timeout") / 1000
     bound = max(2.0 * interval, timeout / 2 + ANSWER_SECONDS)
     if silence <= bound:
-        return Reading(f"its receiver streams; the last message came {_age(silence)} ago", metrics=metrics)
+        return Reading(f"its receiver streams; the last message came {span(silence)} ago", metrics=metrics)
     if timeout:
-        message = f"its receiver has had no message for {_age(silence)}, where one is due after {_age(bound)} at the latest"
+        message = f"its receiver has had no message for {span(silence)}, where one is due after {span(bound)} at the latest"
         return Reading(f"{message}; {_restored(facts)}", status=CRITICAL, metrics=metrics)
-    message = f"its receiver has had no message for {_age(silence)}, and without wal_receiver_timeout it does not ask for one"
+    message = f"its receiver has had no message for {span(silence)}, and without wal_receiver_timeout it does not ask for one"
     return unknown(Unseen(message, hint="Set wal_receiver_timeout, such as 60 s: without it nothing notices that the primary is gone."))
 
 
@@ -214,9 +214,9 @@ def _own_lag(look: Look, limits: Limits) -> Reading:
     lag = max(0.0, facts["age"] - delay)
     if judge(LAG_TIME, limits, lag)[0] != OK and _was_just_idle(look, end):
         return Reading("it has just replayed what came after a time of rest", SECOND_LOOK)
-    why = ": its replay is paused" if facts["paused"] else f" beyond the {_age(delay)} of recovery_min_apply_delay" if delay else ""
+    why = ": its replay is paused" if facts["paused"] else f" beyond the {span(delay)} of recovery_min_apply_delay" if delay else ""
     action = "Run SELECT pg_wal_replay_resume(); on it once nobody needs the pause." if facts["paused"] else None
-    return Reading(f"it is {_age(lag)} behind{why}", round(lag, 3), action=action)
+    return Reading(f"it is {span(lag)} behind{why}", round(lag, 3), action=action)
 
 
 def _was_just_idle(look: Look, end: int) -> bool:
@@ -239,15 +239,11 @@ def _restore_age(facts: Dict[str, Any], limits: Limits) -> Reading:
 def _restored(facts: Dict[str, Any]) -> str:
     if facts["age"] is None:
         return "and has replayed no transaction since it started"
-    return f"and the last transaction that it has replayed is {_age(facts['age'])} old"
+    return f"and the last transaction that it has replayed is {span(facts['age'])} old"
 
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(max(0.0, seconds), 3)
-
-
-def _age(seconds: float) -> str:
-    return format_duration(round(max(0.0, seconds)))
 
 
 LAG_TIME = Check(

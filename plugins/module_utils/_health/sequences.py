@@ -12,6 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Datab
 from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import quoted
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import (
+    LOCK_NOT_AVAILABLE,
     OK,
     SKIPPED,
     Check,
@@ -30,7 +31,6 @@ NAMED = 5
 KEPT = 50
 # Each sequence that is read stays locked until the statement's end, and the room for locks is everybody's.
 MOST_LOCKS = 2000
-LOCK_NOT_AVAILABLE = "55P03"
 # What the server says of a relation that was there when the statement began: could not open relation with OID.
 GONE = "XX000"
 WIDEST = 2**63 - 1

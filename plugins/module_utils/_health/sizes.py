@@ -16,12 +16,19 @@ from ansible_collections.pgops.runbook.plugins.module_utils._duration import for
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue import catalogue, quoted, readable
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
-from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Check, Limits, Reading, Unseen, per_object, skipped
+from ansible_collections.pgops.runbook.plugins.module_utils._health.model import (
+    LOCK_NOT_AVAILABLE,
+    Check,
+    Limits,
+    Reading,
+    Unseen,
+    per_object,
+    skipped,
+)
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf, Relation, require
 
 # A table never counted by the server is counted here where its file is small: autovacuum leaves tables of a few rows alone for ever.
 COUNTED_BYTES = 8 << 20
-LOCK_NOT_AVAILABLE = "55P03"
 
 # Before PostgreSQL 14, 0 stands for "never counted" as well; a time of the last count tells them apart.
 _COUNTED = """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
-from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_duration, format_size
+from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_size
 from ansible_collections.pgops.runbook.plugins.module_utils._health.facts import Fact
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import (
@@ -21,7 +21,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
     skipped,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._health.replicas import MEGABYTE, WAL, behind, number, setting
-from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
+from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted, span
 
 Slot = Mapping[str, Any]
 
@@ -79,9 +79,9 @@ def _idle(look: Look, slot: Slot, watched: float, seen_before: bool) -> Reading:
     name, keeps = slot["slot_name"], _keeps(look, slot)
     if slot.get("inactive_for") is not None:
         seconds = max(0.0, slot["inactive_for"])
-        return Reading(f"{_called(slot)} has had no receiver for {_age(seconds)}, {keeps}", round(seconds, 3), name, action=_advice(slot))
+        return Reading(f"{_called(slot)} has had no receiver for {span(seconds)}, {keeps}", round(seconds, 3), name, action=_advice(slot))
     if seen_before:
-        message = f"{_called(slot)} has had no receiver for at least {_age(watched)}, {keeps}"
+        message = f"{_called(slot)} has had no receiver for at least {span(watched)}, {keeps}"
         return Reading(message, round(watched, 3), name, action=_advice(slot))
     message = f"{_called(slot)} has no receiver, {keeps}; since when is not known"
     action = (
@@ -168,10 +168,6 @@ def _called(slot: Slot) -> str:
 def _keeps(look: Look, slot: Slot) -> str:
     kept = behind(look, slot["restart_lsn"])
     return "and was never used" if kept is None else f"and keeps {format_size(kept)} of WAL"
-
-
-def _age(seconds: float) -> str:
-    return format_duration(round(seconds))
 
 
 def _drop(slot: Slot) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Iterable, List, Mapping
 
-from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_duration, format_size
+from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_size
 from ansible_collections.pgops.runbook.plugins.module_utils._health.facts import Fact
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import (
@@ -20,7 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
     skipped,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._health.replicas import MEGABYTE, WAL, number, setting
-from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
+from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted, span
 from ansible_collections.pgops.runbook.plugins.module_utils._wal_position import segment_number, wal_bytes
 
 ARCHIVER = Fact(
@@ -72,16 +72,16 @@ def _failing(look: Look, limits: Limits) -> Iterable[Reading]:
     seen = look.fact(ARCHIVER)
     metrics = {"wal.archive_failures_total": float(seen["failures"])}
     if seen["failed_age"] is None or (seen["archived_age"] is not None and seen["archived_age"] <= seen["failed_age"]):
-        last = f"{seen['archived']} was archived {_age(seen['archived_age'])} ago" if seen["archived"] else "nothing has been archived yet"
+        last = f"{seen['archived']} was archived {span(seen['archived_age'])} ago" if seen["archived"] else "nothing has been archived yet"
         return [Reading(f"the last attempt did not fail: {last}", 0.0, metrics=metrics)]
     ready = _ready(look)
     if ready is not None and not ready["files"]:
-        return [Reading(f"{seen['failed']} failed {_age(seen['failed_age'])} ago, and no file waits any more", 0.0, metrics=metrics)]
-    what = f"{seen['failed']} could not be archived, last {_age(seen['failed_age'])} ago"
+        return [Reading(f"{seen['failed']} failed {span(seen['failed_age'])} ago, and no file waits any more", 0.0, metrics=metrics)]
+    what = f"{seen['failed']} could not be archived, last {span(seen['failed_age'])} ago"
     if ready is not None:
         # The oldest file has waited since it was complete.
         seconds = round(max(0.0, ready["oldest"]), 3)
-        message = f"{what}; {counted(ready['files'], 'file')} wait, the oldest for {_age(seconds)}"
+        message = f"{what}; {counted(ready['files'], 'file')} wait, the oldest for {span(seconds)}"
         return [Reading(message, seconds, action=_LOG + _KEPT, metrics=metrics)]
     return [_failing_at_most(look, limits, what, seen, metrics)]
 
@@ -90,7 +90,7 @@ def _failing_at_most(look: Look, limits: Limits, what: str, seen: Mapping[str, A
     """Judge a failure of which only the last success before it is known: it is a warning at least."""
     ages = [age for age in (seen["archived_age"], seen["counted_for"]) if age is not None]
     longest = max(0.0, min(ages, default=0.0))
-    message = f"{what}; the last success before it was {_age(longest)} ago" if seen["archived"] else f"{what}, and nothing was before it"
+    message = f"{what}; the last success before it was {span(longest)} ago" if seen["archived"] else f"{what}, and nothing was before it"
     waiting = _backlog(look, seen)
     more = f"; {counted(waiting, 'segment')} wait" if waiting is not None else ""
     sure = judge(FAILING, limits, longest)[0] == judge(FAILING, limits, seen["failed_age"])[0]
@@ -112,7 +112,7 @@ def _stuck(look: Look, limits: Limits) -> Iterable[Reading]:
         if not ready["files"]:
             return [Reading("no file waits to be archived", 0.0, metrics=metrics)]
         seconds = round(max(0.0, ready["oldest"]), 3)
-        return [Reading(f"{counted(ready['files'], 'file')} wait to be archived, the oldest for {_age(seconds)}", seconds, metrics=metrics)]
+        return [Reading(f"{counted(ready['files'], 'file')} wait to be archived, the oldest for {span(seconds)}", seconds, metrics=metrics)]
     waiting = _backlog(look, look.fact(ARCHIVER))
     if waiting == 0:
         return [Reading("every complete segment has been archived", 0.0)]
@@ -145,10 +145,6 @@ def _folder(look: Look, limits: Limits) -> Iterable[Reading]:
     kept = f" and the {format_size(keep)} kept for standbys" if keep else ""
     message = f"{format_size(found['bytes'])} in {counted(found['files'], 'file')}, {percent} % of max_wal_size ({format_size(most)}){kept}"
     return [Reading(message, percent, metrics={"wal.dir_bytes": float(found["bytes"])})]
-
-
-def _age(seconds: float) -> str:
-    return format_duration(round(max(0.0, seconds)))
 
 
 FAILING = Check(

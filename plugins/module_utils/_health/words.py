@@ -5,16 +5,23 @@
 
 from __future__ import annotations
 
+from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_duration
 
-def counted(number: int, noun: str) -> str:
-    """Return the number with its noun: `1 login`, `2 logins`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return the number with its noun: `1 login`, `2 logins`, or the plural that is given."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def moment(text: str) -> str:
     """Return a timestamp of a session in UTC to the second: `2026-11-21 03:18:58 UTC`; `infinity` stays as it is."""
     whole, _plus, zone = text.partition("+")
     return f"{whole.partition('.')[0]} UTC" if zone else text
+
+
+def span(seconds: float) -> str:
+    """Return a time to the second in one unit: `90 s`, `25 min`; a clock that went back gives `0 s`."""
+    return format_duration(round(max(0.0, seconds)))
 
 
 def age(seconds: float) -> str:
