@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import sealed
 from tests.ground.databases import Database
 from tests.integration.watching import finding, look, status_of
 
@@ -22,6 +23,8 @@ def backup(folder: Path, database: str, hours: float, *, verified: bool = True, 
     target = folder / f"{database}-{name}-{hours}"
     target.mkdir()
     head = {
+        "id": target.name,
+        "files": [],
         "format": "pgops.backup/1",
         "name": name,
         "database": database,
@@ -32,7 +35,7 @@ def backup(folder: Path, database: str, hours: float, *, verified: bool = True, 
         "tables": [],
         **more,
     }
-    (target / "manifest.json").write_text(json.dumps(head), encoding="utf-8")
+    (target / "manifest.json").write_text(json.dumps(sealed(head)), encoding="utf-8")
     return target
 
 
@@ -96,10 +99,11 @@ def test_what_was_found_is_there_for_a_report(database: Database, tmp_path: Path
         ("{", "Expecting"),
         ("[]", "its format is not"),
         ('{"format": "other/1"}', "its format is not"),
-        ('{"format": "pgops.backup/1"}', "'name' is missing"),
+        ('{"format": "pgops.backup/1"}', "it has been changed"),
+        (json.dumps(sealed({"format": "pgops.backup/1", "files": [], "id": "broken"})), "'finished_at' is missing"),
+        (json.dumps(sealed({"format": "pgops.backup/1", "files": [], "id": "another"})), "it is that of another"),
         (
-            '{"format": "pgops.backup/1", "name": "a", "database": "b", "bytes": 1, "started_at": "2026-01-01T00:00:00",'
-            ' "finished_at": "2026-01-01T00:00:00"}',
+            json.dumps(sealed({"format": "pgops.backup/1", "files": [], "id": "broken", "finished_at": "2026-01-01T00:00:00"})),
             "says no zone",
         ),
     ],

@@ -1,35 +1,33 @@
 # Copyright (c) 2026, pgops.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the manifests in a folder of backups say of each: when it was taken, of what, and whether it has been verified.
+"""What a folder of backups holds: of each when it was taken, of what, and whether it has been verified.
 
-A backup is a folder with a `manifest.json` in it, which is written last: without one it is no backup. Of the manifest only its
-head is read here:
-
-    {"format": "pgops.backup/1", "name": "full", "database": "tim", "started_at": "2026-11-21T02:00:00+00:00",
-     "finished_at": "2026-11-21T02:04:10+00:00", "bytes": 734003200, "verified": {"how": "decode", "at": "2026-11-21T02:05:02+00:00"}}
-
-`verified` is null for one that nobody has verified.
+A backup is a folder with a `manifest.json` in it, which is written last: without one it is no backup. Hidden folders are work that goes
+on. A backup whose manifest was changed, or that stands under another name than its own, counts for nothing; nor does a link.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any, List, Mapping, Tuple
 
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import MANIFEST, from_iso, read_manifest
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import Verification, standing
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 
-MANIFEST = "manifest.json"
-FORMAT = "pgops.backup/"
-LARGEST = 64 * 1024 * 1024
+_UNTRUSTED = "Look whether it is a backup at all, and do not trust it."
 
 
 @dataclass(frozen=True)
 class Head:
-    """One backup. `verified` is how it was (checksum, decode, restore) or None, `size` its bytes."""
+    """One backup. `verified` is how it was (checksum, decode, restore) or None, `size` its bytes.
+
+    `taken_at` is the moment of its snapshot, from which its freshness counts. `broken` says why one that was verified once does not
+    count any more. `schemas` and `tables` are what it was restricted to.
+    """
 
     folder: str
     name: str
@@ -37,70 +35,101 @@ class Head:
     started_at: datetime
     finished_at: datetime
     size: int
+    taken_at: datetime
     verified: str | None = None
     verified_at: datetime | None = None
+    kind: str = "full"
+    schemas: Tuple[str, ...] = ()
+    tables: Tuple[str, ...] = ()
+    system_identifier: str | None = None
+    broken: str | None = None
+    drill: Verification | None = None
 
     @property
     def seconds(self) -> float:
         """How long it took."""
         return (self.finished_at - self.started_at).total_seconds()
 
+    @property
+    def series(self) -> Tuple[str | None, str, str]:
+        """Which backups it follows on and is followed by: those of the same name, of the same database of the same server."""
+        return self.system_identifier, self.database, self.name
+
+    @property
+    def scope(self) -> Tuple[str, Tuple[str, ...], Tuple[str, ...]]:
+        """What of the database is in it."""
+        return self.kind, self.schemas, self.tables
+
 
 def read_heads(folder: str) -> Tuple[List[Head], List[InvalidValue]]:
-    """Return the backups in `folder`, newest first, and what is wrong with manifests that cannot be read.
+    """Return the backups in `folder`, newest first, and what is wrong with those that cannot be trusted.
 
-    Raises InvalidValue where the folder is not there or cannot be listed. Hidden folders are work that goes on.
+    Raises InvalidValue where the folder is not there or cannot be listed.
     """
-    try:
-        manifests = sorted(path / MANIFEST for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError as error:
-        hint = "Name the folder in which the backups of this database stand, on the host that runs the module."
-        raise InvalidValue(
-            f"the folder of the backups, {folder}, cannot be listed: {error.strerror}", object_name=folder, hint=hint
-        ) from None
     heads, faults = [], []
-    for path in manifests:
-        if not path.exists():
+    for path in backup_folders(folder):
+        if not _has_manifest(path):
             # Not finished, or no backup of ours.
             continue
         try:
             heads.append(_head(path))
         except InvalidValue as fault:
             faults.append(fault)
-    return sorted(heads, key=lambda head: head.finished_at, reverse=True), faults
+    return sorted(heads, key=lambda head: (head.finished_at, head.folder), reverse=True), faults
+
+
+def backup_folders(folder: str) -> List[Path]:
+    """Return the folders in `folder` in which backups may stand, by name. Raises InvalidValue where it cannot be listed."""
+    try:
+        return sorted(path for path in Path(folder).iterdir() if not path.name.startswith(".") and not path.is_symlink() and path.is_dir())
+    except OSError as error:
+        hint = "Name the folder in which the backups of this database stand, on the host that runs the module."
+        raise InvalidValue(
+            f"the folder of the backups, {folder}, cannot be listed: {error.strerror}", object_name=folder, hint=hint
+        ) from None
+
+
+def _has_manifest(path: Path) -> bool:
+    """Say whether a folder has a manifest, of whatever kind. One that cannot be looked into counts as having one, so that it is told."""
+    try:
+        (path / MANIFEST).lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _head(path: Path) -> Head:
+    document = read_manifest(path)
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError("it is larger than any manifest")
-        said = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(said, dict) or not str(said.get("format", "")).startswith(FORMAT):
-            raise ValueError(f"its format is not {FORMAT}...")
-        return _read(path, said)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"{error} is missing" if isinstance(error, KeyError) else getattr(error, "strerror", None) or str(error)
-        hint = "Look whether it is a backup at all, and do not trust it."
-        raise InvalidValue(f"the manifest {path} cannot be read: {why}", object_name=path.parent.name, hint=hint) from None
+        if document["id"] != path.name:
+            raise ValueError(f"it is that of {document['id']}, which somebody has moved or copied here")
+        return _read(path, document)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise InvalidValue(f"the manifest {path / MANIFEST} cannot be read: {why}", object_name=path.name, hint=_UNTRUSTED) from None
 
 
 def _read(path: Path, said: Mapping[str, Any]) -> Head:
-    verified = said.get("verified") or {}
+    found = standing(path, said)
+    scope = said.get("scope") or {}
+    finished_at = from_iso(said["finished_at"])
+    snapshot = said.get("snapshot") or {}
     return Head(
-        folder=path.parent.name,
+        folder=path.name,
         name=str(said["name"]),
         database=str(said["database"]),
-        started_at=_moment(said["started_at"]),
-        finished_at=_moment(said["finished_at"]),
+        started_at=from_iso(said["started_at"]),
+        finished_at=finished_at,
         size=int(said["bytes"]),
-        verified=str(verified["how"]) if verified else None,
-        verified_at=_moment(verified["at"]) if verified else None,
+        verified=found.how,
+        verified_at=found.at,
+        taken_at=from_iso(snapshot["at"]) if snapshot else from_iso(said["started_at"]),
+        kind=str(scope.get("kind", "full")),
+        schemas=tuple(scope.get("schemas") or ()),
+        tables=tuple(scope.get("tables") or ()),
+        system_identifier=str(said["system_identifier"]) if said.get("system_identifier") is not None else None,
+        broken=found.broken,
+        drill=found.drill,
     )
-
-
-def _moment(text: str) -> datetime:
-    # Python before 3.11 does not read a Z.
-    moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
-    if moment.tzinfo is None:
-        raise ValueError(f"{text} says no zone")
-    return moment.astimezone(timezone.utc)

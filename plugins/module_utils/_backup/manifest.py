@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The manifest of a backup: written last, whole or not at all, and sealed with a hash of itself.
 
-The document is described in docs/backup.md. `heads.py` reads the first lines of many; this file reads one whole.
+The document is described in docs/backup.md. `heads.py` says of many what matters for choosing among them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import FORMAT, LARGEST, MANIFEST
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 
-VERSION = FORMAT + "1"
+MANIFEST = "manifest.json"
+LARGEST = 64 * 1024 * 1024
+VERSION = "pgops.backup/1"
 SEAL = "sha256"
 
 
@@ -56,9 +58,7 @@ def read_manifest(backup: Path) -> Dict[str, Any]:
     """
     path = backup / MANIFEST
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError("it is larger than any manifest")
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_document(path)
         if not isinstance(document, dict) or document.get("format") != VERSION:
             raise ValueError(f"its format is not {VERSION}")
         if document.get(SEAL) != _seal(document):
@@ -71,6 +71,17 @@ def read_manifest(backup: Path) -> Dict[str, Any]:
         hint = "Do not trust this backup; take another one."
         raise InvalidValue(f"the manifest {path} cannot be trusted: {why}", object_name=backup.name, hint=hint) from None
     return document
+
+
+def read_document(path: Path) -> Any:
+    """Return the JSON in `path`. Raises OSError, and ValueError where it is none, no plain file, or larger than any manifest."""
+    about = path.stat()
+    # A pipe of that name would keep the reader waiting.
+    if not stat.S_ISREG(about.st_mode):
+        raise ValueError("it is no plain file")
+    if about.st_size > LARGEST:
+        raise ValueError("it is larger than any manifest")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def iso(moment: datetime) -> str:
