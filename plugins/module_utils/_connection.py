@@ -10,7 +10,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Iterable, Iterator, Mapping, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _connect_failure, _connect_limits, _driver
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import (
@@ -167,6 +167,15 @@ class Database:
         with self._run(statement, parameters) as cursor:
             return int(cursor.rowcount)
 
+    def copy_in(self, statement: Any, chunks: Iterable[bytes]) -> int:
+        """Run a COPY ... FROM STDIN with the bytes of `chunks` and return how many rows came. Raises DatabaseError.
+
+        What `chunks` raises ends the statement and passes through. Only the server's statement_timeout limits it.
+        """
+        with self._errors_of(statement, False) as (cursor, text):
+            self._driver.copy_in(cursor, text, chunks)
+            return int(cursor.rowcount)
+
     @contextmanager
     def transaction(self, read_only: bool = False, snapshot: bool = False) -> Iterator[None]:
         """Run the block in one transaction: committed at its end, rolled back by an error.
@@ -205,12 +214,18 @@ class Database:
 
     @contextmanager
     def _run(self, statement: Any, parameters: Any) -> Iterator[Any]:
-        text = self._rendered(statement, parameters is not None)
+        with self._errors_of(statement, parameters is not None) as (cursor, text):
+            self._driver.execute(cursor, text, self._adapted(parameters), self._statement_seconds + _connect_limits.ANSWER_SLACK)
+            yield cursor
+
+    @contextmanager
+    def _errors_of(self, statement: Any, escaped: bool) -> Iterator[Tuple[Any, str]]:
+        """Give the block a cursor and the text of `statement`, and raise what the driver raises in it as the errors of this collection."""
+        text = self._rendered(statement, escaped)
         self.round_trips += 1
         try:
             with self._connection.cursor() as cursor:
-                self._driver.execute(cursor, text, self._adapted(parameters), self._statement_seconds + _connect_limits.ANSWER_SLACK)
-                yield cursor
+                yield cursor, text
         except _connect_limits.Unanswered:
             self.close()
             raise self._unanswered() from None

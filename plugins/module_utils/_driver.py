@@ -54,6 +54,10 @@ class Driver(ABC):
         """Run a statement. Raises Unanswered if the server is silent for `seconds`; the connection is of no more use then."""
 
     @abstractmethod
+    def copy_in(self, cursor: Any, text: str, chunks: Iterable[bytes]) -> None:
+        """Run a COPY ... FROM STDIN with the bytes of `chunks`; what `chunks` raises ends it and passes through."""
+
+    @abstractmethod
     def texts(self, cursor: Any) -> list[Sequence[str | None]]:
         """Return every row of `cursor` as the text that the server sent."""
 
@@ -72,6 +76,22 @@ class Driver(ABC):
         return [
             {name: None if text is None else convert(text) for (name, convert), text in zip(columns, texts)} for texts in self.texts(cursor)
         ]
+
+
+class _Source:
+    """What psycopg2 reads a COPY from. It tells the server of a failure in here and then only the server's answer: `failure` keeps it."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self.failure: BaseException | None = None
+
+    def read(self, _size: int) -> bytes:
+        """Return the next bytes, none at the end; psycopg2 takes more than it asked for."""
+        try:
+            return next(filter(None, self._chunks), b"")
+        except BaseException as failure:
+            self.failure = failure
+            raise
 
 
 class _Psycopg2(Driver):
@@ -100,6 +120,15 @@ class _Psycopg2(Driver):
             cursor.execute(text, parameters)
         finally:
             self._extensions.set_wait_callback(None)
+
+    def copy_in(self, cursor: Any, text: str, chunks: Iterable[bytes]) -> None:
+        source = _Source(chunks)
+        try:
+            cursor.copy_expert(text, source)
+        except self.Error:
+            if source.failure is not None:
+                raise source.failure from None
+            raise
 
     def texts(self, cursor: Any) -> list[Sequence[str | None]]:
         found: list[Sequence[str | None]] = cursor.fetchall()
@@ -141,6 +170,12 @@ class _Psycopg3(Driver):
     def execute(self, cursor: Any, text: str, parameters: Any, seconds: float) -> None:
         cursor.connection.deadline = time.monotonic() + seconds
         cursor.execute(text, parameters)
+
+    def copy_in(self, cursor: Any, text: str, chunks: Iterable[bytes]) -> None:
+        cursor.connection.deadline = math.inf
+        with cursor.copy(text) as copy:
+            for chunk in chunks:
+                copy.write(chunk)
 
     def texts(self, cursor: Any) -> list[Sequence[str | None]]:
         result, columns = cursor.pgresult, range(cursor.pgresult.nfields)
