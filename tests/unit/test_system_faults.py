@@ -287,6 +287,18 @@ FAULTS: dict[str, tuple[Change, str]] = {
         to("backup", "mine", "schemas", value=["logon"]),
         "backup.mine.schemas[0]: 'logon' is not one of schemas: login",
     ),
+    "a dump as a tar": (
+        to("backup", "full", "format", value="tar"),
+        "backup.full.format: 'tar' is for a physical backup: a dump is custom, directory or plain",
+    ),
+    "a dump without an end": (
+        to("backup", "full", "schedule", value="continuous"),
+        "backup.full.schedule: 'continuous' is for kind wal: write hourly, and every where an hour is not often enough",
+    ),
+    "generations that keep nothing": (
+        to("backup", "full", "generations", value={"weekly": 0}),
+        "backup.full.generations: keeps nothing: say how many, such as weekly: 4",
+    ),
     "an unknown environment": (
         to("recovery", value={"prod": {"rto": "1 h", "rpo": "1 h"}}),
         "recovery.prod: 'prod' is not one of development, staging, production",

@@ -36,7 +36,25 @@ def _check_backup(policy: dict[str, Any], path: str, faults: Faults) -> None:
     for kind in ("schemas", "tables"):
         if policy["kind"] == kind and policy[kind] == []:
             faults.add(join(path, kind), f"is missing: a backup of kind {kind} names them")
+    if policy["format"] == "tar" and policy["kind"] not in ("physical", "incremental"):
+        faults.add(join(path, "format"), "'tar' is for a physical backup: a dump is custom, directory or plain")
+    if policy["schedule"] == "continuous" and policy["kind"] not in ("wal", None):
+        faults.add(join(path, "schedule"), "'continuous' is for kind wal: write hourly, and every where an hour is not often enough")
+    generations = policy["generations"]
+    if generations is not None and not any(generations.values()):
+        faults.add(join(path, "generations"), "keeps nothing: say how many, such as weekly: 4")
 
+
+GENERATIONS = Group(
+    "how many stay",
+    {
+        "count": Field(whole("a number of backups"), "of the newest, so many"),
+        "daily": Field(whole("a number of days"), "of so many days, the last one"),
+        "weekly": Field(whole("a number of weeks"), "of so many weeks, the last one"),
+        "monthly": Field(whole("a number of months"), "of so many months, the last one"),
+        "yearly": Field(whole("a number of years"), "of so many years, the last one"),
+    },
+)
 
 BACKUP = Group(
     "a backup",
@@ -50,7 +68,8 @@ BACKUP = Group(
         "weekday": Field(choice(WEEKDAYS), "the day of a weekly one"),
         "at": Field(Clock(), "the time of day"),
         "every": Field(DURATION, "the time between two, where it is shorter than a day"),
-        "keep": Field(DURATION, "how long one is kept, for good where it is left out; the last verified one always is"),
+        "keep": Field(DURATION, "how long one is kept; without it and generations for good; the last verified one always is"),
+        "generations": Field(GENERATIONS, "which stay beside those that are younger than keep: grandfather, father and son"),
         "location": Field(Choice("local", "external"), "external: away from the database server", default="local"),
         "verify": Field(BOOLEAN, "whether each is read back after it was taken", default=True),
     },
