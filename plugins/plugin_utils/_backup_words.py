@@ -104,9 +104,7 @@ def _target(word: str, one: Any) -> str:
     said = f"{word} {amount(found.get('seconds'), 'seconds')}"
     if found.get("met") is None:
         return f"{said} (no target)"
-    target = found.get("target")
-    wanted = amount(target, "seconds") if number(target) is not None and not isinstance(target, str) else tidy(target, 40)
-    return f"{said} (target {wanted}: {'met' if found.get('met') else 'MISSED'})"
+    return f"{said} (target {amount(found.get('target_seconds'), 'seconds')}: {'met' if found.get('met') else 'MISSED'})"
 
 
 def _seconds(found: Any) -> float | None:

@@ -27,7 +27,7 @@ def names(planned: dict[str, Any]) -> list[str]:
 
 def only(written: dict[str, Any], schedule: str = "daily", **more: Any) -> dict[str, Any]:
     """Return the options of the one backup that is due."""
-    (run,) = plan(policies(**{"full": {"schedule": schedule, **written}}), schedule=schedule, **more)["runs"]
+    (run,) = plan(policies(full={"schedule": schedule, **written}), schedule=schedule, **more)["runs"]
     return dict(run)
 
 
@@ -108,7 +108,7 @@ def test_what_is_due_every_few_hours_is_due_in_the_hourly_run_too() -> None:
 )
 def test_what_the_host_says_goes_with_what_the_system_says(written: dict[str, Any], host: dict[str, Any], options: dict[str, Any]) -> None:
     made = only(written, host=host)
-    rest = {"kind": "full", **options, "name": "full", "fresh_for": "20 h"}
+    rest = {"kind": written.get("kind", "full"), **options, "name": "full", "fresh_for": "20 h"}
     assert made == rest
 
 
@@ -169,7 +169,10 @@ def test_what_failed_and_what_was_deleted_is_told() -> None:
 
 
 def test_a_drill_is_told_with_its_times() -> None:
-    times = {"rto": {"seconds": 12.0, "target": "30 min", "met": True}, "rpo": {"seconds": 7200, "target": 900.0, "met": False}}
+    times = {
+        "rto": {"seconds": 12.0, "target_seconds": 1800.0, "met": True},
+        "rpo": {"seconds": 7200, "target_seconds": 900.0, "met": False},
+    }
     assert drill_lines({"passed": True, "backup": "shop.full.1", **times}) == [
         "drill passed: shop.full.1, RTO 12 s (target 30 min: met), RPO 2 h (target 15 min: MISSED)"
     ]
