@@ -35,7 +35,7 @@ _LONGEST_PAUSE = 0.05
 _LATE_WORDS = 2.0  # seconds that a program's last messages may take after its end
 _LARGEST_OUTPUT = 64 * 1024 * 1024
 # What the programs of other packages are called in Debian, where it is not the program's own name.
-_PACKAGES = {"gpg": "gnupg", "lz4": "lz4", "zstd": "zstd", "age": "age", "rclone": "rclone", "rsync": "rsync"}
+_PACKAGES = {"gpg": "gnupg"}
 
 _libc = ctypes.PyDLL(None)  # loaded before any fork, and called there without letting go of the interpreter's lock
 
@@ -75,7 +75,7 @@ class Child:
                 cwd=folder,
                 bufsize=0,
                 start_new_session=True,
-                preexec_fn=_prepared(os.getpid(), account),
+                preexec_fn=_prepared(os.getpid(), account),  # noqa: PLW1509  (it takes no lock and imports nothing)
             )
         except (FileNotFoundError, PermissionError) as error:
             raise missing(self.command[0], error.strerror) from None
@@ -95,7 +95,7 @@ class Child:
         """Return the exit code (negative: the signal's number), None while it runs. Nothing of its group is left after its end."""
         if self._popen.returncode is None and self._has_ended():
             # Before it is reaped, so that its number cannot be another's yet.
-            self._signal(signal.SIGKILL)
+            self.signal(signal.SIGKILL)
             self._popen.wait()
             self._reader.join(_LATE_WORDS)
         return self._popen.returncode
@@ -139,6 +139,12 @@ class Child:
         """Return what it has said on stderr so far: the first lines and the last."""
         return self._messages.text()
 
+    def signal(self, number: int) -> None:
+        """Send a signal to it and its group, unless it has ended."""
+        if self._popen.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
     def end(self, patience: float = PATIENCE) -> None:
         """End it and its group if it still runs: TERM, and KILL after `patience` seconds; more than once does no harm.
 
@@ -148,11 +154,11 @@ class Child:
             return
         try:
             if self.poll() is None:
-                self._signal(signal.SIGTERM)
-                self._signal(signal.SIGCONT)  # a stopped program does not see TERM
+                self.signal(signal.SIGTERM)
+                self.signal(signal.SIGCONT)  # a stopped program does not see TERM
                 self._expect_end(patience)
             if self.poll() is None:
-                self._signal(signal.SIGKILL)
+                self.signal(signal.SIGKILL)
                 self._popen.wait()
                 self._reader.join(_LATE_WORDS)
             self._await_empty_group()
@@ -163,10 +169,6 @@ class Child:
 
     def _has_ended(self) -> bool:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-    def _signal(self, number: int) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
 
     def _expect_end(self, seconds: float) -> None:
         until = time.monotonic() + seconds

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import missing, own_environment
@@ -62,7 +62,10 @@ class Encryption:
 
     @classmethod
     def from_option(cls, given: Mapping[str, Any]) -> Optional[Encryption]:
-        """Return what the option `encrypt` says, {age: [...]} or {gpg: [...], gpg_home: ...}; None without recipients. Raises InvalidValue."""
+        """Return what the option `encrypt` says, {age: [...]} or {gpg: [...], gpg_home: ...}, None without recipients.
+
+        Raises InvalidValue.
+        """
         lists = {method: tuple(str(one).strip() for one in given.get(method) or () if str(one).strip()) for method in ENCRYPTED}
         methods = [method for method, recipients in lists.items() if recipients]
         if len(methods) > 1:
@@ -136,7 +139,7 @@ def member_compressors(compression: Compression, members: Sequence[str], paralle
     start = {"zstd": [program, "-q", "--check", "--rm"], "lz4": [program, "-q", "-z", "-m", "--rm"], "gzip": [program, "-q", "-n"]}
     groups = max(parallel, -(-len(members) // 500))
     shares = [list(members[number::groups]) for number in range(groups)]
-    return [[*start[compression.method], *ultra, *level, "--", *share] for share in shares if share]
+    return [[*start[compression.method], *ultra, *level, *share] for share in shares if share]
 
 
 def decoders(path: str, identity: Optional[str] = None, gpg_home: Optional[str] = None) -> List[List[str]]:
@@ -146,12 +149,11 @@ def decoders(path: str, identity: Optional[str] = None, gpg_home: Optional[str] 
     """
     commands: List[List[str]] = []
     methods = {suffix: method for method, suffix in {**SUFFIXES, **ENCRYPTED}.items() if suffix}
-    while True:
-        path, suffix = os.path.splitext(path)
-        method = methods.get(suffix)
-        if method is None:
-            return commands
-        commands.append(_decoder(method, identity, gpg_home))
+    for suffix in reversed(Path(path).suffixes):
+        if suffix not in methods:
+            break
+        commands.append(_decoder(methods[suffix], identity, gpg_home))
+    return commands
 
 
 def require_program(name: str) -> str:
@@ -198,8 +200,7 @@ def _can(client: Client, method: str) -> bool:
 @lru_cache(maxsize=None)
 def _built_with(pg_dump: str, method: str) -> bool:
     """Ask pg_dump by a dump of a server that cannot be there: what it was not built with, it says before it connects."""
+    silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     command = [pg_dump, "--no-password", "--format=custom", f"--compress={method}", "--dbname", "host='/dev/null/nowhere'"]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, env=own_environment()
-    )
+    done = subprocess.run(command, stderr=subprocess.PIPE, check=False, env=own_environment(), **silent)  # type: ignore[call-overload]
     return b"compression" not in done.stderr

@@ -37,6 +37,13 @@ class ClientLogin:
     role: List[str]
     secrets: FrozenSet[str]
 
+    def role_in_environment(self) -> Dict[str, str]:
+        """Return an environment that makes a program without `--role`, psql that is, act as the role."""
+        if not self.role:
+            return self.environment
+        name = self.role[1].replace("\\", "\\\\").replace(" ", "\\ ")
+        return {**self.environment, "PGOPTIONS": f"{self.environment.get('PGOPTIONS', '')} -c role={name}".strip()}
+
 
 @contextmanager
 def client_login(options: ConnectionOptions, database: str, name: str) -> Iterator[ClientLogin]:
@@ -88,9 +95,8 @@ def _environment() -> Dict[str, str]:
 def _password_file(password: str) -> Iterator[str]:
     """Hold a password file with one line that fits every server; yield the path at which the processes of this account find it."""
     if "\n" in password or "\0" in password:
-        raise InvalidValue(
-            "login_password: a password with a line end cannot be given to pg_dump and pg_restore", object_name="login_password"
-        )
+        message = "login_password: a password with a line end cannot be given to pg_dump and pg_restore"
+        raise InvalidValue(message, object_name="login_password")
     line = "*:*:*:*:" + password.replace("\\", "\\\\").replace(":", "\\:") + "\n"
     place = _in_memory()
     if place is None:

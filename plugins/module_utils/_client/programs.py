@@ -84,7 +84,7 @@ def find_client(server_version_num: int, bin_dir: Optional[str] = None) -> Clien
     found = [_given(bin_dir)] if bin_dir else sorted(_installed(), key=lambda one: one.version, reverse=True)
     if not found:
         raise ProgramMissing(
-            f"no client programs of PostgreSQL are installed here: looked in {', '.join('/' + pattern for pattern in PATTERNS)} and in PATH.",
+            f"no client programs of PostgreSQL are installed here: looked in {', '.join(f'/{one}' for one in PATTERNS)} and in PATH.",
             object_name="pg_dump",
             hint=f"Install the package postgresql-client of PostgreSQL {server} or newer, or say where they are by bin_dir.",
         )
