@@ -13,11 +13,13 @@ import shutil
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
+from ansible_collections.pgops.runbook.plugins.module_utils._arguments import given_parts
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import flush_folder
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import DELETED
+from ansible_collections.pgops.runbook.plugins.module_utils._duration import time_to_wait
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 
 # Of which period a moment is, by the calendar in UTC. A week begins on Monday and belongs to the year that has its Thursday.
@@ -48,6 +50,24 @@ class Keep:
     def given(self) -> bool:
         """Whether there is any rule."""
         return any(getattr(self, one.name) is not None for one in fields(self))
+
+
+def read_keep(given: Mapping[str, Any] | None, path: str = "keep") -> Keep:
+    """Return the rules that the option at `path` says; parts that are null or empty are not given. Raises InvalidValue, which names it."""
+    parts = given_parts(given)
+    unknown = sorted(set(parts) - {one.name for one in fields(Keep)})
+    if unknown:
+        allowed = ", ".join(one.name for one in fields(Keep))
+        raise InvalidValue(f"{path}: {unknown[0]!r} is no rule; there are {allowed}", object_name=path)
+    rules: Dict[str, Any] = {}
+    for name, value in parts.items():
+        if name == "age":
+            rules[name] = time_to_wait(value, f"{path}.age")
+        elif isinstance(value, bool) or not str(value).strip().isdigit() or int(value) < 1:
+            raise InvalidValue(f"{path}.{name}: {value!r} is not a number of backups from 1 up", object_name=f"{path}.{name}")
+        else:
+            rules[name] = int(value)
+    return Keep(**rules)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Inval
 
 CHECKSUM, DECODE, RESTORE = LEVELS = ("checksum", "decode", "restore")
 
+_LOCK = ".verified.lock"
 _FORMAT = "pgops.verified/1"
 _MOST_ENTRIES = 500  # more than a year of one a day
 
@@ -138,8 +139,8 @@ def _entry(said: Mapping[str, Any]) -> Verification:
 
 @contextmanager
 def _alone(backup: Path) -> Iterator[None]:
-    """Hold a lock on the folder itself, so that of two that write at once none is lost."""
-    place = os.open(str(backup), os.O_RDONLY)
+    """Hold a lock, so that of two that write at once neither is lost. A folder cannot be locked itself on every file system."""
+    place = os.open(str(backup / _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(place, fcntl.LOCK_EX)
         yield

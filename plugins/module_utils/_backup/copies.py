@@ -1,0 +1,357 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Second places: a backup that is published is copied there, hashed there, and gets its manifest last.
+
+A path gets it whole under a hidden name, which is renamed when the hashes fit. Where nothing can be renamed, with rsync and rclone, it
+is the manifest that makes it a backup. A copy that is there with its manifest and the sizes of all its files is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Type
+
+from ansible_collections.pgops.runbook.plugins.module_utils._arguments import given_parts
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import read_heads
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import folder_lock
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import MANIFEST, SEAL, flush_folder, read_manifest
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import DELETED, SUMS, VERIFIED
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import Keep, plan_retention, purge, read_keep
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import checksum_faults
+from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Tick, run
+from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import require_program
+from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import storage_error
+from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_size
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed, RunbookError, with_hint
+
+KINDS = ("path", "rsync", "rclone")
+COPIED, PRESENT, FAILED = ACTIONS = ("copied", "present", "failed")
+
+_GROWING = ".copy-"
+_CHUNK = 1 << 20
+_OPERATION = "copy"
+_RSYNC_NO_FOLDER = (3, 11, 23)
+_RCLONE_DIFFERS, _RCLONE_NO_FOLDER = 1, 3
+_RCLONE_FOUND = re.compile(r"\d+ differences found|not found")
+_SECRET = re.compile(r"://[^/@:]*:[^/@]*@")
+# Everything that is local to the first place stays there, and the manifest comes by itself.
+_LEFT_OUT = (MANIFEST, VERIFIED, ".*")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One second place: `kind` is path, rsync or rclone, `target` where it is, `option` how the options call it."""
+
+    kind: str
+    target: str
+    option: str
+    keep: Keep = field(default_factory=Keep)
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What became of one copy. `purged` are older copies that went by the place's own rules."""
+
+    place: Place
+    action: str
+    bytes: int = 0
+    seconds: float = 0.0
+    message: str | None = None
+    purged: Sequence[str] = ()
+    notices: Sequence[str] = ()
+
+    def as_result(self) -> Dict[str, Any]:
+        """Return it as results show it."""
+        return {
+            "place": self.place.target,
+            "how": self.place.kind,
+            "action": self.action,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "purged": list(self.purged),
+            "msg": self.message,
+        }
+
+
+def read_copies(given: Sequence[Mapping[str, Any]] | None, folder: Path) -> List[Place]:
+    """Return the places that the option `copies` names. Raises InvalidValue, which names the part and what would be right."""
+    places: List[Place] = []
+    for number, one in enumerate(given or []):
+        option = f"copies[{number}]"
+        parts = given_parts(one)
+        kinds = [kind for kind in KINDS if kind in parts]
+        unknown = sorted(set(parts) - {*KINDS, "keep"})
+        if len(kinds) != 1 or unknown:
+            wrong = f"{unknown[0]!r} is not known" if unknown else "it names no place" if not kinds else f"it names {' and '.join(kinds)}"
+            raise InvalidValue(f"{option}: {wrong}; name one of path, rsync and rclone", object_name=option)
+        place = Place(kinds[0], str(parts[kinds[0]]).strip(), option, read_keep(parts.get("keep"), f"{option}.keep"))
+        _check_place(place, folder)
+        places.append(place)
+    return places
+
+
+def copy_out(
+    backup: Path, manifest: Mapping[str, Any], places: Sequence[Place], now: datetime, *, tick: Tick | None = None, check_mode: bool = False
+) -> List[Copied]:
+    """Copy a published backup to each place, and return what became of it there. One place that fails keeps no other from its copy.
+
+    In check mode the places are looked at, and nothing is written.
+    """
+    return [_copy_to(place, backup, manifest, now, tick, check_mode) for place in places]
+
+
+def _check_place(place: Place, folder: Path) -> None:
+    option = f"{place.option}.{place.kind}"
+    if place.kind == "path":
+        path = Path(place.target).expanduser()
+        if not path.is_absolute():
+            raise InvalidValue(f"{option}: {place.target!r} is no absolute path", object_name=option)
+        here, there = folder.resolve(), path.resolve()
+        if here == there or here in there.parents or there in here.parents:
+            raise InvalidValue(f"{option}: {place.target} is the folder of the backups itself, or in it, or around it", object_name=option)
+        return
+    if place.keep.given:
+        hint = "Give the place rules of its own, or delete there with its own means."
+        raise InvalidValue(f"{place.option}.keep: only copies to a path can be deleted by rules", object_name=place.option, hint=hint)
+    inline = place.kind == "rclone" and (place.target.startswith(":") or "," in place.target.partition(":")[0])
+    if _SECRET.search(place.target) or inline:
+        # Not shown: it may hold a password.
+        hint = "Every account can read the arguments of programs. Put what is secret into the configuration of rclone or ssh."
+        raise InvalidValue(f"{option}: it holds a password or other settings, which do not belong there", object_name=option, hint=hint)
+    if place.target.startswith("-") or (place.kind == "rclone" and ":" not in place.target):
+        example = "backup@host:/srv/backups" if place.kind == "rsync" else "offsite:backups/postgresql"
+        raise InvalidValue(f"{option}: {place.target!r} is no place; one looks like {example}", object_name=option)
+
+
+def _copy_to(place: Place, backup: Path, manifest: Mapping[str, Any], now: datetime, tick: Tick | None, check_mode: bool) -> Copied:
+    started = time.monotonic()
+    size = sum(int(file["bytes"]) for file in manifest["files"])
+    notices = _notices(place, backup)
+    try:
+        remote = _PLACES[place.kind](place, backup, manifest, tick)
+        there = remote.is_there()
+        if not there and not check_mode:
+            remote.send()
+        purged, faults = _purge(place, manifest, now) if place.kind == "path" and not check_mode else ([], [])
+        return Copied(
+            place,
+            PRESENT if there else COPIED,
+            bytes=0 if there else size,
+            seconds=time.monotonic() - started,
+            purged=purged,
+            notices=[*notices, *(f"{place.option}: {fault}" for fault in faults)],
+        )
+    except RunbookError as error:
+        message = f"{place.option}: {with_hint(error.message, error.hint)}"
+        return Copied(place, FAILED, seconds=time.monotonic() - started, message=message, notices=notices)
+
+
+def _notices(place: Place, backup: Path) -> List[str]:
+    path = Path(place.target).expanduser()
+    if place.kind == "path" and path.is_dir() and path.stat().st_dev == backup.stat().st_dev:
+        return [f"{place.option}: {place.target} stands on the same file system as the backups: what destroys those takes it along"]
+    return []
+
+
+def _purge(place: Place, manifest: Mapping[str, Any], now: datetime) -> Tuple[List[str], List[str]]:
+    """Delete what the place's own rules do not want any more, and return the names that are gone and what kept others."""
+    if not place.keep.given:
+        return [], []
+    folder = Path(place.target).expanduser()
+    heads, _faults = read_heads(str(folder))
+    own = [head for head in heads if head.folder == manifest["id"]]
+    series = [head for head in heads if own and head.series == own[0].series]
+    plan = plan_retention(series, place.keep, now)
+    if not plan.delete:
+        return [], []
+    with folder_lock(folder, _OPERATION):
+        gone = purge(folder, plan)
+    return gone.names, gone.faults
+
+
+class _Remote:
+    """A place and what is to stand there."""
+
+    def __init__(self, place: Place, backup: Path, manifest: Mapping[str, Any], tick: Tick | None) -> None:
+        self.place = place
+        self.backup = backup
+        self.manifest = manifest
+        self.tick = tick
+
+    def is_there(self) -> bool:
+        """Say whether the copy is there: the same manifest, and the files by their sizes."""
+        raise NotImplementedError
+
+    def send(self) -> None:
+        """Copy, compare the hashes there, and let the manifest come last."""
+        raise NotImplementedError
+
+
+class _Folder(_Remote):
+    """A folder that this host can write to, such as a mounted share."""
+
+    @property
+    def folder(self) -> Path:
+        """The second place."""
+        return Path(self.place.target).expanduser()
+
+    def is_there(self) -> bool:
+        """Compare the manifest and the sizes."""
+        if not self.folder.is_dir():
+            # It is not made: a share that is not mounted would fill the disk below its mount point.
+            hint = "Mount it, or make it once, with mode 0700."
+            raise InvalidValue(f"{self.folder} is not there, or is no folder", object_name=str(self.folder), hint=hint)
+        target = self.folder / self.backup.name
+        if not os.path.lexists(str(target)):
+            return False
+        if read_manifest(target)[SEAL] != self.manifest[SEAL]:
+            hint = "Look which of both is right, and move the other one away."
+            raise InvalidValue(f"another backup of the name {target.name} is in {self.folder}", object_name=str(target), hint=hint)
+        wrong = [file["path"] for file in self.manifest["files"] if _size(target / str(file["path"])) != int(file["bytes"])]
+        if wrong:
+            hint = "Move it away; the next run copies it again."
+            raise InvalidValue(f"the copy {target} is not whole any more: {wrong[0]}", object_name=str(target), hint=hint)
+        return True
+
+    def send(self) -> None:
+        """Copy into a hidden folder, read it back, rename it."""
+        needed = sum(int(file["bytes"]) for file in self.manifest["files"])
+        free = shutil.disk_usage(str(self.folder)).free
+        if free < needed:
+            message = f"{self.folder} has {format_size(free)} free, and the backup needs {format_size(needed)}"
+            raise InvalidValue(message, object_name=str(self.folder), hint="Make room there.")
+        try:
+            with folder_lock(self.folder, _OPERATION):
+                self._clear()
+                growing = self.folder / f"{_GROWING}{self.backup.name}"
+                growing.mkdir(mode=0o700)
+                try:
+                    self._fill(growing)
+                    growing.rename(self.folder / self.backup.name)
+                    flush_folder(self.folder)
+                finally:
+                    self._clear()
+        except OSError as error:
+            raise storage_error(error, error.filename or self.folder) from None
+
+    def _fill(self, growing: Path) -> None:
+        paths = [*(str(file["path"]) for file in self.manifest["files"]), *([SUMS] if (self.backup / SUMS).is_file() else [])]
+        for path in paths:
+            (growing / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._copy(path, growing)
+        for folder in sorted({(growing / path).parent for path in paths}):
+            flush_folder(folder)
+        faults = checksum_faults(growing, self.manifest, self.tick)
+        if faults:
+            raise InvalidValue(
+                f"what was written to {self.folder} is not what was sent: {'; '.join(faults[:3])}", object_name=str(self.folder)
+            )
+        self._copy(MANIFEST, growing)
+        flush_folder(growing)
+
+    def _copy(self, path: str, growing: Path) -> None:
+        place = os.open(str(growing / path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with (self.backup / path).open("rb", buffering=0) as source, os.fdopen(place, "wb", buffering=0) as target:
+            chunk = source.read(_CHUNK)
+            due = time.monotonic() + 1.0
+            while chunk:
+                rest = memoryview(chunk)
+                while rest:
+                    rest = rest[target.write(rest) :]
+                if self.tick and time.monotonic() >= due:
+                    self.tick()
+                    due = time.monotonic() + 1.0
+                chunk = source.read(_CHUNK)
+            os.fsync(target.fileno())
+
+    def _clear(self) -> None:
+        """Remove what killed runs have left."""
+        for path in [*self.folder.glob(f"{_GROWING}*"), *self.folder.glob(f"{DELETED}*")]:
+            shutil.rmtree(str(path))
+
+
+class _Rsync(_Remote):
+    """What rsync reaches, which compares whole files by their hashes there when it is told to."""
+
+    def is_there(self) -> bool:
+        """Look what rsync would send, by size and time; it goes without the manifest, which says that all the rest has arrived."""
+        return not self._differing(["--include=/" + MANIFEST, "--exclude=/*"], ["--checksum"]) and not self._differing(_but_manifest(), [])
+
+    def send(self) -> None:
+        """Send, and look whether a comparison by hashes finds anything left to send."""
+        for chosen in (_but_manifest(), ["--include=/" + MANIFEST, "--exclude=/*"]):
+            self._rsync(["--chmod=D700,F600", "--delay-updates", *chosen])
+            left = self._differing(chosen, ["--checksum"])
+            if left:
+                raise InvalidValue(f"what stands in {self.place.target} is not what was sent: {left}", object_name=self.place.target)
+
+    def _differing(self, chosen: Sequence[str], how: Sequence[str]) -> str:
+        """Return the first file that rsync would send, or an empty text."""
+        try:
+            said = self._rsync(["--dry-run", "--out-format=%n", *how, *chosen])
+        except ProgramFailed as error:
+            if error.code in _RSYNC_NO_FOLDER and "No such file or directory" in error.said:
+                raise self._no_place(error) from None
+            raise
+        files = [line for line in said.splitlines() if line and not line.endswith("/")]
+        return files[0] if files else ""
+
+    def _rsync(self, arguments: Sequence[str]) -> str:
+        target = f"{self.place.target.rstrip('/')}/{self.backup.name}/"
+        command = [require_program("rsync"), "--recursive", "--times", "--perms", "--timeout=300", "--protect-args"]
+        return run([*command, *arguments, "--", f"{self.backup}/", target], tick=self.tick)
+
+    def _no_place(self, error: ProgramFailed) -> InvalidValue:
+        hint = "Make the folder there once, with mode 0700."
+        return InvalidValue(f"{self.place.target}: {error.said}", object_name=self.place.target, hint=hint)
+
+
+class _Rclone(_Remote):
+    """What rclone reaches; it reads back what it has sent."""
+
+    def is_there(self) -> bool:
+        """Compare the manifest by its content, all else by its size."""
+        return self._same(["--include=/" + MANIFEST], ["--download"]) and self._same(_but_manifest(), ["--size-only"])
+
+    def send(self) -> None:
+        """Send, read back and compare."""
+        for chosen in (_but_manifest(), ["--include=/" + MANIFEST]):
+            self._rclone(["copy", "--ignore-times", *chosen])
+            if not self._same(chosen, ["--download"]):
+                raise InvalidValue(f"what stands in {self.place.target} is not what was sent", object_name=self.place.target)
+
+    def _same(self, chosen: Sequence[str], how: Sequence[str]) -> bool:
+        try:
+            self._rclone(["check", "--one-way", *how, *chosen])
+        except ProgramFailed as error:
+            if error.code == _RCLONE_NO_FOLDER or (error.code == _RCLONE_DIFFERS and _RCLONE_FOUND.search(error.said)):
+                return False
+            raise
+        return True
+
+    def _rclone(self, arguments: Sequence[str]) -> str:
+        target = f"{self.place.target.rstrip('/')}/{self.backup.name}"
+        quiet = ["--ask-password=false", "--stats=0", "--log-level=NOTICE"]
+        return run([require_program("rclone"), *arguments, *quiet, "--", str(self.backup), target], tick=self.tick)
+
+
+_PLACES: Dict[str, Type[_Remote]] = {"path": _Folder, "rsync": _Rsync, "rclone": _Rclone}
+
+
+def _but_manifest() -> List[str]:
+    """Return the arguments that leave out what comes last or not at all; rsync and rclone read them alike."""
+    return [f"--exclude=/{pattern}" for pattern in _LEFT_OUT]
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
