@@ -177,12 +177,8 @@ class Child:
 
     def _await_empty_group(self) -> None:
         until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
-            try:
-                os.killpg(self.pid, 0)
-            except OSError:
-                return
-            time.sleep(0.002)
+        while _lives(self.pid) and time.monotonic() < until:
+            time.sleep(0.005)
 
 
 class _Messages:
@@ -275,6 +271,21 @@ def _prepared(parent: int, account: Optional[Tuple[int, int]]) -> Callable[[], N
             os._exit(1)  # the parent was gone before the signal was ordered
 
     return in_child
+
+
+def _lives(group: int) -> bool:
+    """Tell whether a process group has members; the dead that their new parent has not asked for yet are none."""
+    try:
+        os.killpg(group, 0)
+    except OSError:
+        return False
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            # Before the state stands the name, in brackets, which may hold anything.
+            state, _parent, its_group = place.read_bytes().rpartition(b")")[2].split()[:3]
+            if int(its_group) == group and state not in (b"Z", b"X"):
+                return True
+    return False
 
 
 def _collect(file: Any, parts: List[bytes]) -> None:
