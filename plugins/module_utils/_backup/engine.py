@@ -1,0 +1,334 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A fresh and verified backup of every database that is meant exists; what is not kept any more goes."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+from ansible_collections.pgops.runbook.plugins.module_utils._backup import preflight
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import FAILED as NOT_COPIED
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import copy_out
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, read_heads
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.leftovers import clear_leftovers, new_run
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import folder_lock
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.make import Made, Run, make, need_of, recipe_for
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_manifest
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import Options
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION, Watch
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import plan_retention, purge
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import chosen_databases, look_at
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import LEVELS, RESTORE, record
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import verify
+from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import storage_error
+from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import find_client
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError, with_hint
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView
+
+MADE, VERIFIED, PRESENT, FAILED = "made", "verified", "present", "failed"
+
+
+class Unfinished(RunbookError):
+    """At least one of the backups is not there. `result` is what the module returns all the same."""
+
+    def __init__(self, message: str, result: Mapping[str, Any], *, object_name: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, object_name=object_name, hint=hint)
+        self.result = result
+
+    def as_result(self) -> Dict[str, Any]:
+        """Add what was done."""
+        return {**self.result, **super().as_result()}
+
+
+def _nobody(_view: ProgressView) -> None:
+    """Watch nothing."""
+
+
+@dataclass
+class _Entry:
+    """What becomes of one database."""
+
+    database: str
+    action: str
+    id: str | None = None
+    path: str | None = None
+    size: int | None = None
+    age: float | None = None
+    verified: str | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    copies: List[Dict[str, Any]] = field(default_factory=list)
+    message: str | None = None
+
+    def as_result(self) -> Dict[str, Any]:
+        """Return it as a result shows it."""
+        tables = self.manifest.get("tables") or []
+        counted = [table["rows"] for table in tables if table.get("rows") is not None]
+        return {
+            "database": self.database,
+            "action": self.action,
+            "id": self.id,
+            "path": self.path,
+            "bytes": self.size,
+            "age_seconds": None if self.age is None else round(self.age, 1),
+            "verified": self.verified,
+            "tables": len(tables) if self.manifest else None,
+            "rows": sum(counted) if counted else None,
+            "left_out": list((self.manifest.get("coverage") or {}).get("left_out") or []),
+            "seconds": dict(self.seconds),
+            "copies": self.copies,
+            "msg": self.message,
+        }
+
+
+def back_up(login: ConnectionOptions, options: Options, *, check_mode: bool = False, watch: Watch = _nobody) -> Dict[str, Any]:
+    """See that the backups that `options` ask for are there, and return the result; in check mode only say what would be done.
+
+    One database that fails keeps no other from its backup; at the end Unfinished is raised, and nothing is purged. Raises InvalidValue,
+    MissingObject, ProgramMissing, ConnectError, Refused and Busy before anything is written.
+    """
+    deadline = Deadline(options.max_runtime)
+    with connect(login, application_name=options.application_name, read_only=True) as database:
+        server = look_at(database)
+        names, notices = chosen_databases(database, options)
+    client = find_client(server.version_num, options.bin_dir)
+    floor = client.below_floor()
+    run = Run(new_run(), options, login, client, recipe_for(options, client), server, deadline, watch)
+    preflight.prepare_folder(options.folder, check_mode=check_mode)
+    with ExitStack() as stack:
+        if not check_mode:
+            stack.enter_context(folder_lock(options.folder, OPERATION))
+            _clear(options.folder)
+        return _Backups(run, [*notices, *([floor] if floor else [])], check_mode).result(names)
+
+
+def _clear(folder: Path) -> None:
+    try:
+        clear_leftovers(folder)
+    except OSError as error:
+        raise storage_error(error, Path(error.filename or folder)) from None
+
+
+class _Backups:
+    """The backups of one run."""
+
+    def __init__(self, run: Run, notices: Sequence[str], check_mode: bool) -> None:
+        self._run = run
+        self._options = run.options
+        self._notices = list(notices)
+        self._check_mode = check_mode
+        self._number = 0
+
+    def result(self, names: Sequence[str]) -> Dict[str, Any]:
+        """Make what is missing, then copy, then purge."""
+        entries = [self._entry(name) for name in names]
+        failed = [entry for entry in entries if entry.action == FAILED]
+        purged, kept = ([], []) if failed else self._purged(entries)
+        copied = any(copy["action"] == "copied" or copy["purged"] for entry in entries for copy in entry.copies)
+        result = {
+            "changed": any(entry.action in (MADE, VERIFIED) for entry in entries) or bool(purged) or copied,
+            "backups": [entry.as_result() for entry in entries],
+            "purged": purged,
+            "kept": kept,
+            "warnings": self._notices,
+        }
+        self._require_all(entries, failed, result)
+        return result
+
+    def _require_all(self, entries: Sequence[_Entry], failed: Sequence[_Entry], result: Dict[str, Any]) -> None:
+        if failed:
+            others = f" ({len(failed)} of {len(entries)} databases failed)" if len(entries) > 1 else ""
+            message = f"there is no backup of {failed[0].database}{others}: {failed[0].message}"
+            raise Unfinished(message, result, object_name=failed[0].database)
+        lost = [copy["msg"] for entry in entries for copy in entry.copies if copy["action"] == NOT_COPIED]
+        if lost:
+            raise Unfinished(f"the backup is there, and a copy of it is not: {lost[0]}", result, object_name="copies")
+
+    def _entry(self, name: str) -> _Entry:
+        try:
+            self._run.deadline.check()
+            entry = self._looked_at(name)
+        except RunbookError as error:
+            return _Entry(name, FAILED, message=with_hint(error.message, error.hint))
+        self._copy(entry)
+        return entry
+
+    def _looked_at(self, name: str) -> _Entry:
+        series = self._series(name)
+        fresh = self._fresh(series)
+        if fresh is not None:
+            entry = self._kept(name, fresh)
+            if entry is not None:
+                return entry
+        if self._check_mode:
+            return self._foreseen(name, series)
+        made = make(self._run, name, series[0] if series else None, self._next_number())
+        self._notices += made.notices
+        return self._of_made(name, made)
+
+    def _next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _series(self, name: str) -> List[Head]:
+        """Return the verified backups of the same scope of a database, the newest first."""
+        options, server = self._options, self._run.server
+        heads = self._heads()
+        same = [
+            head
+            for head in heads
+            if (head.database, head.name, head.system_identifier) == (name, options.name, server.system_identifier)
+            and head.scope == (options.kind, options.schemas, options.tables)
+        ]
+        return sorted((head for head in same if head.verified), key=lambda head: head.taken_at, reverse=True)
+
+    def _heads(self) -> List[Head]:
+        if not self._options.folder.is_dir():
+            return []
+        heads, faults = read_heads(str(self._options.folder))
+        self._notices += [fault.message for fault in faults if fault.message not in self._notices]
+        return heads
+
+    def _fresh(self, series: Sequence[Head]) -> Head | None:
+        """Return the newest backup where it is young enough and its files are there; one of the future is no measure of anything."""
+        now = self._run.server.now
+        for head in series:
+            if head.taken_at > now + timedelta(minutes=5):
+                self._notices.append(f"{head.folder} was taken in the future, by a clock that was wrong: it does not count as fresh")
+                continue
+            if (now - head.taken_at).total_seconds() > self._options.fresh_for:
+                return None
+            missing = _missing_files(self._options.folder / head.folder)
+            if missing is None:
+                return head
+            self._notices.append(f"{head.folder} does not count any more: {missing}")
+        return None
+
+    def _kept(self, name: str, head: Head) -> _Entry | None:
+        """Return the entry of a fresh backup, verified deeper where that is asked for; None where it does not hold."""
+        path = self._options.folder / head.folder
+        manifest = read_manifest(path)
+        entry = _Entry(name, PRESENT, head.folder, str(path), head.size, self._age(head.taken_at), head.verified, manifest)
+        if LEVELS.index(head.verified or LEVELS[0]) >= LEVELS.index(self._options.verify):
+            return entry
+        if self._options.verify == RESTORE:
+            return None
+        if manifest["dump"]["encryption"]:
+            # Nobody here can read it.
+            return None
+        if not self._check_mode:
+            found = verify(path, manifest, self._options.verify, self._run.client, None, self._run.deadline.check)
+            record(path, manifest, found)
+            if not found.ok or found.how != self._options.verify:
+                self._notices.append(f"{head.folder} was looked at again: {found.message}")
+                return None
+        entry.action, entry.verified = VERIFIED, self._options.verify
+        return entry
+
+    def _age(self, taken_at: datetime) -> float:
+        return max(0.0, (self._run.server.now - taken_at).total_seconds())
+
+    def _foreseen(self, name: str, series: Sequence[Head]) -> _Entry:
+        """Return the entry of a backup that would be made, after the looks that come before one is."""
+        with self._run.connect(name) as database:
+            need = need_of(self._run, database, series[0] if series else None)
+        preflight.require_room(self._options.folder, [need], self._options.min_free)
+        return _Entry(name, MADE, size=need.size, age=0.0, verified=self._options.verify)
+
+    def _of_made(self, name: str, made: Made) -> _Entry:
+        manifest = made.manifest
+        return _Entry(
+            name,
+            MADE,
+            str(manifest["id"]),
+            str(made.path),
+            int(manifest["bytes"]),
+            0.0,
+            manifest["verified"]["how"],
+            manifest,
+            made.seconds,
+        )
+
+    def _copy(self, entry: _Entry) -> None:
+        if not self._options.copies:
+            return
+        if entry.path is None:
+            entry.copies = [
+                {
+                    "place": place.target,
+                    "how": place.kind,
+                    "action": "copied",
+                    "bytes": entry.size,
+                    "seconds": 0.0,
+                    "purged": [],
+                    "msg": None,
+                }
+                for place in self._options.copies
+            ]
+            return
+        path = Path(entry.path)
+        # As it stands there, with its seal.
+        done = copy_out(
+            path,
+            read_manifest(path),
+            self._options.copies,
+            self._run.server.now,
+            tick=self._run.deadline.check,
+            check_mode=self._check_mode,
+        )
+        entry.copies = [one.as_result() for one in done]
+        self._notices += [notice for one in done for notice in one.notices]
+
+    def _purged(self, entries: Sequence[_Entry]) -> Tuple[List[str], List[str]]:
+        """Delete what is not kept any more, and return the names of what went and of what stays; in check mode nothing goes."""
+        gone: List[str] = []
+        stays: List[str] = []
+        heads = self._heads()
+        for entry in entries:
+            series = (self._run.server.system_identifier, entry.database, self._options.name)
+            own = [head for head in heads if head.series == series]
+            if entry.id is None:
+                own.append(self._hypothetical(entry))
+            plan = plan_retention(own, self._options.keep, datetime.now(timezone.utc))
+            stays += [head.folder for head, _why in plan.keep if head.folder]
+            if self._check_mode:
+                gone += [head.folder for head in plan.delete]
+                continue
+            done = purge(self._options.folder, plan)
+            gone += done.names
+            self._notices += done.faults
+        return gone, stays
+
+    def _hypothetical(self, entry: _Entry) -> Head:
+        now = datetime.now(timezone.utc)
+        return Head(
+            folder="",
+            name=self._options.name,
+            database=entry.database,
+            started_at=now,
+            finished_at=now,
+            size=entry.size or 0,
+            verified=self._options.verify,
+            verified_at=now,
+            taken_at=now,
+            system_identifier=self._run.server.system_identifier,
+        )
+
+
+def _missing_files(backup: Path) -> str | None:
+    """Return what of a backup is not there or has another size, None where everything is."""
+    for file in read_manifest(backup)["files"]:
+        try:
+            size = (backup / str(file["path"])).lstat().st_size
+        except OSError as error:
+            return f"{file['path']}: {error.strerror}"
+        if size != file["bytes"]:
+            return f"{file['path']} has {size} bytes instead of {file['bytes']}"
+    return None

@@ -1,0 +1,278 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The backup of one database, from its first look at the server to its name in the folder."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List
+
+from ansible_collections.pgops.runbook.plugins.module_utils._backup import preflight
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.beside import Beside
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.by_hand import by_hand
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.dump import Dumped, Recipe, compress_members, dump, dump_arguments
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.globals import dump_globals
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.leftovers import begin_partial, end_programs, run_environment
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import VERSION, from_iso, iso, write_document
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import OBJECTS
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import Options
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION, Progress, Watch
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.publish import free_id, listed_files, publish
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import Server
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.settings import read_settings
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.snapshot import Snapshot, open_snapshot
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import CHECKSUM, DECODE
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import verify
+from ansible_collections.pgops.runbook.plugins.module_utils._client.child import own_environment
+from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import Encryption, choose_compression
+from ansible_collections.pgops.runbook.plugins.module_utils._client.login import client_login
+from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import Written, storage_error
+from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import LONGEST_TIMEOUT, ConnectionOptions, Database, connect
+from ansible_collections.pgops.runbook.plugins.module_utils._content.measure import Measured, measure
+from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope, tables_in
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
+
+COLLECTION_VERSION = "0.1.0"
+_EVERY = 0.25
+_SLACK = 5.0  # seconds that a statement may go beyond the run's time, so that it is the run that says why it ends
+
+
+@dataclass(frozen=True)
+class Run:
+    """What holds for all databases of a run. `id` marks its folders and the programs that it starts."""
+
+    id: str
+    options: Options
+    login: ConnectionOptions
+    client: Client
+    recipe: Recipe
+    server: Server
+    deadline: Deadline
+    watch: Watch
+
+    def connect(self, name: str, *, long: bool = False) -> Database:
+        """Open a session on database `name` that only reads; a `long` one lets a statement take as long as the run may."""
+        login = replace(self.login, login_db=name)
+        if long:
+            seconds = min(self.deadline.left + _SLACK, LONGEST_TIMEOUT / 1000)
+            login = replace(login, statement_timeout=str(max(1, math.floor(seconds))))
+        return connect(login, application_name=self.options.application_name, read_only=True)
+
+    @property
+    def scope(self) -> Scope:
+        """What of each database is meant."""
+        return Scope(self.options.kind, self.options.schemas, self.options.tables)
+
+    @property
+    def environment(self) -> Dict[str, str]:
+        """What every program of the run has in its environment."""
+        return run_environment(self.id)
+
+
+@dataclass
+class Made:
+    """A backup that stands in the folder under its name."""
+
+    path: Path
+    manifest: Dict[str, Any]
+    seconds: Dict[str, float]
+    notices: List[str] = field(default_factory=list)
+
+
+class _Phases:
+    """How long each part took."""
+
+    def __init__(self) -> None:
+        self.seconds: Dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
+
+
+def recipe_for(options: Options, client: Client) -> Recipe:
+    """Return how backups are written. Raises InvalidValue, and ProgramMissing before anything has begun."""
+    compression = choose_compression(options.compression, options.format, client, options.compression_level)
+    return Recipe(client, options.format, compression, Encryption.from_option(options.encrypt), options.jobs)
+
+
+def need_of(run: Run, database: Database, previous: Head | None) -> preflight.Need:
+    """Return what the backup of the connected database is expected to take. Raises DatabaseError, MissingObject."""
+    scope = run.scope
+    tables = [table for table in tables_in(database, scope) if table.measured]
+    return preflight.estimate(
+        database,
+        [table.oid for table in tables],
+        previous,
+        method=run.recipe.compression.method,
+        raw_first=run.recipe.raw_first,
+        large_objects=scope.whole and scope.with_rows,
+    )
+
+
+def make(run: Run, name: str, previous: Head | None, number: int) -> Made:
+    """Make the backup of database `name`. Whatever goes wrong, nothing of it is left. Raises RunbookError."""
+    folder = run.options.folder
+    try:
+        partial = begin_partial(folder, run.id, OPERATION, number)
+    except OSError as error:
+        raise storage_error(error, folder) from None
+    try:
+        return _Making(run, name, partial).made(previous)
+    except OSError as error:
+        raise storage_error(error, Path(error.filename or partial)) from None
+    finally:
+        if partial.exists():
+            # A worker of pg_dump may outlive its leader for a moment.
+            end_programs(run.id)
+            shutil.rmtree(str(partial), ignore_errors=True)
+
+
+class _Making:
+    """The parts of one backup, in their order."""
+
+    def __init__(self, run: Run, name: str, partial: Path) -> None:
+        self._run = run
+        self._name = name
+        self._partial = partial
+        self._phase = _Phases()
+        self._known: Dict[str, Written] = {}
+        self._notices: List[str] = []
+
+    def made(self, previous: Head | None) -> Made:
+        run, began = self._run, datetime.now(timezone.utc)
+        with self._phase("total"):
+            with run.connect(self._name, long=True) as database:
+                with self._phase("preflight"):
+                    need = need_of(run, database, previous)
+                    preflight.require_room(run.options.folder, [need], run.options.min_free)
+                progress = Progress(self._name, run.options.application_name, self._partial, need.size, run.deadline, run.watch)
+                settings = read_settings(database)
+                snapshot, measured = self._read(database, progress)
+                progress.attend(None)
+            globals_ = self._globals(progress)
+            with self._phase("compress"):
+                if run.recipe.raw_first:
+                    compress_members(run.recipe, self._partial, {**own_environment(), **run.environment}, progress)
+            document = self._document(began, snapshot, measured, settings, globals_, progress)
+            with self._phase("verify"):
+                document["verified"] = self._verified(document, progress)
+            with self._phase("publish"):
+                document["finished_at"] = iso(datetime.now(timezone.utc))
+                path = publish(self._partial, document)
+        return Made(path, document, self._phase.seconds, self._notices)
+
+    def _read(self, database: Database, progress: Progress) -> Any:
+        """Dump and measure in one snapshot. The session has to live until both are done, or what they saw may differ."""
+        run, scope = self._run, self._run.scope
+        with client_login(run.login, self._name, run.options.application_name) as login:
+            lock_began = time.monotonic()
+            with open_snapshot(database, lambda: tables_in(database, scope)) as snapshot:
+                self._phase.seconds["lock"] = round(time.monotonic() - lock_began, 3)
+                progress.attend(database)
+                arguments = dump_arguments(run.recipe, scope, snapshot.tables, snapshot.id, run.login.milliseconds()["lock_timeout"])
+
+                def work(tick: Callable[[], None]) -> Dumped:
+                    return dump(run.recipe, run.options, login, arguments, self._partial, run.environment, tick)
+
+                dump_began = time.monotonic()
+                with Beside(work) as beside:
+
+                    def tick() -> None:
+                        beside.check()
+                        progress()
+
+                    with self._phase("contents"):
+                        measured = measure(database, scope, rows=run.options.contents and scope.with_rows, tick=tick)
+                    dumped = beside.result(progress, _EVERY)
+                self._phase.seconds["dump"] = round(time.monotonic() - dump_began, 3)
+                # What a session that was lost meanwhile had seen proves nothing.
+                database.value("SELECT 1")
+        self._known.update(dumped.known)
+        self._notices += [f"pg_dump of {self._name}: {line}" for line in dumped.said.splitlines() if line]
+        return snapshot, measured
+
+    def _globals(self, progress: Progress) -> Dict[str, Any] | None:
+        run = self._run
+        if run.options.kind != "full" or not run.options.with_globals:
+            return None
+        with self._phase("globals"), client_login(run.login, self._name, run.options.application_name) as login:
+            entry, known = dump_globals(
+                run.recipe, login, self._name, self._partial, run.environment, progress, passwords=run.server.reads_passwords
+            )
+        self._known.update(known)
+        return entry
+
+    def _document(
+        self,
+        began: datetime,
+        snapshot: Snapshot,
+        measured: Measured,
+        settings: Dict[str, Any],
+        globals_: Dict[str, Any] | None,
+        progress: Progress,
+    ) -> Dict[str, Any]:
+        run, recipe = self._run, self._run.recipe
+        with self._phase("hash"):
+            write_document(self._partial / OBJECTS, measured.objects or {})
+            files = listed_files(self._partial, self._known, run.options.jobs, progress)
+        return {
+            "format": VERSION,
+            "kind": "logical",
+            "id": free_id(run.options.folder, self._name, run.options.name, from_iso(snapshot.at)),
+            "name": run.options.name,
+            "database": self._name,
+            "system_identifier": run.server.system_identifier,
+            "started_at": iso(began),
+            "finished_at": iso(datetime.now(timezone.utc)),
+            "bytes": sum(file["bytes"] for file in files),
+            "verified": None,
+            "dump": {
+                "format": recipe.format,
+                "compression": recipe.compression.as_manifest(),
+                "encryption": recipe.encryption.as_manifest() if recipe.encryption else None,
+                "jobs": run.options.jobs if recipe.format == "directory" else 1,
+            },
+            "versions": {
+                "server": run.server.version,
+                "server_version_num": run.server.version_num,
+                "client": run.client.text,
+                "collection": COLLECTION_VERSION,
+            },
+            "snapshot": {"at": snapshot.at, "lsn": snapshot.lsn, "in_recovery": snapshot.in_recovery},
+            "files": files,
+            **measured.as_manifest(),
+            "settings": settings,
+            "globals": globals_,
+            "by_hand": by_hand(recipe, run.options.kind, settings, globals_),
+        }
+
+    def _verified(self, document: Dict[str, Any], progress: Progress) -> Dict[str, Any]:
+        """Verify what stands on the disk; the stream of an encrypted backup was read whole before it was encrypted."""
+        run = self._run
+        level = CHECKSUM if run.recipe.encryption is not None or run.options.verify == CHECKSUM else DECODE
+        found = verify(self._partial, document, level, run.client, None, progress)
+        if not found.ok:
+            raise RunbookError(
+                f"what was written of {self._name} is not what was sent to the disk: {found.message}",
+                object_name=self._name,
+                hint="Look at the disk and the kernel's log.",
+            )
+        how = DECODE if run.recipe.encryption is not None and run.options.verify != CHECKSUM else found.how
+        if found.message:
+            self._notices.append(f"{self._name}: {found.message}")
+        return {"how": how, "at": iso(found.at)}

@@ -1,0 +1,227 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a backup is asked to be, read and checked before any connection is opened."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Tuple
+
+from ansible_collections.pgops.runbook.plugins.module_utils._arguments import listed, says_nothing
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import Place, read_copies
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import backup_id
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import Keep, read_keep
+from ansible_collections.pgops.runbook.plugins.module_utils._duration import parse_duration, parse_size
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
+
+KINDS = ("full", "schemas", "tables", "schema_only", "data_only")
+FORMATS = ("directory", "custom", "plain")
+COMPRESSIONS = ("auto", "zstd", "lz4", "gzip", "none")
+LEVELS = ("checksum", "decode", "restore")
+MOST_JOBS = 4  # without being asked; more seldom help, and all of them read the source at once
+EVERY = "*"
+_LONGEST_NAME = 60
+# The smallest and largest level that the programs know; for zstd those beyond 19 need far more memory.
+_COMPRESSION_LEVELS = {"zstd": (1, 19), "lz4": (1, 12), "gzip": (1, 9)}
+
+
+@dataclass(frozen=True)
+class Options:
+    """A backup as asked for; times in seconds, sizes in bytes. Without `databases` it is the one that the login names.
+
+    `encrypt` holds age, gpg and gpg_home.
+    """
+
+    folder: Path
+    name: str = "full"
+    databases: Tuple[str, ...] = ()
+    kind: str = "full"
+    schemas: Tuple[str, ...] = ()
+    tables: Tuple[str, ...] = ()
+    format: str = "directory"
+    compression: str = "auto"
+    compression_level: int | None = None
+    encrypt: Mapping[str, Any] = field(default_factory=dict)
+    jobs: int = 1
+    fresh_for: float = 72000.0
+    verify: str = "decode"
+    keep: Keep = field(default_factory=Keep)
+    copies: Tuple[Place, ...] = ()
+    with_globals: bool = True
+    contents: bool = True
+    min_free: int = 1 << 30
+    max_runtime: float | None = None
+    bin_dir: str | None = None
+    application_name: str = "pgops.runbook/pg_backup"
+
+    @property
+    def every_database(self) -> bool:
+        """Whether all databases of the server are meant."""
+        return self.databases == (EVERY,)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether what is written is readable only with a key."""
+        return bool(self.encrypt.get("age") or self.encrypt.get("gpg"))
+
+
+def read_options(parameters: Mapping[str, Any], application_name: str = Options.application_name) -> Options:
+    """Return the options among a module's `parameters`. Raises InvalidValue, which names the option and what would be right."""
+    known = Options(Path())
+    kind = _one_of(parameters, "kind", KINDS, known.kind)
+    form = _one_of(parameters, "format", FORMATS, known.format)
+    compression = _one_of(parameters, "compression", COMPRESSIONS, known.compression)
+    schemas, tables = _selected(parameters, kind)
+    folder = _folder(parameters.get("folder"))
+    options = Options(
+        folder=folder,
+        name=_text(parameters, "name", known.name),
+        databases=_databases(parameters.get("databases")),
+        kind=kind,
+        schemas=schemas,
+        tables=tables,
+        format=form,
+        compression=compression,
+        compression_level=_level(parameters.get("compression_level"), compression),
+        encrypt=_encryption(parameters.get("encrypt"), form),
+        jobs=_whole(parameters, "jobs", min(MOST_JOBS, os.cpu_count() or 1)),
+        fresh_for=_quantity(parameters, "fresh_for", parse_duration, known.fresh_for),
+        verify=_one_of(parameters, "verify", LEVELS, known.verify),
+        keep=read_keep(parameters.get("keep"), "keep"),
+        copies=tuple(read_copies(parameters.get("copies"), folder)),
+        with_globals=bool(_given(parameters.get("globals"), True)),
+        contents=bool(_given(parameters.get("contents"), True)),
+        min_free=int(_quantity(parameters, "min_free", parse_size, known.min_free)),
+        max_runtime=_quantity(parameters, "max_runtime", parse_duration, None),
+        bin_dir=_given(parameters.get("bin_dir"), None),
+        application_name=application_name,
+    )
+    if options.max_runtime == 0:
+        raise InvalidValue("max_runtime: 0 leaves no time for anything: give a longer one, or leave it out", object_name="max_runtime")
+    if options.encrypted and options.verify == "restore":
+        raise InvalidValue(
+            "verify: restore cannot be done with an encrypted backup, which this host has no key for",
+            object_name="verify",
+            hint="Use verify=decode, which reads the stream before it is encrypted, and let a recovery drill restore it where the key is.",
+        )
+    if kind == "data_only" and options.verify == "restore":
+        raise InvalidValue(
+            "verify: a backup of kind data_only has no tables to restore its rows into", object_name="verify", hint="Use verify=decode."
+        )
+    return options
+
+
+def _folder(value: Any) -> Path:
+    if not isinstance(value, (str, Path)) or not str(value).strip():
+        raise InvalidValue("folder: name the folder in which the backups stand, such as /var/backups/postgresql", object_name="folder")
+    path = Path(value).expanduser()
+    if not path.is_absolute():
+        raise InvalidValue(f"folder: {str(value)!r} is no absolute path; write one that begins with a slash", object_name="folder")
+    return path
+
+
+def _databases(value: Any) -> Tuple[str, ...]:
+    # A name may hold a comma, so that a text is one name here.
+    names = [value] if isinstance(value, str) and value else list(value or ())
+    names = [str(name) for name in names if str(name)]
+    if EVERY in names and len(names) > 1:
+        raise InvalidValue("databases: * stands for all of them: name either * or databases", object_name="databases")
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise InvalidValue(f"databases: {doubled[0]!r} is there twice", object_name="databases")
+    return tuple(names)
+
+
+def _selected(parameters: Mapping[str, Any], kind: str) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
+    found: Dict[str, List[str]] = {}
+    for option in ("schemas", "tables"):
+        if says_nothing(parameters.get(option)):
+            raise InvalidValue(f"{option}: it is given and names none; leave it out, or name some", object_name=option)
+        found[option] = [str(item) for item in listed(parameters.get(option))]
+    schemas, tables = found["schemas"], [str(parse_relation(table)) for table in found["tables"]]
+    for option, names in (("schemas", schemas), ("tables", tables)):
+        if kind == option and not names:
+            raise InvalidValue(f"{option}: is missing: a backup of kind {option} names them", object_name=option)
+        if names and kind not in (option, "schema_only", "data_only"):
+            raise InvalidValue(f"{option}: a backup of kind {kind} takes none; use kind={option}", object_name=option)
+    if schemas and tables:
+        raise InvalidValue("tables: give schemas or tables, not both: pg_dump would leave the schemas out", object_name="tables")
+    return tuple(sorted(set(schemas))), tuple(sorted(set(tables)))
+
+
+def _level(value: Any, compression: str) -> int | None:
+    if value in (None, ""):
+        return None
+    if compression not in _COMPRESSION_LEVELS:
+        raise InvalidValue(
+            f"compression_level: with compression={compression} it means nothing; name one of zstd, lz4 and gzip",
+            object_name="compression_level",
+        )
+    least, most = _COMPRESSION_LEVELS[compression]
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidValue(
+            f"compression_level: {value!r} is none of {compression}, which has {least} to {most}", object_name="compression_level"
+        )
+    return value
+
+
+def _encryption(value: Any, form: str) -> Dict[str, Any]:
+    given = dict(value or {})
+    found: Dict[str, Any] = {method: [str(one) for one in listed(given.get(method))] for method in ("age", "gpg") if given.get(method)}
+    if len(found) == 2:
+        raise InvalidValue("encrypt: give recipients for age or for gpg, not for both", object_name="encrypt")
+    if not found and given.get("gpg_home"):
+        raise InvalidValue("encrypt: gpg_home without gpg encrypts nothing: name the recipients in encrypt.gpg", object_name="encrypt")
+    if found and form == "directory":
+        raise InvalidValue(
+            "encrypt: a backup of format directory cannot be encrypted: pg_dump writes its files itself, so that they would"
+            " stand on the disk as they are",
+            object_name="encrypt",
+            hint="Use format=custom or format=plain.",
+        )
+    if found and given.get("gpg_home"):
+        found["gpg_home"] = str(given["gpg_home"])
+    return found
+
+
+def _one_of(parameters: Mapping[str, Any], option: str, allowed: Tuple[str, ...], default: str) -> str:
+    value = _given(parameters.get(option), default)
+    if value not in allowed:
+        raise InvalidValue(f"{option}: {value!r} is not one of {', '.join(allowed)}", object_name=option)
+    return str(value)
+
+
+def _text(parameters: Mapping[str, Any], option: str, default: str) -> str:
+    value = _given(parameters.get(option), default)
+    text = str(value).strip()
+    # The name of the folder also holds that of the database; what is no ASCII takes three times its bytes there.
+    if not text or len(backup_id("", text, datetime.now(timezone.utc))) > _LONGEST_NAME:
+        raise InvalidValue(f"{option}: {value!r} is too long, or empty: use 1 to 40 letters and digits", object_name=option)
+    return text
+
+
+def _whole(parameters: Mapping[str, Any], option: str, default: int) -> int:
+    value = _given(parameters.get(option), default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 64:
+        raise InvalidValue(f"{option}: {value!r} is not a number from 1 to 64", object_name=option)
+    return value
+
+
+def _quantity(parameters: Mapping[str, Any], option: str, parse: Any, default: Any) -> Any:
+    value = parameters.get(option)
+    if value is None or value == "":
+        return default
+    try:
+        return parse(value)
+    except InvalidValue as error:
+        raise InvalidValue(f"{option}: {error.message}", object_name=option) from None
+
+
+def _given(value: Any, default: Any) -> Any:
+    """Return `value`, or `default` where it is not given; an empty text, as a survey sends it, is not."""
+    return default if value is None or value == "" else value

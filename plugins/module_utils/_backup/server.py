@@ -1,0 +1,80 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The server whose databases are backed up: which it is, and which databases are meant."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, List, Tuple
+
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import from_iso
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import Options
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, MissingObject
+
+# The database that a restore fills before it gets its name: half of one is no database of anybody.
+_HIDDEN = re.compile(r"pgops_restore_[0-9a-f]{8}")
+_PRISTINE = "template0"  # as initdb made it, the same on every server
+_INVALID = -2  # of datconnlimit: what a DROP DATABASE that was interrupted leaves
+
+_SERVER = """
+SELECT pg_catalog.current_setting('server_version') AS version,
+       pg_catalog.current_setting('server_version_num')::int AS version_num,
+       pg_catalog.to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US') || '+00:00' AS now,
+       pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS reads_passwords
+"""
+_IDENTIFIER = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
+_DATABASES = "SELECT datname AS name, datallowconn AS connectable, datconnlimit AS connections FROM pg_catalog.pg_database ORDER BY datname"
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a run asks once. `now` is the server's clock; `system_identifier` None where the role may not see it."""
+
+    version: str
+    version_num: int
+    system_identifier: str | None
+    now: datetime
+    reads_passwords: bool
+
+
+def look_at(database: Any) -> Server:
+    """Return which server `database` is on. Raises DatabaseError."""
+    found = database.row(_SERVER) or {}
+    # Debian adds its own version behind the server's.
+    version = str(found["version"]).partition(" ")[0]
+    return Server(version, found["version_num"], _identifier(database), from_iso(found["now"]), found["reads_passwords"])
+
+
+def chosen_databases(database: Any, options: Options) -> Tuple[List[str], List[str]]:
+    """Return the databases that are meant, and what to say about those that a backup of all leaves out. Raises MissingObject."""
+    there = {row["name"]: row for row in database.rows(_DATABASES)}
+    if options.every_database:
+        meant = {name: _why_not(row) for name, row in there.items() if not _HIDDEN.fullmatch(name) and name != _PRISTINE}
+        said = [f"database {name!r} is not in the backup: {why}" for name, why in meant.items() if why]
+        return [name for name, why in meant.items() if not why], said
+    named = list(options.databases) or [database.name]
+    lacking = [name for name in named if name not in there]
+    if lacking:
+        raise MissingObject(
+            f"there is no database {lacking[0]!r} on this server", object_name=lacking[0], hint=f"There are: {', '.join(sorted(there))}."
+        )
+    return named, []
+
+
+def _why_not(row: Any) -> str | None:
+    if row["connections"] == _INVALID:
+        return "it is invalid, because dropping it was interrupted; DROP DATABASE ends that"
+    return None if row["connectable"] else "it takes no connections (datallowconn)"
+
+
+def _identifier(database: Any) -> str | None:
+    try:
+        found = database.value(_IDENTIFIER)
+    except DatabaseError as error:
+        if error.sqlstate != "42501":
+            raise
+        return None
+    return None if found is None else str(found)
