@@ -1,0 +1,202 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What differs between what a backup says and what a database holds, each difference in a sentence that names the table."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Collection, Dict, Iterator, List, Tuple
+
+from ansible_collections.pgops.runbook.plugins.module_utils._content.measure import Measured
+
+MISSING, EXTRA, DIFFERENT = "missing", "extra", "different"
+
+# Kinds of objects in words, first those whose identity begins with a table where it is about one.
+OF_TABLES = {
+    "columns": "column",
+    "constraints": "constraint",
+    "indexes": "index",
+    "triggers": "trigger",
+    "rules": "rule",
+    "policies": "policy",
+    "statistics": "statistics object",
+    "partitions": "partition",
+    "inheritance": "parent",
+    "row_security": "row-level security",
+    "owners": "owner",
+    "grants": "grant",
+    "comments": "comment",
+    "security_labels": "security label",
+}
+RELATIONS = {
+    "tables": "table",
+    "views": "view",
+    "materialized_views": "materialized view",
+    "foreign_tables": "foreign table",
+    "sequences": "sequence",
+}
+_WORDS = {
+    **OF_TABLES,
+    **RELATIONS,
+    "functions": "function",
+    "types": "type",
+    "schemas": "schema",
+    "extensions": "extension",
+    "event_triggers": "event trigger",
+    "publications": "publication",
+    "subscriptions": "subscription",
+    "default_privileges": "default privilege",
+}
+# Between majors the server writes definitions differently; these stay the same.
+_SAME_ACROSS_MAJORS = frozenset({"owners", "grants", "row_security", "inheritance"})
+_QUALIFIED = re.compile(r'((?:"(?:[^"]|"")*"|[^\s".])+\.(?:"(?:[^"]|"")*"|[^\s"])+)(?: (.*))?\Z', re.DOTALL)
+_NEEDLESS_QUOTES = re.compile(r'"([a-z_][a-z0-9_$]*)"')
+_HASH = re.compile(r" ?#?\b[0-9a-f]{32}\Z")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`what` is missing, extra or different; `table` is None where no table is concerned."""
+
+    kind: str
+    object: str
+    table: str | None
+    what: str
+    message: str
+
+
+def compare(expected: Measured, found: Measured, *, same_major: bool = True, leave_out: Collection[str] = ()) -> List[Difference]:
+    """Return what `found` has otherwise than `expected`. `leave_out` names kinds that are not compared, such as `owners` and `grants`.
+
+    What is not compared for other reasons, `not_compared` says.
+    """
+    differences = [*_structure(expected, found, same_major, leave_out)]
+    gone = {one.object for one in differences if one.kind in RELATIONS and one.what != DIFFERENT}
+    told = [one for one in differences if one.kind in RELATIONS or one.table not in gone]
+    rows = [one for one in _rows(expected, found, leave_out) if one.table not in gone]
+    return [*told, *rows, *_sequences(expected, found, leave_out), *_large_objects(expected, found, leave_out)]
+
+
+def not_compared(expected: Measured, found: Measured, *, same_major: bool = True, leave_out: Collection[str] = ()) -> List[Dict[str, str]]:
+    """Return what `compare` says nothing about: `what`, `object` and `why`."""
+    told = [{"what": kind.replace("_", " "), "object": "", "why": "left out by request"} for kind in sorted(leave_out)]
+    if not same_major:
+        told.append({"what": "definitions", "object": "", "why": "another major version writes them differently: only that each is there"})
+    if expected.objects is None or found.objects is None:
+        told.append({"what": "structure", "object": "", "why": "it was not measured"})
+    if expected.tables is None or found.tables is None:
+        told.append({"what": "rows", "object": "", "why": "they were not measured"})
+    unread = {**expected.unread, **found.unread}
+    told += [{"what": "rows", "object": name, "why": why} for name, why in sorted(unread.items())]
+    for side, name in ((expected, "the backup"), (found, "the database")):
+        hidden = [one.name for one in side.sequences or () if one.last_value is None]
+        told += [{"what": "sequence state", "object": one, "why": f"the role could not read it in {name}"} for one in hidden]
+        if side.large_objects and side.large_objects.hash is None:
+            why = f"the role could not read {side.large_objects.hidden} of them in {name}"
+            told.append({"what": "content of large objects", "object": "", "why": why})
+    return told
+
+
+def _rows(expected: Measured, found: Measured, leave_out: Collection[str]) -> Iterator[Difference]:
+    if expected.tables is None or found.tables is None or "rows" in leave_out:
+        return
+    here = {one.name: one for one in found.tables}
+    there = {one.name for one in expected.tables}
+    for table in expected.tables:
+        other = here.get(table.name)
+        if other is None:
+            if table.name not in found.unread:
+                yield Difference("rows", table.name, table.name, MISSING, f"{table.name}: the table is missing with its {table.rows} rows")
+        elif other.rows != table.rows:
+            count = abs(other.rows - table.rows)
+            more = "missing" if other.rows < table.rows else "too many"
+            message = f"{table.name}: {count} row{'' if count == 1 else 's'} {more} ({other.rows} instead of {table.rows})"
+            yield Difference("rows", table.name, table.name, DIFFERENT, message)
+        elif other.by == table.by and other.hash != table.hash:
+            message = f"{table.name}: {table.rows} rows as expected, but what is in them differs"
+            yield Difference("rows", table.name, table.name, DIFFERENT, message)
+    for name, other in here.items():
+        if name not in there and name not in expected.unread:
+            yield Difference("rows", name, name, EXTRA, f"{name}: a table with {other.rows} rows that the backup does not have")
+
+
+def _sequences(expected: Measured, found: Measured, leave_out: Collection[str]) -> Iterator[Difference]:
+    if expected.sequences is None or found.sequences is None or "sequence_state" in leave_out:
+        return
+    here = {one.name: one for one in found.sequences}
+    for sequence in expected.sequences:
+        other = here.get(sequence.name)
+        if other is None and (expected.objects is None or found.objects is None):
+            yield Difference("sequences", sequence.name, None, MISSING, f"sequence {sequence.name} is missing")
+        elif other is not None and other.behind(sequence):
+            message = (
+                f"sequence {sequence.name} would give {other.next_value} next, and numbers up to {sequence.next_value} are given already"
+            )
+            yield Difference("sequence_state", sequence.name, None, DIFFERENT, message)
+
+
+def _large_objects(expected: Measured, found: Measured, leave_out: Collection[str]) -> Iterator[Difference]:
+    mine, other = expected.large_objects, found.large_objects
+    if mine is None or other is None or "large_objects" in leave_out:
+        return
+    if mine.count != other.count:
+        message = f"large objects: {other.count} instead of {mine.count}"
+        yield Difference("large_objects", "", None, DIFFERENT, message)
+    elif mine.by == other.by and None not in (mine.hash, other.hash) and mine.hash != other.hash:
+        yield Difference("large_objects", "", None, DIFFERENT, f"large objects: {mine.count} as expected, but what is in them differs")
+
+
+def _structure(expected: Measured, found: Measured, same_major: bool, leave_out: Collection[str]) -> Iterator[Difference]:
+    if expected.objects is None or found.objects is None:
+        return
+    kinds = [*dict.fromkeys([*expected.objects, *found.objects])]
+    for kind in (one for one in kinds if one not in leave_out):
+        mine, other = (_comparable(kind, side.objects or {}, same_major) for side in (expected, found))
+        for identity, there in mine.items():
+            if identity not in other:
+                yield _difference(kind, identity, MISSING, "is missing")
+            elif other[identity] != there and (same_major or kind in _SAME_ACROSS_MAJORS):
+                yield _difference(kind, identity, DIFFERENT, _changed(there, other[identity]))
+        for identity in other:
+            if identity not in mine:
+                yield _difference(kind, identity, EXTRA, "is there and not in the backup")
+
+
+def _comparable(kind: str, objects: Dict[str, Dict[str, str]], same_major: bool) -> Dict[str, str]:
+    found = objects.get(kind, {})
+    if same_major:
+        return found
+    # Which words must be quoted, and which privileges there are, depends on the major version.
+    return {_NEEDLESS_QUOTES.sub(r"\1", name): text for name, text in found.items() if not (kind == "grants" and " MAINTAIN " in name)}
+
+
+def _difference(kind: str, identity: str, what: str, happened: str) -> Difference:
+    table, rest = _parts(kind, identity)
+    word = _WORDS.get(kind, kind.replace("_", " "))
+    if table is None:
+        return Difference(kind, identity, None, what, f"{word} {identity} {happened}")
+    if kind in RELATIONS:
+        return Difference(kind, identity, table, what, f"{table}: the {word} {happened}")
+    return Difference(kind, identity, table, what, f"{table}: {' '.join(filter(None, (word, rest)))} {happened}")
+
+
+def _parts(kind: str, identity: str) -> Tuple[str | None, str]:
+    if kind in OF_TABLES or kind in RELATIONS:
+        match = _QUALIFIED.match(identity)
+        if match is not None:
+            return match.group(1), match.group(2) or ""
+    return None, identity
+
+
+def _changed(before: str, after: str) -> str:
+    old, new = (_HASH.sub("", text).strip() for text in (before, after))
+    if old == new:
+        return "is defined differently"
+    return f"is {new or 'plain'} instead of {old or 'plain'}"
+
+
+def as_results(differences: List[Difference]) -> List[Dict[str, Any]]:
+    """Return differences as a module returns them."""
+    return [vars(one).copy() for one in differences]
