@@ -1,0 +1,203 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The database in which a restore grows under a hidden name, and its way to the name under which it is used.
+
+A hidden database is called `pgops_restore_<8 hexadecimal digits>`. The run holds an advisory lock of that name as long as it lives, so that
+the next one knows what a dead run has left and drops it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from datetime import datetime, timezone
+from typing import Any, Dict, List, Mapping, Sequence
+
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._lock import lock_key, release_lock, take_lock
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions
+
+PREFIX = "pgops_restore_"
+LIBC, ICU, BUILTIN = "libc", "icu", "builtin"
+_HIDDEN = re.compile(PREFIX + "[0-9a-f]{8}")
+_MARK = "pgops.runbook/pg_restore"
+_LONGEST_NAME = 63  # bytes
+_TRIES = 5  # to find a database without sessions; the server itself waits five seconds each time
+_IN_USE = "55006"
+_FORCE = 130000  # the first server that ends the sessions of a database that is dropped
+
+_ALL = """
+SELECT d.datname AS name, pg_catalog.shobj_description(d.oid, 'pg_database') AS said FROM pg_catalog.pg_database d ORDER BY d.datname
+"""
+_LOCKS = """
+SELECT (l.classid::bigint << 32) | l.objid::bigint AS key FROM pg_catalog.pg_locks l
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+"""
+_SUBSCRIPTIONS = """
+SELECT s.subname AS name FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE d.datname = %s
+"""
+_SESSIONS = """
+SELECT a.pid, a.usename, a.application_name FROM pg_catalog.pg_stat_activity a
+WHERE a.datname = %s AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_type NOT LIKE 'autovacuum%%' ORDER BY a.backend_start, a.pid
+"""
+_TERMINATE = """
+SELECT count(pg_catalog.pg_terminate_backend(a.pid)) FROM pg_catalog.pg_stat_activity a
+WHERE a.datname = %s AND a.pid <> pg_catalog.pg_backend_pid()
+"""
+_COLUMNS = """
+SELECT a.attname AS name FROM pg_catalog.pg_attribute a
+WHERE a.attrelid = 'pg_catalog.pg_database'::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+
+def hidden_name() -> str:
+    """Return a name for a hidden database that none has."""
+    return PREFIX + secrets.token_hex(4)
+
+
+def exists(database: Any, name: str) -> bool:
+    """Say whether there is a database of that name."""
+    return bool(database.value("SELECT EXISTS (SELECT FROM pg_catalog.pg_database d WHERE d.datname = %s)", (name,)))
+
+
+def hold(database: Any, hidden: str) -> None:
+    """Say, as long as this session lives, that the hidden database is at work. Before it is made."""
+    take_lock(database, hidden)
+
+
+def let_go(database: Any, hidden: str) -> None:
+    """Take that back."""
+    release_lock(database, hidden)
+
+
+def leftovers(database: Any) -> List[str]:
+    """Return the hidden databases of runs that are dead."""
+    alive = {row["key"] for row in database.rows(_LOCKS)}
+    return [row["name"] for row in database.rows(_ALL) if _ours(row["name"], row["said"]) and lock_key(row["name"]) not in alive]
+
+
+def _ours(name: str, said: str | None) -> bool:
+    """Say whether a database is one of ours; a run that was killed at once has not come to say so."""
+    return _HIDDEN.fullmatch(name) is not None and (said is None or _MARK in said)
+
+
+def create_hidden(database: Any, hidden: str, settings: Mapping[str, Any], *, run: Mapping[str, Any]) -> None:
+    """Make the empty database `hidden` with the encoding and the locale of `settings`; nobody else may connect to it.
+
+    Raises InvalidValue where this server has no such databases.
+    """
+    sql = database.sql
+    words, parameters = locale_words(settings, {row["name"] for row in database.rows(_COLUMNS)})
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}").format(sql.Identifier(hidden), sql.SQL(" ").join(map(sql.SQL, words)))
+    try:
+        database.execute(statement, parameters)
+    except DatabaseError as error:
+        hint = error.hint or "Look whether the operating system of the server has the locale that the backup names."
+        raise DatabaseError(
+            f"the database to restore into cannot be made: {error.message}", object_name=hidden, sqlstate=error.sqlstate, hint=hint
+        ) from None
+    told = json.dumps({"by": _MARK, **run}, sort_keys=True)
+    database.execute(sql.SQL("COMMENT ON DATABASE {} IS %s").format(sql.Identifier(hidden)), (told,))
+    database.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(hidden)))
+
+
+def locale_words(settings: Mapping[str, Any], columns: Any) -> Any:
+    """Return the options of CREATE DATABASE, and their parameters, that `settings` mean on a server whose pg_database has `columns`.
+
+    Raises InvalidValue where the server has no such databases.
+    """
+    provider = str(settings.get("locale_provider") or LIBC)
+    chosen: Dict[str, Any] = {"ENCODING": settings["encoding"], "LC_COLLATE": settings["collate"], "LC_CTYPE": settings["ctype"]}
+    if provider != LIBC and not (provider == ICU and "datlocprovider" in columns) and not (provider == BUILTIN and "datlocale" in columns):
+        raise InvalidValue(
+            f"the database was one with the locale provider {provider}, which this server does not have for databases",
+            object_name="target",
+            hint="Restore to a server of at least the major version of the one that was backed up.",
+        )
+    words: List[str] = []
+    if "datlocprovider" in columns:
+        words.append({LIBC: "LOCALE_PROVIDER libc", ICU: "LOCALE_PROVIDER icu", BUILTIN: "LOCALE_PROVIDER builtin"}[provider])
+    if provider == ICU:
+        chosen["ICU_LOCALE"] = settings["icu_locale"]
+        if settings.get("icu_rules") and "daticurules" in columns:
+            chosen["ICU_RULES"] = settings["icu_rules"]
+    if provider == BUILTIN:
+        chosen["BUILTIN_LOCALE"] = settings["icu_locale"]
+    return [*words, *(f"{name} %s" for name in chosen)], list(chosen.values())
+
+
+def drop_database(database: Any, sessions: Sessions, name: str) -> None:
+    """Drop a database that nobody needs any more, and end whatever sessions it has. Raises DatabaseError."""
+    if not exists(database, name):
+        return
+    _drop_subscriptions(database, sessions, name)
+    for _number in range(_TRIES - 1):
+        if _dropped(database, name):
+            return
+    if not _dropped(database, name):
+        raise in_use(name, sessions_of(database, name))
+
+
+def _dropped(database: Any, name: str) -> bool:
+    """Try to drop a database; False where a session has come in between."""
+    sql = database.sql
+    try:
+        if database.server_version >= _FORCE:
+            database.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        else:
+            database.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
+            database.rows(_TERMINATE, (name,))
+            database.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+    except DatabaseError as error:
+        if error.sqlstate != _IN_USE:
+            raise
+        return False
+    return True
+
+
+def _drop_subscriptions(database: Any, sessions: Sessions, name: str) -> None:
+    """Remove restored subscriptions, without which a database is not dropped; their slots are the source's and stay."""
+    found = [row["name"] for row in database.rows(_SUBSCRIPTIONS, (name,))]
+    if not found:
+        return
+    with sessions.open(name) as inside:
+        for subscription in map(inside.sql.Identifier, found):
+            for words in ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)", "DROP SUBSCRIPTION {}"):
+                inside.execute(inside.sql.SQL(words).format(subscription))
+
+
+def sessions_of(database: Any, name: str) -> List[Dict[str, Any]]:
+    """Return the sessions on a database: pid, usename, application_name."""
+    found: List[Dict[str, Any]] = database.rows(_SESSIONS, (name,))
+    return found
+
+
+def in_use(name: str, found: Sequence[Mapping[str, Any]]) -> Refused:
+    """Return the refusal to take the name from a database with sessions."""
+    who = ", ".join(
+        f"{one['usename'] or 'a process'} (pid {one['pid']}, {one['application_name'] or 'no application_name'})" for one in found[:5]
+    )
+    return Refused(
+        f"{len(found)} sessions are on database {name}: {who}{' and others' if len(found) > 5 else ''}",
+        object_name=name,
+        hint="Stop what uses it, or let the restore end those sessions with disconnect=true.",
+    )
+
+
+def terminate(database: Any, name: str) -> int:
+    """End the sessions on a database and return how many there were."""
+    return int(database.value(_TERMINATE, (name,)) or 0)
+
+
+def kept_name(name: str, moment: datetime) -> str:
+    """Return the name that a database has after another one has taken its place."""
+    end = f"_before_{moment.astimezone(timezone.utc).strftime('%Y%m%d_%H%M%S')}"
+    return name.encode("utf-8")[: _LONGEST_NAME - len(end)].decode("utf-8", "ignore") + end
+
+
+def rename(database: Any, old: str, new: str) -> None:
+    """Rename a database without sessions; from then on, until the transaction ends, those that want to connect to it wait."""
+    sql = database.sql
+    database.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new)))

@@ -1,0 +1,54 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bytes into a program that may take its time: its end and the run's own are noticed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from typing import Callable, Optional
+
+from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child
+
+Tick = Optional[Callable[[], None]]
+
+_EVERY = 1.0  # seconds between two ticks
+
+
+class Feed:
+    """Writes to the standard input of `child`, which was made with a pipe there."""
+
+    def __init__(self, child: Child, tick: Tick = None) -> None:
+        assert child.stdin is not None
+        self._child = child
+        self._file = child.stdin
+        self._tick = tick
+        self._due = time.monotonic() + _EVERY
+        os.set_blocking(self._file.fileno(), False)
+
+    def write(self, data: bytes) -> bool:
+        """Write all of `data`; return whether the program still takes it."""
+        view = memoryview(data)
+        place = self._file.fileno()
+        poll = select.poll()
+        poll.register(place, select.POLLOUT)
+        try:
+            while view:
+                if poll.poll(max(0, int(1000 * (self._due - time.monotonic())))):
+                    view = view[os.write(place, view) :]
+                if time.monotonic() >= self._due:
+                    self._due = time.monotonic() + _EVERY
+                    if self._tick is not None:
+                        self._tick()
+        except BrokenPipeError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Say that nothing more comes."""
+        try:
+            self._file.close()
+        except BrokenPipeError:
+            self._child.poll()

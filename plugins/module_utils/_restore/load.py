@@ -1,0 +1,123 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A backup into an empty database, whatever its format. Of a backup that is encrypted, nothing is ever written to a disk of this host."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+
+from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import ENCRYPTED, decoders
+from ansible_collections.pgops.runbook.plugins.module_utils._client.login import client_login
+from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.archive import ArchiveRestore, Counted
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.plain import restore_plain
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.unpack import is_packed, lay_out, scratch_folder
+
+Tick = Optional[Callable[[], None]]
+
+DIRECTORY, CUSTOM, PLAIN = "directory", "custom", "plain"
+_NAMES = {CUSTOM: "database.dump", PLAIN: "database.sql"}
+_FOLDER = "database"
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a backup is loaded: by how many sessions, with what of it left out, decrypted by which key, unpacked below which folder."""
+
+    jobs: int = 1
+    owners: bool = True
+    privileges: bool = True
+    tablespaces: bool = True
+    identity: str | None = None
+    gpg_home: str | None = None
+    scratch: Path | None = None
+    application_name: str = "pgops.runbook/pg_restore"
+
+    def arguments(self) -> List[str]:
+        """Return what pg_restore is told to leave out."""
+        left_out = {"--no-owner": self.owners, "--no-privileges": self.privileges, "--no-tablespaces": self.tablespaces}
+        return [word for word, wanted in left_out.items() if not wanted]
+
+
+def load(
+    login: ConnectionOptions,
+    server_version: int,
+    backup: Path,
+    manifest: Mapping[str, Any],
+    client: Client,
+    loading: Loading,
+    tick: Tick = None,
+    counted: Counted = None,
+) -> Dict[str, float]:
+    """Load a backup into the empty database that `login` names and return the seconds of the phases unpack, pre_data, data, post_data.
+
+    The files have been checked. `tick` is called about once a second and may raise, which ends everything; `counted` gets the number of
+    tables that have their rows, where that can be told, from another thread. Raises ProgramFailed,
+    ProgramMissing, Refused, InvalidValue; what has been loaded till then is of no use.
+    """
+    form = str(manifest["dump"]["format"])
+    database = login.parameters()["dbname"]
+    with ExitStack() as stack:
+        access = stack.enter_context(client_login(login, database, loading.application_name))
+        if form == PLAIN:
+            path = _file(backup, manifest, form)
+            commands = decoders(path.name, loading.identity, loading.gpg_home)
+            return {"unpack": 0.0, **restore_plain(path, commands, client, access, server_version, login.session_role, tick)}
+        began = time.monotonic()
+        source, commands = _archive(stack, form, backup, manifest, loading, tick)
+        unpacked = time.monotonic() - began
+        jobs = 1 if commands else loading.jobs
+        restore = ArchiveRestore(client, access, server_version, jobs=jobs, arguments=loading.arguments(), tick=tick, counted=counted)
+        phases = restore.from_stream(source, commands) if commands else restore.from_path(source)
+        return {"unpack": unpacked, **phases}
+
+
+def _archive(
+    stack: ExitStack, form: str, backup: Path, manifest: Mapping[str, Any], loading: Loading, tick: Tick
+) -> Tuple[Path, List[List[str]]]:
+    """Return the archive and the commands that it has to go through, none where pg_restore can read it where it stands."""
+    if form == DIRECTORY:
+        members = _members(backup, manifest)
+        if not any(map(is_packed, members)):
+            return backup / _FOLDER, []
+        folder = stack.enter_context(scratch_folder(loading.scratch, backup))
+        lay_out(folder, members, max(1, loading.jobs), tick)
+        return folder, []
+    path = _file(backup, manifest, form)
+    encrypted = path.name.endswith(tuple(ENCRYPTED.values()))
+    if is_packed(path.name) and loading.jobs > 1 and not encrypted:
+        # Several sessions read at several places of the file, which they cannot do in a stream.
+        folder = stack.enter_context(scratch_folder(loading.scratch, backup))
+        return next(iter(lay_out(folder, {path.name: path}, 1, tick).values())), []
+    return path, decoders(path.name, loading.identity, loading.gpg_home)
+
+
+def _members(backup: Path, manifest: Mapping[str, Any]) -> Dict[str, Path]:
+    paths = [Path(str(file["path"])) for file in manifest["files"]]
+    return {path.name: backup / path for path in paths if path.parts[0] == _FOLDER and len(path.parts) == 2}
+
+
+def _file(backup: Path, manifest: Mapping[str, Any], form: str) -> Path:
+    if form not in _NAMES:
+        raise InvalidValue(f"the backup {manifest['id']} has the format {form!r}, which this version does not know", object_name=form)
+    name = _NAMES[form]
+    for file in manifest["files"]:
+        path = str(file["path"])
+        if path == name or path.startswith(f"{name}."):
+            return backup / path
+    raise InvalidValue(f"the backup {manifest['id']} has no {name}", object_name=str(manifest["id"]))
+
+
+def readable(backup: Path, manifest: Mapping[str, Any], loading: Loading) -> None:
+    """Look whether everything is there that decoding the backup takes. Raises ProgramMissing, InvalidValue."""
+    form = str(manifest["dump"]["format"])
+    names = sorted(_members(backup, manifest)) if form == DIRECTORY else [_file(backup, manifest, form).name]
+    for name in {Path(name).suffix: name for name in names}.values():
+        decoders(name, loading.identity, loading.gpg_home)

@@ -1,0 +1,74 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a backup needs of the server besides room: roles, extensions and tablespaces that a dump names and does not bring along."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Set
+
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_document
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import OBJECTS
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.settings import settings_roles
+
+Objects = Mapping[str, Mapping[str, str]]
+
+# The end of a grant's identity: `app.tokens SELECT to tim_app`.
+_GRANTEE = re.compile(r' to (?:"((?:[^"]|"")*)"|(\w+))$')
+_EVERYBODY = "PUBLIC"
+_DEFAULT_TABLESPACE = "pg_default"
+
+_ROLES = "SELECT r.rolname AS name FROM pg_catalog.pg_roles r"
+_EXTENSIONS = "SELECT e.name FROM pg_catalog.pg_available_extensions e"
+_TABLESPACES = "SELECT t.spcname AS name FROM pg_catalog.pg_tablespace t"
+
+
+def read_objects(backup: Path) -> Dict[str, Dict[str, str]]:
+    """Return the structure that the backup in the folder `backup` lists: kind, identity, fingerprint. Raises InvalidValue."""
+    try:
+        found: Dict[str, Dict[str, str]] = read_document(backup / OBJECTS)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InvalidValue(f"{backup / OBJECTS} cannot be read: {error}", object_name=backup.name) from None
+    return found
+
+
+def missing(
+    database: Any, settings: Mapping[str, Any], objects: Objects, *, owners: bool, privileges: bool, whole: bool = True
+) -> Dict[str, List[str]]:
+    """Return the roles, extensions and tablespaces that the server of `database` lacks, by those words.
+
+    `whole` is whether the database itself is made as `settings` say, too.
+    """
+    roles = roles_of(objects, owners=owners, privileges=privileges)
+    spaces: Set[str] = set()
+    if whole:
+        roles |= set(settings_roles(settings, owners=owners, privileges=privileges))
+        spaces = {str(settings.get("tablespace") or _DEFAULT_TABLESPACE)}
+    wanted = {
+        "roles": (roles, _ROLES),
+        "extensions": (set(objects.get("extensions") or ()), _EXTENSIONS),
+        "tablespaces": (spaces, _TABLESPACES),
+    }
+    found = {kind: names - {row["name"] for row in database.rows(query)} for kind, (names, query) in wanted.items() if names}
+    return {kind: sorted(names) for kind, names in found.items() if names}
+
+
+def roles_of(objects: Objects, *, owners: bool, privileges: bool) -> Set[str]:
+    """Return the roles that own something in the backup or have been granted something."""
+    found = {unquoted(owner) for owner in (objects.get("owners") or {}).values()} if owners else set()
+    if privileges:
+        for identity in objects.get("grants") or ():
+            match = _GRANTEE.search(identity)
+            if match is not None and match.group(2) != _EVERYBODY:
+                found.add(match.group(2) if match.group(1) is None else match.group(1).replace('""', '"'))
+    return found
+
+
+def unquoted(name: str) -> str:
+    """Return a name without the quotes that SQL may need around it."""
+    return name[1:-1].replace('""', '"') if len(name) > 1 and name.startswith('"') and name.endswith('"') else name

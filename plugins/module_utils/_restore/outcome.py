@@ -1,0 +1,47 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a database holds what the manifest of a backup says, measured and not believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Collection, Dict, List, Mapping, Optional
+
+from ansible_collections.pgops.runbook.plugins.module_utils._content.compare import Difference, compare, not_compared
+from ansible_collections.pgops.runbook.plugins.module_utils._content.measure import Measured, measure
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.needs import read_objects
+
+Tick = Optional[Callable[[], None]]
+
+_OWNERS = ("owners",)
+# Where other roles own the objects, other roles have what owners have.
+_PRIVILEGES = ("grants", "table_grants", "default_privileges")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a comparison found: how many tables and rows there are, what differs, and what could not be compared and why."""
+
+    tables: int
+    rows: int
+    differences: List[Difference]
+    not_compared: List[Dict[str, str]]
+
+
+def left_out_kinds(owners: bool, privileges: bool) -> List[str]:
+    """Return the kinds of objects that cannot be as they were when owners or privileges are not restored."""
+    return [*([] if owners else _OWNERS), *([] if owners and privileges else _PRIVILEGES)]
+
+
+def compare_restored(
+    session: Any, backup: Path, manifest: Mapping[str, Any], *, leave_out: Collection[str] = (), workers: int = 2, tick: Tick = None
+) -> Compared:
+    """Measure the database of `session` in the scope of a backup and compare it with the manifest. Raises DatabaseError."""
+    expected = Measured.from_manifest(manifest, read_objects(backup))
+    found = measure(session, expected.scope.restored(), rows=expected.tables is not None, workers=workers, tick=tick)
+    major = int(manifest["versions"]["server_version_num"]) // 10000
+    same = {"same_major": major == session.server_version // 10000, "leave_out": leave_out}
+    rows = sum(table.rows for table in found.tables or ())
+    return Compared(len(found.tables or ()), rows, compare(expected, found, **same), not_compared(expected, found, **same))

@@ -1,0 +1,124 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A plain dump through psql, in one transaction that is committed only when the dump has come to its own end.
+
+psql takes the end of its input for the end of the dump wherever it comes, in the middle of a table's rows too, and reports success. So the
+last word, COMMIT, is said from here.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Callable, Dict, Optional, Sequence
+
+from ansible_collections.pgops.runbook.plugins.module_utils._client.child import PIPE, Child
+from ansible_collections.pgops.runbook.plugins.module_utils._client.login import ClientLogin
+from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import read_stream
+from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.feeding import Feed
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.words import TIMEOUT_SERVER, TIMEOUT_SETTING, Words
+
+Tick = Optional[Callable[[], None]]
+
+# The first minor of each major whose psql knows \restrict; later majors have it from the start.
+RESTRICT_SINCE = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
+
+_HEAD = 65536  # the settings of a dump stand within so many bytes of its beginning
+_TAIL = 4096
+_RESTRICT = re.compile(rb"^\\restrict \w+\r?$", re.MULTILINE)
+_TIMEOUT = re.compile(rb"^SET " + TIMEOUT_SETTING.encode("ascii") + rb" = 0;\n", re.MULTILINE)
+_COMPLETE = re.compile(rb"\n-- PostgreSQL database dump complete\n--\n(?:\n*\\unrestrict \w+\n)?\s*\Z")
+
+
+def knows_restrict(client: Client) -> bool:
+    """Say whether the client's psql can keep a plain dump from running commands on this host."""
+    major, minor = client.version
+    return major > max(RESTRICT_SINCE) or minor >= RESTRICT_SINCE.get(major, minor + 1)
+
+
+def restore_plain(
+    path: Path,
+    decoders: Sequence[Sequence[str]],
+    client: Client,
+    login: ClientLogin,
+    server_version: int,
+    role: str | None,
+    tick: Tick = None,
+) -> Dict[str, float]:
+    """Restore the plain dump that `decoders` make of the file at `path`, all of it or nothing, and return the seconds of each phase.
+
+    Raises ProgramFailed, Refused where the dump does not come to its end or this psql is too old for it.
+    """
+    words = Words()
+    variables = ["ON_ERROR_STOP=1", "VERBOSITY=terse", *([f"pgops_role={role}"] if role else [])]
+    command = [client.program("psql"), *login.arguments, "--no-psqlrc", "--quiet", *(f"--set={one}" for one in variables), "--file=-"]
+    with Child(command, environment=login.environment, secrets=login.secrets, stdin=PIPE, on_line=words.line) as child:
+        reader = _Reader(Feed(child, tick), client, server_version)
+        reader.begin(bool(role))
+        read_stream(path, decoders, reader.take, tick=tick, secrets=login.secrets)
+        if reader.taken:
+            reader.commit(path)
+        code = child.wait(tick)
+    if code or words.errors:
+        said = words.said()
+        raise ProgramFailed(
+            f"psql ended with exit code {code}{': ' + said if said else ''}",
+            program="psql",
+            code=code,
+            said=said,
+            hint="The hidden database is dropped; nothing else was changed.",
+        )
+    return {"pre_data": 0.0, "data": sum(words.phases().values()), "post_data": 0.0}
+
+
+class _Reader:
+    """Hands a dump on to psql, less what this server does not know, and keeps the end of it."""
+
+    def __init__(self, feed: Feed, client: Client, server_version: int) -> None:
+        self._feed = feed
+        self._client = client
+        self._server_version = server_version
+        self._head: bytes | None = b""
+        self._tail = b""
+        self.taken = True
+
+    def begin(self, as_role: bool) -> None:
+        """Open the transaction, as the role that psql was told of where one was asked for."""
+        self._send(b"BEGIN;\n" + (b'SET ROLE :"pgops_role";\n' if as_role else b""))
+
+    def take(self, data: bytes) -> None:
+        """Take the next bytes of the dump."""
+        self._tail = (self._tail + data)[-_TAIL:]
+        if self._head is None:
+            self._send(data)
+            return
+        self._head += data
+        if len(self._head) >= _HEAD:
+            self._flush()
+
+    def _flush(self) -> None:
+        head, self._head = self._head or b"", None
+        if _RESTRICT.search(head) and not knows_restrict(self._client):
+            raise Refused(
+                f"psql {self._client.text} in {self._client.folder} does not know \\restrict, which keeps this dump from running"
+                " commands on this host",
+                object_name="bin_dir",
+                hint="Install a later minor release of the client programs, or name a folder with newer ones by bin_dir.",
+            )
+        self._send(_TIMEOUT.sub(b"", head, 1) if self._server_version < TIMEOUT_SERVER else head)
+
+    def commit(self, path: Path) -> None:
+        """End the transaction. Raises Refused, and leaves it open, where the dump did not say that it was complete."""
+        if self._head is not None:
+            self._flush()
+        if not _COMPLETE.search(self._tail):
+            raise Refused(f"the dump in {path.name} breaks off before its end: it does not say that it is complete", object_name=path.name)
+        self._send(b"\nCOMMIT;\n")
+        self._feed.close()
+
+    def _send(self, data: bytes) -> None:
+        # Once psql takes no more, the rest is still read, so that the end of the decoders is judged.
+        self.taken = self.taken and self._feed.write(data)

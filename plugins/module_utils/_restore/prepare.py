@@ -1,0 +1,42 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An empty database made ready for a dump: without what template0 brings and the dumped one lacked, with the schemas of named tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Mapping
+
+from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.needs import read_objects, unquoted
+
+_PUBLIC = "public"
+_LANGUAGE = "plpgsql"
+
+
+def prepare(session: Any, backup: Path, manifest: Mapping[str, Any]) -> None:
+    """Make the empty database of `session` ready for the backup in the folder `backup`."""
+    scope = manifest["scope"]
+    objects = read_objects(backup)
+    if scope.get("schemas"):
+        # Such a dump makes each of its schemas, and so could not make the one that is there.
+        if _PUBLIC in scope["schemas"]:
+            _drop(session, "DROP SCHEMA IF EXISTS {}", _PUBLIC)
+    elif scope.get("tables"):
+        # Such a dump makes no schema at all.
+        names = [*scope["tables"], *(table["name"] for table in manifest.get("tables") or ())]
+        for schema in sorted({parse_relation(str(name)).schema for name in names}):
+            session.execute(session.sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(session.sql.Identifier(schema)))
+    elif objects:
+        # That something is not there is nothing that a dump says.
+        for kind, name, words in (
+            ("schemas", _PUBLIC, "DROP SCHEMA IF EXISTS {}"),
+            ("extensions", _LANGUAGE, "DROP EXTENSION IF EXISTS {}"),
+        ):
+            if kind in objects and name not in map(unquoted, objects[kind]):
+                _drop(session, words, name)
+
+
+def _drop(session: Any, words: str, name: str) -> None:
+    session.execute(session.sql.SQL(words).format(session.sql.Identifier(name)))

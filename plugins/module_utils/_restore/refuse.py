@@ -1,0 +1,159 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a restore of a whole database refuses, before anything is made: each refusal names what would have to be said or done."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, needs
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import PLAIN, readable
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
+
+_SHOWN = 5
+_HOW_TO = {
+    "roles": "Make them first, from the backup's globals file for example, or leave them out with owners=false and privileges=false.",
+    "extensions": "Install the packages that bring them on the server.",
+    "tablespaces": "Make them first.",
+}
+
+_MAKER = "SELECT r.rolsuper AS super, r.rolcreatedb AS creates FROM pg_catalog.pg_roles r WHERE r.rolname = current_user"
+_TARGET = """
+SELECT pg_catalog.pg_has_role(d.datdba, 'USAGE') AS owned, d.datallowconn AS connectable,
+       (SELECT count(*) FROM pg_catalog.pg_prepared_xacts p WHERE p.database = d.datname) AS prepared,
+       (SELECT pg_catalog.array_agg(s.slot_name ORDER BY s.slot_name) FROM pg_catalog.pg_replication_slots s
+        WHERE s.database = d.datname)::text[] AS slots,
+       (SELECT pg_catalog.array_agg(s.subname ORDER BY s.subname) FROM pg_catalog.pg_subscription s
+        WHERE s.subdbid = d.oid)::text[] AS subscriptions
+FROM pg_catalog.pg_database d WHERE d.datname = %s
+"""
+_EMPTY = """
+SELECT NOT EXISTS (
+    SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                      WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'))
+  AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                      WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'))
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)
+"""
+
+
+def check_backup(run: Run) -> None:
+    """Refuse what this backup cannot be restored to, or these programs not read. Raises Refused, InvalidValue, ProgramMissing."""
+    versions, options = run.manifest["versions"], run.options
+    dumped, here = int(versions["server_version_num"]) // 10000, run.server.version_num // 10000
+    if dumped > here and not options.accept_older_server:
+        raise Refused(
+            f"the backup is of a server of PostgreSQL {dumped}, and this one is {here}: what {here} does not know would fail or be lost",
+            object_name="accept_older_server",
+            hint="Restore to a newer server, or say accept_older_server=true.",
+        )
+    if run.backup.kind == "data_only":
+        raise Refused(
+            f"the backup {run.backup.id} holds rows without their tables, which no database can be made of",
+            object_name=run.backup.id,
+            hint="Take a backup of another kind.",
+        )
+    if run.manifest["dump"]["format"] == PLAIN and not (options.owners and options.privileges):
+        raise InvalidValue(
+            f"owners, privileges: the backup {run.backup.id} is a plain dump, of which nothing can be left out", object_name="owners"
+        )
+    dumper = int(str(versions["client"]).partition(".")[0])
+    if run.client.major < dumper:
+        raise Refused(
+            f"the backup was written by pg_dump {versions['client']}; pg_restore in {run.client.folder} is {run.client.text}"
+            " and does not read it",
+            object_name="bin_dir",
+            hint=f"Install the client programs of PostgreSQL {dumper} or newer, or say where they are by bin_dir.",
+        )
+    readable(run.backup.path, run.manifest, run.loading)
+
+
+def check_server(run: Run) -> None:
+    """Refuse a server on which the backup cannot become a database. Raises Refused."""
+    maker = run.database.row(_MAKER) or {}
+    if not (maker.get("super") or maker.get("creates")):
+        raise Refused(
+            f"role {run.database.user} may not make databases", object_name=run.database.user, hint="Give it CREATEDB, or use another role."
+        )
+    settings, objects = run.manifest["settings"], needs.read_objects(run.backup.path)
+    lacking = needs.missing(run.database, settings, objects, owners=run.options.owners, privileges=run.options.privileges)
+    if lacking:
+        words = "; ".join(f"{kind}: {_listed(names)}" for kind, names in lacking.items())
+        raise Refused(
+            f"the backup needs what this server does not have: {words}",
+            object_name=next(iter(lacking.values()))[0],
+            hint=" ".join(_HOW_TO[kind] for kind in lacking),
+        )
+
+
+def check_target(run: Run) -> None:
+    """Refuse to take the name from a database that is not meant to lose it, or cannot. Raises Refused."""
+    about = run.database.row(_TARGET, (run.target,)) or {}
+    if run.options.replace != run.target and not (about.get("connectable") and _is_empty(run)):
+        raise _not_named(run)
+    if not about.get("owned"):
+        raise Refused(
+            f"role {run.database.user} does not own database {run.target} and so cannot rename it",
+            object_name=run.target,
+            hint="Use its owner, a member of that, or a superuser.",
+        )
+    if about.get("prepared"):
+        raise Refused(
+            f"database {run.target} has {about['prepared']} prepared transactions, with which it cannot be renamed",
+            object_name=run.target,
+            hint="Commit them or roll them back.",
+        )
+    found = databases.sessions_of(run.database, run.target)
+    if found and not run.options.disconnect:
+        raise databases.in_use(run.target, found)
+    for kind in ("slots", "subscriptions"):
+        if about.get(kind):
+            run.warnings.append(
+                f"the old database keeps its {kind} ({_listed(about[kind])}): the restored one that takes the name {run.target} has none"
+            )
+
+
+def _not_named(run: Run) -> Refused:
+    here = run.server.system_identifier
+    if here is not None and here == run.manifest.get("system_identifier") and run.target == run.backup.database:
+        message = f"database {run.target} is the very one that was backed up, on the same server, and it is not empty"
+    else:
+        message = f"database {run.target} is there and not empty"
+    return Refused(
+        message, object_name="replace", hint=f"Say replace={run.target} if the backup is to take its place, or name another target."
+    )
+
+
+def _is_empty(run: Run) -> bool:
+    with run.open(run.target, read_only=True) as session:
+        return bool(session.value(_EMPTY))
+
+
+def there_already(run: Run, more: str) -> Refused:
+    """Return the refusal to restore into a new database whose name is taken."""
+    return Refused(
+        f"database {run.target} exists {more}",
+        object_name="target",
+        hint="Name another target, or put the backup in its place with mode=swap and replace.",
+    )
+
+
+def different(run: Run, differences: Sequence[Any]) -> Refused:
+    """Return the error that what was restored is not what was backed up."""
+    more = f" (and {len(differences) - _SHOWN} more)" if len(differences) > _SHOWN else ""
+    return Refused(
+        f"what was restored of {run.backup.id} is not what was backed up: {'; '.join(one.message for one in differences[:_SHOWN])}{more}",
+        object_name=differences[0].table or differences[0].object,
+        hint="The restored database was dropped, and nothing else was changed. Take another backup, and look why this one differs.",
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
