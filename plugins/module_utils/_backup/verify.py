@@ -145,8 +145,13 @@ def _strangers(backup: Path, members: set[str]) -> Iterator[str]:
 
 def _manifest_faults(backup: Path, manifest: Mapping[str, Any]) -> List[str]:
     """Return what is wrong with the manifest on disk; there is none yet while the backup is being made."""
-    if not (backup / MANIFEST).exists():
+    try:
+        # Without waiting for a writer, should it be a pipe.
+        os.close(os.open(str(backup / MANIFEST), os.O_RDONLY | os.O_NONBLOCK))
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        _denied(backup / MANIFEST, error)
     try:
         found = read_manifest(backup)
     except InvalidValue as fault:
