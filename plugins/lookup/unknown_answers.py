@@ -54,7 +54,7 @@ from ansible.utils.vars import load_extra_vars
 # Every runbook may be given these; the last two are what a runbook leaves to the next node of an AWX workflow.
 EVERYWHERE = (
     *("target", "pgops_system", "pgops_connection", "pgops_cache_connection", "pgops_introspection", "pgops_fail_on"),
-    *("pgops_other_variables", "pgops_summary", "pgops_revocation"),
+    *("pgops_environment", "pgops_other_variables", "pgops_summary", "pgops_revocation"),
 )
 PREFIXES = ("ansible_", "awx_", "tower_")
 # Under this name Ansible keeps what of `-e name=two words` stands behind the first word.

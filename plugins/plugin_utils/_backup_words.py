@@ -58,15 +58,10 @@ def _backup(name: str, one: Mapping[str, Any], *, check: bool) -> str:
     count = len(left) if isinstance(left, list) else int(number(left) or 0)
     if count:
         parts.append(f"{count} left out")
-    places = [_place(copy) for copy in mappings(one.get("copies"))]
+    places = [tidy(copy.get("place"), 120) for copy in mappings(one.get("copies")) if copy.get("action") != "failed"]
     if places:
         parts.append(f"copied to {_listed(places)}")
     return f"backup: {name} {tidy(action, 20)}: {', '.join(parts)}"
-
-
-def _place(copy: Mapping[str, Any]) -> str:
-    place = copy.get("place") or copy.get("path") or copy.get("rsync") or copy.get("rclone") or copy.get("to")
-    return tidy(place, 120)
 
 
 def drill_lines(result: Any, *, check: bool = False) -> List[str]:

@@ -155,7 +155,8 @@ def file_name(name: Any) -> str:
     """
     whole = str(name)
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", whole).lstrip(".-")[:80]
-    if safe and safe == whole and safe.lower() not in ("fleet", "con", "nul", "aux", "prn"):
+    # `<host>.drill` is the page about a drill of the host.
+    if safe and safe == whole and safe.lower() not in ("fleet", "con", "nul", "aux", "prn") and not safe.lower().endswith(".drill"):
         return safe
     fingerprint = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{safe or 'host'}-{fingerprint}"

@@ -35,7 +35,7 @@ def only(written: dict[str, Any], schedule: str = "daily", **more: Any) -> dict[
 @pytest.mark.parametrize("schedule", ["", *SCHEDULES])
 def test_every_built_in_policy_is_made_or_named(system: str, schedule: str) -> None:
     backup = load(description_of(system), system)["backup"]
-    planned = plan(backup, schedule=schedule, host={"copies": [{"path": "/mnt/other"}]})
+    planned = plan(backup, schedule=schedule, host={"copies": [{"place": "/mnt/other"}, {"place": "x", "action": "failed"}]})
     due = {name for name, one in backup.items() if one["schedule"] in ((schedule,) if schedule else SCHEDULES)}
     due |= {name for name, one in backup.items() if one["every"] and schedule == "hourly"}
     due |= {name for name, one in backup.items() if one["schedule"] == "continuous" and schedule in ("", "daily")}
