@@ -18,8 +18,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.coding impor
     encoders,
     member_compressors,
 )
+from ansible_collections.pgops.runbook.plugins.module_utils._client.line import Tap
 from ansible_collections.pgops.runbook.plugins.module_utils._client.login import ClientLogin
-from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import Tap, Written, run_all, write_stream
+from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import Written, run_all, write_stream
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope, Table
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, ProgramFailed, RunbookError
