@@ -22,6 +22,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming impor
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import time_to_wait
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 
+_AHEAD = timedelta(minutes=5)  # what the clocks of a server and of this host may differ
+
 # Of which period a moment is, by the calendar in UTC. A week begins on Monday and belongs to the year that has its Thursday.
 _PERIODS: Dict[str, Callable[[datetime], Tuple[int, ...]]] = {
     "daily": lambda moment: (moment.year, moment.month, moment.day),
@@ -89,15 +91,25 @@ class Purged:
 def plan_retention(heads: Sequence[Head], keep: Keep, now: datetime) -> RetentionPlan:
     """Return what of one series of backups stays and what goes. Raises InvalidValue where they are of several series.
 
-    A backup that was taken in the future, by a clock that was wrong, stays and counts for nothing: else it would stand in the place of
-    the newest for as long as it lies ahead.
+    Those of another scope are counted apart: the backup of a table takes no place from that of the whole database. One that was taken in
+    the future, by a clock that was wrong, stays and counts for nothing: else it would pass for the newest for as long as it lies ahead.
     """
-    several = sorted({f"{head.database}/{head.name}" for head in heads}) if len({head.series for head in heads}) > 1 else []
-    if several:
-        raise InvalidValue(f"the backups of several databases or names are not counted together: {', '.join(several)}")
+    if len({head.series for head in heads}) > 1:
+        several = ", ".join(sorted({f"{head.database}/{head.name} of server {head.system_identifier}" for head in heads}))
+        raise InvalidValue(f"the backups of several databases or names are not counted together: {several}")
+    wanted: Dict[str, List[str]] = {}
+    for scope in sorted({head.scope for head in heads}):
+        wanted.update(_wanted([head for head in heads if head.scope == scope], keep, now))
+    ordered = sorted(heads, key=_order, reverse=True)
+    stays = [(head, wanted[head.folder]) for head in ordered if wanted[head.folder]]
+    return RetentionPlan(stays, [head for head in reversed(ordered) if not wanted[head.folder]])
+
+
+def _wanted(heads: Sequence[Head], keep: Keep, now: datetime) -> Dict[str, List[str]]:
+    """Return for each backup of one scope why it stays: nothing for one that goes."""
     ordered = sorted(heads, key=_order, reverse=True)
     wanted: Dict[str, List[str]] = {head.folder: [] for head in ordered}
-    past = [head for head in ordered if head.taken_at <= now]
+    past = [head for head in ordered if head.taken_at <= now + _AHEAD]
     verified = [head for head in past if head.verified]
     for head in ordered[: len(ordered) - len(past)]:
         wanted[head.folder].append("taken in the future")
@@ -106,8 +118,10 @@ def plan_retention(heads: Sequence[Head], keep: Keep, now: datetime) -> Retentio
     for head in past:
         if not keep.given:
             wanted[head.folder].append("no rule")
-        elif not head.verified and (keep.age is None or not verified or _order(verified[0]) < _order(head)):
-            wanted[head.folder].append("not verified, and nothing newer is" if keep.age is not None else "not verified")
+        elif not head.verified and keep.age is None:
+            wanted[head.folder].append("not verified, which only an age would delete")
+        elif not head.verified and (not verified or _order(verified[0]) < _order(head)):
+            wanted[head.folder].append("nothing newer is verified")
         if keep.age is not None and head.taken_at > now - timedelta(seconds=keep.age):
             wanted[head.folder].append("age")
     for head in verified[: keep.count or 0]:
@@ -115,8 +129,7 @@ def plan_retention(heads: Sequence[Head], keep: Keep, now: datetime) -> Retentio
     for rule, period in _PERIODS.items():
         for head in _newest_of_each(verified, period, getattr(keep, rule) or 0):
             wanted[head.folder].append(rule)
-    stays = [(head, wanted[head.folder]) for head in ordered if wanted[head.folder]]
-    return RetentionPlan(stays, [head for head in reversed(ordered) if not wanted[head.folder]])
+    return wanted
 
 
 def purge(folder: Path, plan: RetentionPlan) -> Purged:
