@@ -1,0 +1,205 @@
+"""The scratch server of a drill: shut off from everything, gone with its run, and cleared when that was killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import connect
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.account import server_account
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.cluster import ScratchCluster, without_libpq_environment
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.scratch import ScratchFolder, clear_leftovers
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.servers import find_server
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed, ProgramMissing
+
+from tests.ground import runner, servers
+from tests.ground.account import server_account as ground_account
+
+pytestmark = pytest.mark.any_driver
+
+# What a run does until it is killed: `argv` are the folder and the programs.
+HELD = """
+import sys, time
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.account import server_account
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.cluster import ScratchCluster
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.scratch import ScratchFolder
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.servers import find_server
+account = server_account(None)
+folder = ScratchFolder.make(sys.argv[1], account)
+cluster = ScratchCluster(find_server(12, sys.argv[2], account), folder, account, jobs=1)
+cluster.begin()
+print("begun", flush=True)
+cluster.start()
+print("started", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that the account of servers can enter, as those of pytest cannot be when root runs it."""
+    found = Path(tempfile.mkdtemp(prefix="pgops-ground.drill."))
+    found.chmod(0o755)
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
+@pytest.fixture
+def started(place: Path, installation: servers.Installation) -> Iterator[ScratchCluster]:
+    """A scratch server."""
+    account = server_account(None)
+    folder = ScratchFolder.make(str(place), account)
+    programs = find_server(installation.major, str(installation.bin_dir), account)
+    try:
+        with ScratchCluster(programs, folder, account, jobs=2) as cluster:
+            cluster.begin()
+            cluster.start()
+            yield cluster
+    finally:
+        folder.remove()
+    assert list(place.iterdir()) == []
+
+
+def test_it_listens_nowhere_and_takes_nothing_of_a_server_at_work(
+    started: ScratchCluster, installation: servers.Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
+    monkeypatch.setenv("PGSERVICE", "production")
+    with without_libpq_environment():
+        started.name_superuser("Boss 'x'", "test")
+        database = connect(started.login(), application_name="test", read_only=False)
+    with database:
+        shown = {name: database.value(f"SHOW {name}") for name in ("listen_addresses", "archive_mode", "shared_preload_libraries")}
+        folder = database.value("SHOW data_directory")
+        assert database.user == "Boss 'x'"
+        assert database.value("SELECT rolname FROM pg_roles WHERE oid = 10") == "Boss 'x'"
+        if installation.major >= 17:
+            shown["event_triggers"] = database.value("SHOW event_triggers")
+    assert os.environ["PGHOSTADDR"] == "127.0.0.1"
+    assert folder == str(started.data)
+    expected = {"listen_addresses": "", "archive_mode": "off", "shared_preload_libraries": ""}
+    assert shown == ({**expected, "event_triggers": "off"} if installation.major >= 17 else expected)
+    assert started.data.parent.stat().st_mode & 0o777 == 0o700
+    assert started.data.stat().st_uid == ground_account().uid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take the network away")
+def test_it_has_no_network_where_root_starts_it(started: ScratchCluster) -> None:
+    assert started.has_network is False
+
+
+@pytest.mark.parametrize("stage", ["begun", "started"])
+def test_a_killed_run_leaves_no_server_and_the_next_one_clears_its_folder(
+    place: Path, installation: servers.Installation, stage: str
+) -> None:
+    child = _held(place, installation, stage)
+    folder = next(place.iterdir())
+    assert clear_leftovers(str(place)) == []
+    assert _at_work(folder)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    end = time.monotonic() + 10
+    while _at_work(folder) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert _at_work(folder) == []
+    assert folder.exists()
+    assert clear_leftovers(str(place)) == [str(folder)]
+    assert list(place.iterdir()) == []
+
+
+def test_a_server_that_outlived_its_run_is_ended_by_the_next(place: Path, installation: servers.Installation) -> None:
+    child = _held(place, installation, "started")
+    folder = next(place.iterdir())
+    # The signal that tells of the end of the run never reaches a process that is stopped.
+    for process in _at_work(folder):
+        os.kill(process, signal.SIGSTOP)
+    child.kill()
+    child.wait()
+    assert _at_work(folder)
+    assert clear_leftovers(str(place)) == [str(folder)]
+    assert _at_work(folder) == []
+
+
+def test_folders_of_others_stay(place: Path) -> None:
+    (place / "pgops-drill-elsewhere").symlink_to("/etc")
+    (place / "pgops-drill-file").write_text("x", encoding="ascii")
+    assert clear_leftovers(str(place)) == []
+    assert len(list(place.iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_is_named(place: Path, tmp_path: Path) -> None:
+    account = server_account(None)
+    with pytest.raises(InvalidValue, match="scratch_folder: .* is too long for the path of a socket"):
+        ScratchFolder.make(str(place / ("x" * 100)), account)
+    with pytest.raises(InvalidValue, match="scratch_folder: no folder can be made in .*: No such file"):
+        ScratchFolder.make(str(place / "none"), account)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user can enter the own folders")
+def test_a_folder_that_the_account_cannot_enter_is_said(place: Path, installation: servers.Installation) -> None:
+    account = server_account(None)
+    place.chmod(0o700)
+    folder = ScratchFolder.make(str(place), account)
+    programs = find_server(installation.major, str(installation.bin_dir), account)
+    with ScratchCluster(programs, folder, account, jobs=1) as cluster, pytest.raises(ProgramFailed) as caught:
+        cluster.begin()
+        cluster.start()
+    assert "initdb ended with code 1" in caught.value.message
+    assert "Permission denied" in caught.value.message
+    assert "scratch_folder" in str(caught.value.hint)
+    folder.remove()
+
+
+def test_the_server_of_the_same_major_or_a_newer_one_is_found(installation: servers.Installation, tmp_path: Path) -> None:
+    account = server_account(None)
+    assert find_server(12, str(installation.bin_dir), account).major == installation.major
+    with pytest.raises(InvalidValue, match=f"server_bin_dir: .* has PostgreSQL {installation.major}, older than the backup's 99"):
+        find_server(99, str(installation.bin_dir), account)
+    with pytest.raises(ProgramMissing, match="no server of PostgreSQL 99 or newer is installed"):
+        find_server(99, None, account)
+    with pytest.raises(InvalidValue, match="has no postgres and initdb"):
+        find_server(12, str(tmp_path), account)
+
+
+def test_accounts_that_cannot_run_a_server_are_refused() -> None:
+    if os.geteuid() == 0:
+        for name, message in (("root", "refuses to run as root"), ("no-such-account", "there is no account no-such-account")):
+            with pytest.raises(InvalidValue, match=message):
+                server_account(name)
+        assert server_account(None).switch
+    else:
+        with pytest.raises(InvalidValue, match="only root can run a server as root"):
+            server_account("root")
+        assert not server_account(None).switch
+
+
+def _held(place: Path, installation: servers.Installation, stage: str) -> subprocess.Popen[str]:
+    """Start a run and return when it has come to `stage`."""
+    environment = {**os.environ, "PYTHONPATH": str(runner.collections_path())}
+    command = [sys.executable, "-c", HELD, str(place), str(installation.bin_dir)]
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.strip() == stage:
+            return child
+    raise AssertionError(f"the run ended with {child.wait()}")
+
+
+def _at_work(folder: Path) -> list[int]:
+    """Return the processes that work in a folder, zombies left out."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(process / "cwd").startswith(f"{folder}/"):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
