@@ -40,11 +40,12 @@ SELECT s.subname AS name FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_da
 """
 _SESSIONS = """
 SELECT a.pid, a.usename, a.application_name FROM pg_catalog.pg_stat_activity a
-WHERE a.datname = %s AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_type NOT LIKE 'autovacuum%%' ORDER BY a.backend_start, a.pid
+WHERE a.datname = %s AND a.pid <> pg_catalog.pg_backend_pid() AND a.usesysid IS NOT NULL ORDER BY a.backend_start, a.pid
 """
 _TERMINATE = """
 SELECT count(pg_catalog.pg_terminate_backend(a.pid)) FROM pg_catalog.pg_stat_activity a
-WHERE a.datname = %s AND a.pid <> pg_catalog.pg_backend_pid()
+WHERE a.datname = %s AND a.pid <> pg_catalog.pg_backend_pid() AND a.usesysid IS NOT NULL
+  AND (%s OR pg_catalog.pg_has_role(a.usesysid, 'MEMBER'))
 """
 _COLUMNS = """
 SELECT a.attname AS name FROM pg_catalog.pg_attribute a
@@ -148,7 +149,7 @@ def _dropped(database: Any, name: str) -> bool:
             database.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
         else:
             database.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
-            database.rows(_TERMINATE, (name,))
+            terminate(database, name)
             database.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
     except DatabaseError as error:
         if error.sqlstate != _IN_USE:
@@ -186,9 +187,9 @@ def in_use(name: str, found: Sequence[Mapping[str, Any]]) -> Refused:
     )
 
 
-def terminate(database: Any, name: str) -> int:
-    """End the sessions on a database and return how many there were."""
-    return int(database.value(_TERMINATE, (name,)) or 0)
+def terminate(database: Any, name: str, *, all_roles: bool = True) -> int:
+    """End the sessions on a database, or those of the session's own roles, and return how many there were. Raises DatabaseError."""
+    return int(database.value(_TERMINATE, (name, all_roles)) or 0)
 
 
 def kept_name(name: str, moment: datetime) -> str:

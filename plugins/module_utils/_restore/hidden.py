@@ -1,0 +1,118 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A backup restored into a database of its own under a hidden name, and compared there; the database goes unless somebody keeps it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Iterator
+
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import iso
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import load
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import Compared, compare_restored, left_out_kinds
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.prepare import prepare
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.settings import apply_settings
+
+
+@dataclass
+class Hidden:
+    """A hidden database. `kept` is set by whoever has given it another name."""
+
+    name: str
+    kept: bool = False
+
+
+class _Rehearsed(Exception):
+    """The settings of the database can be applied."""
+
+
+@contextmanager
+def hidden_database(run: Run) -> Iterator[Hidden]:
+    """Make the empty database that the backup of `run` is restored into, and drop it after the block unless it is kept."""
+    hidden = Hidden(databases.hidden_name())
+    databases.hold(run.database, hidden.name)
+    try:
+        with run.phase("create"):
+            told = {
+                "target": run.target,
+                "backup": run.backup.id,
+                "since": iso(datetime.now(timezone.utc)),
+                "pid": run.database.backend_pid,
+            }
+            databases.create_hidden(run.database, hidden.name, run.manifest["settings"], run=told)
+        yield hidden
+    except BaseException as error:
+        _drop_after(run, hidden, error)
+        raise
+    else:
+        if not hidden.kept:
+            databases.drop_database(run.database, run.sessions, hidden.name)
+    finally:
+        databases.let_go(run.database, hidden.name)
+
+
+def _drop_after(run: Run, hidden: Hidden, error: BaseException) -> None:
+    """Drop the database after `error`, which stays the one that is told."""
+    try:
+        if not run.database.closed:
+            databases.drop_database(run.database, run.sessions, hidden.name)
+            return
+        # The session was lost, and the server may be there again.
+        with run.sessions.open(run.database.name) as again:
+            databases.drop_database(again, run.sessions, hidden.name)
+    except RunbookError as other:
+        if isinstance(error, RunbookError):
+            left = f"The database {hidden.name} could not be dropped ({other.message}); the next run does that."
+            error.hint = f"{error.hint} {left}" if error.hint else left
+
+
+def fill(run: Run, name: str) -> None:
+    """Load the backup into the hidden database `name`. Raises RunbookError; what has been loaded till then is of no use."""
+    with run.phase("create"), run.open(name) as session:
+        prepare(session, run.backup.path, run.manifest)
+    phases = load(
+        run.sessions.of(name), run.server.version_num, run.backup.path, run.manifest, run.client, run.loading, run.tick, run.count_table
+    )
+    for phase, seconds in phases.items():
+        run.add_seconds(phase, seconds)
+
+
+def compare(run: Run, name: str, *, rows: bool = True) -> Compared:
+    """Compare what the database `name` holds with the backup, without `rows` only its structure. Raises DatabaseError."""
+    with run.phase("compare"), run.open(name, read_only=True) as session:
+        left_out = left_out_kinds(run.options.owners, run.options.privileges)
+        return compare_restored(session, run.backup.path, run.manifest, leave_out=left_out, rows=rows, tick=run.tick)
+
+
+def analyze(run: Run, name: str) -> None:
+    """Gather the planner's statistics, which no dump holds. Raises DatabaseError."""
+    with run.phase("analyze"), run.open(name) as session:
+        session.execute("ANALYZE")
+
+
+def settle(run: Run, name: str) -> None:
+    """Give the database `name` the settings of the manifest, in the transaction that is open. Raises DatabaseError."""
+    apply_settings(run.database, name, run.manifest["settings"], owners=run.options.owners, privileges=run.options.privileges)
+
+
+def rehearse_settings(run: Run, name: str) -> None:
+    """Apply the settings and take them back: what is wrong with them is better known before the rows are loaded than after."""
+    try:
+        with run.phase("settings"), run.database.transaction():
+            settle(run, name)
+            raise _Rehearsed
+    except _Rehearsed:
+        return
+    except DatabaseError as error:
+        raise DatabaseError(
+            f"the settings of the database cannot be applied to this server: {error.message}",
+            object_name=run.target,
+            sqlstate=error.sqlstate,
+            hint=error.hint or "Make what it names, or leave out owners and privileges where that is what it is about.",
+        ) from None
