@@ -199,6 +199,10 @@ class _Messages:
                 if not data:
                     break
                 *lines, rest = (rest + data).split(b"\n")
+                if self._on_line is None and len(lines) > _FIRST_LINES + _LAST_LINES:
+                    # A flood: those between would be decoded only to be left out.
+                    self._left_out += len(lines) - _FIRST_LINES - _LAST_LINES
+                    lines = lines[:_FIRST_LINES] + lines[-_LAST_LINES:]
                 for line in lines:
                     self._add(line)
                 rest = rest[:65536]

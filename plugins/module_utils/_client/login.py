@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, FrozenSet, Iterator, List, Optional
 
@@ -32,10 +32,10 @@ class ClientLogin:
     replaces the whole environment; `secrets` are the texts that its messages must not show.
     """
 
-    environment: Dict[str, str]
+    environment: Dict[str, str] = field(repr=False)
     arguments: List[str]
     role: List[str]
-    secrets: FrozenSet[str]
+    secrets: FrozenSet[str] = field(repr=False)
 
     def role_in_environment(self) -> Dict[str, str]:
         """Return an environment that makes a program without `--role`, psql that is, act as the role."""

@@ -1,0 +1,340 @@
+"""Bytes arrive whole and hashed, or the program that failed is named and nothing is left."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import (
+    Written,
+    hash_file,
+    hash_files,
+    read_stream,
+    run_all,
+    storage_error,
+    write_stream,
+)
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, ProgramMissing, RunbookError
+from tests.ground.databases import Database
+from tests.integration.children import child, children, until
+
+pytestmark = pytest.mark.any_driver
+
+NUMBERS = ["seq", "300000"]
+ENDLESS = ["yes"]
+COMPRESS = ["gzip", "-1", "-c"]
+DECOMPRESS = ["gzip", "-d", "-c"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(tmp_path: Path) -> Iterator[None]:
+    """Every test leaves the files that were open, no child, and no half a file."""
+    before, own = len(os.listdir("/proc/self/fd")), {process.pid for process in children()}
+    yield
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert {process.pid for process in children()} - own == set()
+
+
+def sha256sum(path: Path) -> str:
+    return subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
+
+
+def shell(script: str) -> list[str]:
+    return ["sh", "-c", script]
+
+
+def killing(name: str) -> Callable[[], None]:
+    """Return a tick that kills our child of that name."""
+
+    def tick() -> None:
+        victim = child(name)
+        if victim is not None:
+            os.kill(victim.pid, signal.SIGKILL)
+
+    return tick
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077, 0o777])
+def test_the_hash_is_that_of_the_file_and_the_file_its_owners(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        written = write_stream([NUMBERS, COMPRESS], tmp_path / "numbers.gz")
+    finally:
+        os.umask(before)
+    path = tmp_path / "numbers.gz"
+    assert written == Written(path.stat().st_size, sha256sum(path)) == hash_file(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert subprocess.run(["gzip", "-dc", path], capture_output=True, check=True).stdout.endswith(b"\n300000\n")
+
+
+def test_a_file_that_is_there_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "good").write_text("good", encoding="ascii")
+    with pytest.raises(RunbookError, match="File exists") as failed:
+        write_stream([NUMBERS], tmp_path / "good")
+    assert failed.value.object_name == str(tmp_path / "good")
+    assert (tmp_path / "good").read_text(encoding="ascii") == "good"
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunbookError, match="No such file or directory"):
+        write_stream([NUMBERS], tmp_path / "nowhere" / "numbers")
+
+
+@pytest.mark.parametrize(
+    ("commands", "blamed"),
+    [
+        ([shell("echo lost >&2; exit 1"), COMPRESS, ["cat"]], "lost"),
+        ([shell("seq 300000; echo lost >&2; exit 1"), COMPRESS], "lost"),
+        ([ENDLESS, shell("head -c 100000; echo full >&2; exit 7"), ["cat"]], "full"),
+        ([ENDLESS, ["cat"], shell("head -c 100000; echo full >&2; exit 7")], "full"),
+        ([ENDLESS, ["cat"], shell("head -c 100000; kill -9 $$")], "signal SIGKILL"),
+        ([shell("sleep 600"), shell("echo gone >&2; exit 4"), ["cat"]], "gone"),
+        ([ENDLESS, ["head", "-c", "100000"]], "signal SIGPIPE"),
+        ([shell("trap '' PIPE; yes 2>/dev/null; echo 'write error: Broken pipe' >&2; exit 1"), shell("exec 2>&1; exit 5")], "exit code 5"),
+    ],
+)
+def test_the_program_that_failed_is_blamed_and_not_its_neighbours(tmp_path: Path, commands: list[list[str]], blamed: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(ProgramFailed, match=blamed):
+        write_stream(commands, tmp_path / "out")
+    assert os.listdir(tmp_path) == []
+    assert time.monotonic() - begun < 5
+
+
+def test_a_program_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ProgramMissing, match="compressor-of-nowhere"):
+        write_stream([ENDLESS, ["compressor-of-nowhere"]], tmp_path / "out")
+    with pytest.raises(ProgramMissing, match="tap-of-nowhere"):
+        write_stream([ENDLESS, ["cat"]], tmp_path / "out", tap=(0, ["tap-of-nowhere"]))
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_a_tick_raises_ends_everything(tmp_path: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    ticks: list[float] = []
+
+    def tick() -> None:
+        ticks.append(time.monotonic())
+        if len(ticks) == 3:
+            raise Enough
+
+    with pytest.raises(Enough):
+        write_stream([shell("sleep 600"), ["cat"]], tmp_path / "out", tick=tick, every=0.02)
+    assert os.listdir(tmp_path) == []
+
+
+# --- a dump -----------------------------------------------------------------------------------------------------------
+
+
+def dump(database: Database) -> list[str]:
+    place = database.cluster.address(database.name)
+    target = f"host={place['host']} port={place['port']} user={place['user']} dbname={database.name}"
+    return [str(database.cluster.installation.program("pg_dump")), "-d", target]
+
+
+def test_a_dump_comes_back_as_it_was(database: Database, tmp_path: Path) -> None:
+    database.query("CREATE TABLE t AS SELECT g FROM generate_series(1, 100000) g")
+    custom = [*dump(database), "-Fc", "--compress=0"]
+    restore = [str(database.cluster.installation.program("pg_restore")), "-f", "/dev/null"]
+    written = write_stream([custom, COMPRESS], tmp_path / "dump.gz", tap=(0, restore))
+    assert read_stream(tmp_path / "dump.gz", [DECOMPRESS], restore) == written
+    whole = (tmp_path / "dump.gz").read_bytes()
+    (tmp_path / "short.gz").write_bytes(whole[:-50])
+    with pytest.raises(ProgramFailed, match="gzip"):
+        read_stream(tmp_path / "short.gz", [DECOMPRESS], restore)
+
+
+def test_a_compressor_that_dies_under_a_waiting_dump_is_blamed(database: Database, tmp_path: Path) -> None:
+    database.query("CREATE TABLE held ()")
+    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+    def tick() -> None:
+        if database.query(waiting):
+            killing("gzip")()
+
+    with database.connect() as holder:
+        holder.execute("BEGIN; LOCK TABLE held")
+        with pytest.raises(ProgramFailed, match="gzip was ended by signal SIGKILL"):
+            write_stream([dump(database), COMPRESS, ["cat"]], tmp_path / "out", tick=tick, every=0.05)
+        until(lambda: not database.query(waiting))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_dump_whose_server_process_is_ended_is_blamed(database: Database, tmp_path: Path) -> None:
+    database.query("CREATE TABLE held ()")
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with database.connect() as holder:
+        holder.execute("BEGIN; LOCK TABLE held")
+        with pytest.raises(ProgramFailed, match="terminating connection") as failed:
+            write_stream([dump(database), COMPRESS], tmp_path / "out", tick=lambda: database.query(ended) and None, every=0.05)
+    assert failed.value.program == "pg_dump"
+    assert os.listdir(tmp_path) == []
+
+
+# --- full disks -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[Path]:
+    """A file system of `size` bytes; only root of a host that lets it may make one."""
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("size", [64 * 4096, 64 * 4096 + 1, 100_000_000], ids=["just enough", "one byte more", "far more"])
+def test_a_full_disk_is_named_even_for_the_last_byte(tmp_path: Path, size: int) -> None:
+    with small_disk(tmp_path / "disk", 64 * 4096) as disk:
+        source = ["head", "-c", str(size), "/dev/zero"]
+        if size == 64 * 4096:
+            assert write_stream([source, ["cat"]], disk / "out").bytes == size
+            return
+        with pytest.raises(RunbookError, match="No space left on device") as failed:
+            write_stream([source, ["cat"]], disk / "out")
+        assert failed.value.object_name == str(disk / "out")
+        assert "Make room" in (failed.value.hint or "")
+        assert os.listdir(disk) == []
+
+
+def test_a_limit_of_file_sizes_is_named(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(RunbookError, match="File too large") as failed:
+            write_stream([ENDLESS], tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "ulimit" in (failed.value.hint or "")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("number", "hint"), [(errno.EDQUOT, "quota"), (errno.EIO, "kernel's log"), (errno.EROFS, "read-only")])
+def test_other_errors_of_the_disk_say_what_to_do(number: int, hint: str) -> None:
+    error = storage_error(OSError(number, os.strerror(number)), "/x/y")
+    assert error.object_name == "/x/y"
+    assert hint in (error.hint or "")
+
+
+# --- taps -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_a_tap_gets_the_same_bytes(tmp_path: Path, stage: int) -> None:
+    written = write_stream([NUMBERS, ["tac"], ["cat"]], tmp_path / "out", tap=(stage, shell(f"sha256sum > {tmp_path / 'sum'}")))
+    numbers = subprocess.run(NUMBERS, capture_output=True, check=True).stdout
+    (tmp_path / "numbers").write_bytes(numbers)
+    wanted = hash_file(tmp_path / "numbers").sha256 if stage == 0 else written.sha256
+    assert (tmp_path / "sum").read_text(encoding="ascii").split()[0] == wanted
+
+
+def test_a_tap_may_be_a_line_itself(tmp_path: Path) -> None:
+    tap = (1, [DECOMPRESS, shell(f"wc -l > {tmp_path / 'lines'}")])
+    write_stream([NUMBERS, COMPRESS, ["tac"]], tmp_path / "out", tap=tap)
+    assert (tmp_path / "lines").read_text(encoding="ascii").strip() == "300000"
+
+
+@pytest.mark.parametrize("script", ["echo broken >&2; exit 3", "head -c 100000 >/dev/null; echo broken >&2; exit 3"])
+def test_a_tap_that_fails_is_blamed_long_before_the_end(tmp_path: Path, script: str) -> None:
+    with pytest.raises(ProgramFailed, match="broken"):
+        write_stream([ENDLESS, ["cat"]], tmp_path / "out", tap=(0, shell(script)), every=0.05)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_tap_is_not_blamed_for_a_line_that_breaks_off(tmp_path: Path) -> None:
+    tap = shell("cat >/dev/null; echo 'unexpected end' >&2; exit 1")
+    with pytest.raises(ProgramFailed, match="lost"):
+        write_stream([shell("seq 1000; echo lost >&2; exit 1"), ["cat"]], tmp_path / "out", tap=(0, tap))
+    with pytest.raises(ProgramFailed, match="SIGKILL"):
+        write_stream([ENDLESS, shell("head -c 100000; kill -9 $$")], tmp_path / "out", tap=(0, tap))
+
+
+def test_a_tap_that_has_seen_enough_does_no_harm(tmp_path: Path) -> None:
+    assert write_stream([NUMBERS, ["cat"]], tmp_path / "out", tap=(0, ["head", "-c", "10"])).bytes == 1988895
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    write_stream([NUMBERS, COMPRESS], tmp_path / "numbers.gz")
+    return tmp_path / "numbers.gz"
+
+
+def test_what_is_read_is_hashed_as_it_is_read(packed: Path, tmp_path: Path) -> None:
+    parts: list[bytes] = []
+    whole = hash_file(packed)
+    assert read_stream(packed, [DECOMPRESS], lambda data: bool(parts.append(data))) == whole
+    assert b"".join(parts).endswith(b"\n300000\n")
+    parts.clear()
+    assert read_stream(packed, [], lambda data: bool(parts.append(data))) == whole
+    assert b"".join(parts) == packed.read_bytes()
+    assert read_stream(packed, [DECOMPRESS], shell(f"wc -l > {tmp_path / 'lines'}")) == whole
+    assert (tmp_path / "lines").read_text(encoding="ascii").strip() == "300000"
+
+
+def test_a_sink_may_leave_off_where_that_is_said(packed: Path) -> None:
+    assert read_stream(packed, [DECOMPRESS], lambda data: True, whole=False).bytes > 0
+    assert read_stream(packed, [], lambda data: True, whole=False).bytes > 0
+    assert read_stream(packed, [DECOMPRESS], ["head", "-c", "10"], whole=False).bytes > 0
+    assert read_stream(packed, [], ["head", "-c", "10"]) == hash_file(packed)
+    with pytest.raises(ProgramFailed):
+        read_stream(packed, [DECOMPRESS], shell("head -c 10; exit 9"), whole=False)
+
+
+def test_a_file_that_cannot_be_read_is_named_and_not_its_reader(tmp_path: Path) -> None:
+    with pytest.raises(RunbookError, match="No such file") as failed:
+        read_stream(tmp_path / "nowhere.gz", [DECOMPRESS], ["cat"])
+    assert failed.value.object_name == str(tmp_path / "nowhere.gz")
+    with pytest.raises(RunbookError, match="Is a directory"):
+        read_stream(tmp_path, [], ["cat"])
+
+
+def test_what_a_sink_raises_passes_through(packed: Path) -> None:
+    def sink(_data: bytes) -> bool:
+        raise KeyError("sink")
+
+    with pytest.raises(KeyError):
+        read_stream(packed, [DECOMPRESS], sink)
+
+
+# --- many at once -----------------------------------------------------------------------------------------------------
+
+
+def test_many_files_are_hashed(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / str(number)).write_bytes(os.urandom(1000 * number))
+    found = hash_files(sorted(tmp_path.iterdir()), workers=3, flush=True)
+    assert found == {str(path): Written(path.stat().st_size, sha256sum(path)) for path in tmp_path.iterdir()}
+    with pytest.raises(RunbookError, match="nowhere"):
+        hash_files([*tmp_path.iterdir(), tmp_path / "nowhere"])
+    assert hash_files([]) == {}
+
+
+def test_commands_run_beside_each_other_and_the_first_failure_ends_all(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    run_all([shell(f"sleep 0.3; touch {tmp_path / str(number)}") for number in range(4)], parallel=4)
+    assert time.monotonic() - begun < 1
+    assert len(os.listdir(tmp_path)) == 4
+    with pytest.raises(ProgramFailed, match="exit code 6"):
+        run_all([["sleep", "600"], shell("exit 6"), shell(f"touch {tmp_path / 'never'}")], parallel=2)
+    assert not (tmp_path / "never").exists()
