@@ -133,8 +133,9 @@ def _check_place(place: Place, folder: Path) -> None:
 def _copy_to(place: Place, backup: Path, manifest: Mapping[str, Any], now: datetime, tick: Tick | None, check_mode: bool) -> Copied:
     started = time.monotonic()
     size = sum(int(file["bytes"]) for file in manifest["files"])
-    notices = _notices(place, backup)
+    notices: List[str] = []
     try:
+        notices += _notices(place, backup)
         remote = _PLACES[place.kind](place, backup, manifest, tick)
         there = remote.is_there()
         if not there and not check_mode:
@@ -148,7 +149,8 @@ def _copy_to(place: Place, backup: Path, manifest: Mapping[str, Any], now: datet
             purged=purged,
             notices=[*notices, *(f"{place.option}: {fault}" for fault in faults)],
         )
-    except RunbookError as error:
+    except (RunbookError, OSError) as fault:
+        error = storage_error(fault, fault.filename or place.target) if isinstance(fault, OSError) else fault
         message = f"{place.option}: {with_hint(error.message, error.hint)}"
         return Copied(place, FAILED, seconds=time.monotonic() - started, message=message, notices=notices)
 
@@ -184,6 +186,13 @@ class _Remote:
         self.backup = backup
         self.manifest = manifest
         self.tick = tick
+
+    def require_whole(self, backup: Path) -> None:
+        """Compare the files in a folder with the manifest: what is compared with a source that rots is no better than that."""
+        faults = checksum_faults(backup, self.manifest, self.tick)
+        if faults:
+            message = f"what stands in {backup} is not what was backed up: {'; '.join(faults[:3])}"
+            raise InvalidValue(message, object_name=str(backup), hint="Nothing was copied.")
 
     def is_there(self) -> bool:
         """Say whether the copy is there: the same manifest, and the files by their sizes."""
@@ -248,11 +257,7 @@ class _Folder(_Remote):
             self._copy(path, growing)
         for folder in sorted({(growing / path).parent for path in paths}):
             flush_folder(folder)
-        faults = checksum_faults(growing, self.manifest, self.tick)
-        if faults:
-            raise InvalidValue(
-                f"what was written to {self.folder} is not what was sent: {'; '.join(faults[:3])}", object_name=str(self.folder)
-            )
+        self.require_whole(growing)
         self._copy(MANIFEST, growing)
         flush_folder(growing)
 
@@ -286,8 +291,10 @@ class _Rsync(_Remote):
 
     def send(self) -> None:
         """Send, and look whether a comparison by hashes finds anything left to send."""
+        self.require_whole(self.backup)
         for chosen in (_but_manifest(), ["--include=/" + MANIFEST, "--exclude=/*"]):
-            self._rsync(["--chmod=D700,F600", "--delay-updates", *chosen])
+            # By hashes too: what an earlier run sent may have the size and the time, and another content.
+            self._rsync(["--checksum", "--chmod=D700,F600", *chosen])
             left = self._differing(chosen, ["--checksum"])
             if left:
                 raise InvalidValue(f"what stands in {self.place.target} is not what was sent: {left}", object_name=self.place.target)
@@ -322,7 +329,12 @@ class _Rclone(_Remote):
 
     def send(self) -> None:
         """Send, read back and compare."""
+        self.require_whole(self.backup)
         for chosen in (_but_manifest(), ["--include=/" + MANIFEST]):
+            self._rclone(["copy", *chosen])
+            if self._same(chosen, ["--download"]):
+                continue
+            # What an earlier run sent may have the size and the time, and another content.
             self._rclone(["copy", "--ignore-times", *chosen])
             if not self._same(chosen, ["--download"]):
                 raise InvalidValue(f"what stands in {self.place.target} is not what was sent", object_name=self.place.target)
