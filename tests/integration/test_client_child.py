@@ -14,12 +14,22 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import MASK, PIPE, Child, run
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, ProgramMissing
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, ProgramMissing, RunbookError
 from tests.ground import runner
 from tests.ground.databases import Database
 from tests.integration.children import Process, children, group, until
 
 pytestmark = pytest.mark.any_driver
+
+
+KILLED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child
+with Child(sys.argv[2:]) as child:
+    print(child.pid, flush=True)
+    child.wait()
+"""
 
 
 def shell(script: str, **options: object) -> Child:
@@ -94,6 +104,21 @@ def test_a_program_that_is_missing_is_named_with_its_package() -> None:
     assert "gnupg" in (missing.value.hint or "")
 
 
+def test_a_folder_that_is_missing_is_not_taken_for_the_program() -> None:
+    with pytest.raises(RunbookError, match="/nowhere") as failed:
+        run(["true"], folder="/nowhere")
+    assert not isinstance(failed.value, ProgramMissing)
+
+
+def test_ends_are_seen_also_where_a_parent_had_them_forgotten() -> None:
+    script = KILLED.replace("print(child.pid, flush=True)", "print(child.wait())")
+    command = [sys.executable, "-c", script, str(runner.collections_path()), "false"]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN) and None
+    )
+    assert done.stdout == "1\n"
+
+
 # --- what it says -----------------------------------------------------------------------------------------------------
 
 
@@ -161,15 +186,6 @@ def test_root_starts_it_as_another_account_that_still_ends_with_it() -> None:
 
 
 # --- killed -----------------------------------------------------------------------------------------------------------
-
-KILLED = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child
-with Child(sys.argv[2:]) as child:
-    print(child.pid, flush=True)
-    child.wait()
-"""
 
 
 def started(*command: str) -> tuple[subprocess.Popen[str], int]:

@@ -267,6 +267,13 @@ def test_a_tap_is_not_blamed_for_a_line_that_breaks_off(tmp_path: Path) -> None:
         write_stream([ENDLESS, shell("head -c 100000; kill -9 $$")], tmp_path / "out", tap=(0, tap))
 
 
+def test_a_broken_pipe_to_the_server_is_the_dumps_own_failure(tmp_path: Path) -> None:
+    tap = shell("cat >/dev/null; echo 'unexpected end' >&2; exit 1")
+    lost = shell("seq 1000; echo 'could not send data to server: Broken pipe' >&2; exit 1")
+    with pytest.raises(ProgramFailed, match="to server"):
+        write_stream([lost, ["cat"]], tmp_path / "out", tap=(0, tap))
+
+
 def test_a_tap_that_has_seen_enough_does_no_harm(tmp_path: Path) -> None:
     assert write_stream([NUMBERS, ["cat"]], tmp_path / "out", tap=(0, ["head", "-c", "10"])).bytes == 1988895
 

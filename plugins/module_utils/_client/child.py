@@ -10,6 +10,7 @@ started them ends.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Callable, Deque, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, ProgramMissing
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, ProgramMissing, RunbookError
 
 Tick = Callable[[], None]
 OnLine = Callable[[str], None]
@@ -65,6 +66,9 @@ class Child:
         self.program = Path(self.command[0]).name
         self._messages = _Messages(secrets, on_line)
         self._over = False
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            # As a parent may have left it: the system would forget how children end, and every end would count as a success.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
             self._popen = subprocess.Popen(
                 self.command,
@@ -77,8 +81,8 @@ class Child:
                 start_new_session=True,
                 preexec_fn=_prepared(os.getpid(), account),  # noqa: PLW1509  (it takes no lock and imports nothing)
             )
-        except (FileNotFoundError, PermissionError) as error:
-            raise missing(self.command[0], error.strerror) from None
+        except OSError as error:
+            raise _not_started(self.command[0], error) from None
         self.pid = self._popen.pid
         self.stdin: Optional[IO[bytes]] = self._popen.stdin
         self.stdout: Optional[IO[bytes]] = self._popen.stdout
@@ -190,6 +194,7 @@ class _Messages:
         self._first: List[str] = []
         self._last: Deque[str] = deque(maxlen=_LAST_LINES)
         self._left_out = 0
+        self._lock = threading.Lock()
 
     def read(self, file: Any) -> None:
         rest = b""
@@ -216,15 +221,17 @@ class _Messages:
         text = text[:_LONGEST_LINE]
         if self._on_line is not None:
             self._on_line(text)
-        if len(self._first) < _FIRST_LINES:
-            self._first.append(text)
-        else:
-            self._left_out += len(self._last) == _LAST_LINES
-            self._last.append(text)
+        with self._lock:
+            if len(self._first) < _FIRST_LINES:
+                self._first.append(text)
+            else:
+                self._left_out += len(self._last) == _LAST_LINES
+                self._last.append(text)
 
     def text(self) -> str:
-        between = [f"[{self._left_out} lines left out]"] if self._left_out else []
-        return "\n".join([*self._first, *between, *self._last]).strip()
+        with self._lock:
+            between = [f"[{self._left_out} lines left out]"] if self._left_out else []
+            return "\n".join([*self._first, *between, *self._last]).strip()
 
 
 def run(
@@ -255,8 +262,16 @@ def missing(program: str, why: Optional[str] = None) -> ProgramMissing:
     """Return the error that `program` cannot be started on this host."""
     name = Path(program).name
     package = _PACKAGES.get(name, name)
-    reason = f" ({why})" if why and why != os.strerror(2) else ""
+    reason = f" ({why})" if why and why != os.strerror(errno.ENOENT) else ""
     return ProgramMissing(f"the program {program} is not on this host{reason}.", object_name=name, hint=f"Install the package {package}.")
+
+
+def _not_started(program: str, error: OSError) -> RunbookError:
+    if error.filename not in (None, program):
+        return RunbookError(f"{program} cannot be started in {error.filename}: {error.strerror}.", object_name=str(error.filename))
+    if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC):
+        return missing(program, error.strerror)
+    return RunbookError(f"{program} cannot be started: {error.strerror}.", object_name=Path(program).name)
 
 
 def _prepared(parent: int, account: Optional[Tuple[int, int]]) -> Callable[[], None]:

@@ -30,7 +30,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Progr
 Command = Sequence[str]
 Tap = Tuple[int, Union[Command, Sequence[Command]]]
 
-GRACE = 1.0  # seconds in which programs end by themselves after one of them has failed
+GRACE = 0.5  # seconds in which programs end by themselves after one of them has failed
 _SET_PIPE_SIZE = 1031
 _JOIN_SECONDS = 5.0
 _LONGEST_PAUSE = 0.05
@@ -133,16 +133,19 @@ class Line:
     def _blamed(self, whole: bool) -> Optional[ProgramFailed]:
         """Return the error of the program to blame, or None.
 
-        What stands before a program that fails breaks its pipe, what stands behind one gets too little: so it is the first in the line
-        that does not complain of a broken pipe and was not ended from here.
+        Who writes to a program that fails has a broken pipe, who reads from one gets too little: so it is the first in the line that
+        failed of itself.
         """
         failed = [child for child in (*self._stages, *self._taps) if child.poll() and child not in self._stopped]
-        causes = [child for child in failed if not _pipe_broke(child)]
-        if causes:
-            return causes[0].failure()
-        if not failed or (not whole and (self._left_off or self._stages[-1].poll() == 0)):
-            return None
-        return failed[-1].failure()
+        broken = [child for child in failed if _pipe_broke(child)]
+        causes = [child for child in failed if child not in broken or not self._reader_failed(child)]
+        if not whole and (self._left_off or self._stages[-1].poll() == 0):
+            causes = [child for child in causes if child not in broken]
+        return causes[0].failure() if causes else None
+
+    def _reader_failed(self, child: Child) -> bool:
+        line = self._stages if child in self._stages else self._taps
+        return any(reader.poll() for reader in line[line.index(child) + 1 :][:1])
 
     @staticmethod
     def _end(children: Sequence[Child]) -> None:

@@ -21,7 +21,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Inval
 _HANDED_ON = READABLE_PARAMETERS | {"password", "options", "sslkey"}
 # A dump keeps the database's own encoding: in UTF-8, one in SQL_ASCII might not be readable at all.
 _LEFT_OUT = {"client_encoding", "password", "options", "dbname"}
-_PASSFILE_LIBPQ = 130000  # of the libpq that client programs have at least: which keepalive parameters it knows
+_LIBPQ = 120000  # what client programs come with at least: it knows every parameter that notices a dead network
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def client_login(options: ConnectionOptions, database: str, name: str) -> Iterat
     if parameters.get("options"):
         environment["PGOPTIONS"] = parameters["options"]
     shown = {key: text for key, text in parameters.items() if key not in _LEFT_OUT}
-    shown = {**_connect_limits.with_keepalives(shown, _PASSFILE_LIBPQ, environment), "dbname": database, "application_name": name}
+    shown = {**_connect_limits.with_keepalives(shown, _LIBPQ, environment), "dbname": database, "application_name": name}
     with ExitStack() as stack:
         if password:
             shown["passfile"] = stack.enter_context(_password_file(password))
