@@ -35,7 +35,7 @@ def only(written: dict[str, Any], schedule: str = "daily", **more: Any) -> dict[
 @pytest.mark.parametrize("schedule", ["", *SCHEDULES])
 def test_every_built_in_policy_is_made_or_named(system: str, schedule: str) -> None:
     backup = load(description_of(system), system)["backup"]
-    planned = plan(backup, schedule=schedule, host={"copies": [{"place": "/mnt/other"}, {"place": "x", "action": "failed"}]})
+    planned = plan(backup, schedule=schedule, host={"copies": [{"path": "/mnt/other"}]})
     due = {name for name, one in backup.items() if one["schedule"] in ((schedule,) if schedule else SCHEDULES)}
     due |= {name for name, one in backup.items() if one["every"] and schedule == "hourly"}
     due |= {name for name, one in backup.items() if one["schedule"] == "continuous" and schedule in ("", "daily")}
@@ -139,7 +139,13 @@ def test_every_kind_of_a_description_is_known_here() -> None:
 
 
 MADE = {"database": "shop", "action": "made", "id": "shop.full.1", "bytes": 3 << 20, "seconds": {"dump": 2.0, "verify": 1.5}}
-MADE |= {"verified": "decode", "tables": 4, "rows": 1234, "left_out": [{"what": "unlogged"}], "copies": [{"path": "/mnt/other"}]}
+MADE |= {
+    "verified": "decode",
+    "tables": 4,
+    "rows": 1234,
+    "left_out": [{"what": "unlogged"}],
+    "copies": [{"place": "/mnt/other"}, {"place": "x", "action": "failed"}],
+}
 
 
 def told(*backups: dict[str, Any], check: bool = False, **more: Any) -> list[str]:
