@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup import engin
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import read_options
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
 from tests.ground import servers
+from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 
 NEWEST = 18
@@ -88,3 +90,34 @@ def modes(folder: Path) -> set[str]:
     """Return the modes of all files and folders below `folder`, as `file 600` and `folder 700`."""
     found = {path: stat.S_IMODE(path.lstat().st_mode) for path in folder.rglob("*")}
     return {f"{'folder' if path.is_dir() else 'file'} {mode:o}" for path, mode in found.items()}
+
+
+def recording_bin_dir(folder: Path, script: str = "") -> Path:
+    """Return a folder of client programs that note each call in `calls` there; `script` is what pg_dump's does first."""
+    own = folder / "bin"
+    own.mkdir(exist_ok=True)
+    for name in ("pg_dump", "pg_dumpall", "pg_restore"):
+        first = script if name == "pg_dump" else ""
+        text = f'#!/bin/sh\ncase "$1" in --version) ;; *) echo {name} "$@" >> {own}/calls;{first} esac\nexec {bin_dir()}/{name} "$@"\n'
+        (own / name).write_text(text, encoding="utf-8")
+        (own / name).chmod(0o755)
+    return own
+
+
+def calls(own: Path) -> list[str]:
+    """Return the calls that the programs of `recording_bin_dir` have noted."""
+    noted = own / "calls"
+    return noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
+
+
+@contextmanager
+def filled(cluster: Cluster, name: str) -> Iterator[Database]:
+    """A database with `SMALL` in it, for the tests of a module to share."""
+    with Database.create(cluster, name) as database:
+        fill(database)
+        yield database
+
+
+def left_over(folder: Path) -> list[str]:
+    """Return what stands in a folder of backups beside backups and the lock."""
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock" and not (path / "manifest.json").is_file())

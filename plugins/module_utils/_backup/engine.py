@@ -18,7 +18,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.leftovers import clear_leftovers, new_run
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import folder_lock
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.make import Made, Run, make, need_of, recipe_for
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.make import Made, Run, make, need_of
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_manifest
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION, Watch
@@ -100,7 +100,7 @@ def back_up(login: ConnectionOptions, options: Options, *, check_mode: bool = Fa
         names, notices = chosen_databases(database, options)
     client = find_client(server.version_num, options.bin_dir)
     floor = client.below_floor()
-    run = Run(new_run(), options, login, client, recipe_for(options, client), server, deadline, watch)
+    run = Run(new_run(), options, login, client, server, deadline, watch)
     preflight.prepare_folder(options.folder, check_mode=check_mode)
     with ExitStack() as stack:
         if not check_mode:

@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
@@ -55,7 +56,6 @@ class Run:
     options: Options
     login: ConnectionOptions
     client: Client
-    recipe: Recipe
     server: Server
     deadline: Deadline
     watch: Watch
@@ -67,6 +67,13 @@ class Run:
             seconds = min(self.deadline.left + _SLACK, LONGEST_TIMEOUT / 1000)
             login = replace(login, statement_timeout=str(max(1, math.floor(seconds))))
         return connect(login, application_name=self.options.application_name, read_only=True)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How backups are written: asked for when one is to be, since pg_dump is asked what it can. Raises InvalidValue, ProgramMissing."""
+        options = self.options
+        compression = choose_compression(options.compression, options.format, self.client, options.compression_level)
+        return Recipe(self.client, options.format, compression, Encryption.from_option(options.encrypt), options.jobs)
 
     @property
     def scope(self) -> Scope:
@@ -102,12 +109,6 @@ class _Phases:
             yield
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
-
-
-def recipe_for(options: Options, client: Client) -> Recipe:
-    """Return how backups are written. Raises InvalidValue, and ProgramMissing before anything has begun."""
-    compression = choose_compression(options.compression, options.format, client, options.compression_level)
-    return Recipe(client, options.format, compression, Encryption.from_option(options.encrypt), options.jobs)
 
 
 def need_of(run: Run, database: Database, previous: Head | None) -> preflight.Need:

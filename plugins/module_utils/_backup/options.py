@@ -15,6 +15,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._arguments import li
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import Place, read_copies
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import backup_id
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import Keep, read_keep
+from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import Encryption
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import parse_duration, parse_size
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
@@ -186,6 +187,7 @@ def _encryption(value: Any, form: str) -> Dict[str, Any]:
         )
     if found and given.get("gpg_home"):
         found["gpg_home"] = str(given["gpg_home"])
+    Encryption.from_option(found)
     return found
 
 
