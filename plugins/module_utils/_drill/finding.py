@@ -1,0 +1,105 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a drill has found so far, and whether that is enough to pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Dict, List
+
+from ansible_collections.pgops.runbook.plugins.module_utils._content.compare import as_results
+from ansible_collections.pgops.runbook.plugins.module_utils._drill import checks
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.options import Options
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.phases import Phases
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.targets import Measure
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import Compared
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
+
+MOST_DIFFERENCES = 100
+
+
+@dataclass
+class Finding:
+    """What is known of a drill that `began` then. `compared` stays None where it did not come to comparing.
+
+    `broken` is the level of verification by which the backup was found broken, which `error` says in words; `ended` when, in seconds,
+    there was nothing left but to clear up.
+    """
+
+    options: Options
+    began: datetime
+    phases: Phases = field(default_factory=Phases)
+    backup: Backup | None = None
+    versions: Dict[str, str] = field(default_factory=dict)
+    settings: Dict[str, str] = field(default_factory=dict)
+    has_network: bool | None = None
+    compared: Compared | None = None
+    checks: List[Dict[str, Any]] = field(default_factory=list)
+    notices: List[str] = field(default_factory=list)
+    error: RunbookError | None = None
+    broken: str | None = None
+    ended: float | None = None
+
+    @property
+    def rto(self) -> Measure:
+        """How long it took until the database could be used; unknown where it never could."""
+        return Measure(self.phases.usable, self.options.rto)
+
+    @property
+    def rpo(self) -> Measure:
+        """How old what was restored was when the drill began: what is younger would be lost."""
+        age = None if self.backup is None else max(0.0, (self.began - self.backup.taken_at).total_seconds())
+        return Measure(age, self.options.rpo)
+
+    @property
+    def reasons(self) -> List[str]:
+        """Why the drill does not pass, the gravest first; none where it does."""
+        found = [self.error.message] if self.error else []
+        if self.compared is not None and self.compared.differences:
+            found.append(_told([one.message for one in self.compared.differences]))
+        found += checks.failed(self.checks)
+        for measure, what in ((self.rto, "the recovery time"), (self.rpo, "the age of the newest backup that could be used")):
+            missed = measure.missed(what)
+            found += [missed] if missed else []
+        return found
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything came back as it was, in time."""
+        return self.compared is not None and not self.reasons
+
+    def as_result(self) -> Dict[str, Any]:
+        """Return what a result and the evidence say alike."""
+        differences = self.compared.differences if self.compared else []
+        manifest = self.backup.manifest if self.backup else {}
+        return {
+            "passed": self.passed,
+            "reasons": self.reasons,
+            "in": self.options.place,
+            "began_at": self.began.isoformat(),
+            "backup": self.backup.summary() if self.backup else None,
+            "server_version": self.versions.get("server"),
+            "versions": dict(self.versions),
+            "settings": dict(self.settings),
+            "has_network": self.has_network,
+            "phases": self.phases.as_result(),
+            "total_seconds": round(self.phases.passed, 3),
+            "rto": self.rto.as_result(),
+            "rpo": self.rpo.as_result(),
+            "tables": self.compared.tables if self.compared else None,
+            "rows": self.compared.rows if self.compared else None,
+            "differences": as_results(differences[:MOST_DIFFERENCES]),
+            "differences_total": len(differences) if self.compared else None,
+            "not_compared": list(self.compared.not_compared) if self.compared else [],
+            "left_out": list((manifest.get("coverage") or {}).get("left_out") or ()),
+            "checks": list(self.checks),
+            "warnings": [*self.notices, *checks.unseen(self.checks)],
+        }
+
+
+def _told(messages: List[str], most: int = 3) -> str:
+    more = f" (and {len(messages) - most} more differences)" if len(messages) > most else ""
+    return "; ".join(messages[:most]) + more

@@ -1,0 +1,150 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a drill restores to: a server that is made for it and thrown away, or the one of the connection."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Dict, Iterator, List
+
+from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import decoders
+from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import read_stream
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, Database, connect
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.account import server_account
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.cluster import FASTER, ScratchCluster, without_libpq_environment
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.globals import Globals, read_globals, restore_globals
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.options import Options
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.phases import Phases
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.plan import require_room
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.scratch import ScratchFolder, clear_leftovers
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.servers import find_server
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, needs, refuse
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
+
+_SHOWN = 5
+
+
+class Place:
+    """The server of a connection. What a drill makes there, it drops again."""
+
+    throwaway = False
+
+    def __init__(self, login: ConnectionOptions) -> None:
+        self.login = login
+        self.notices: List[str] = []
+
+    @property
+    def settings(self) -> Dict[str, str]:
+        """What of the server's settings makes it faster than one that keeps its data."""
+        return {}
+
+    @property
+    def has_network(self) -> bool:
+        """Whether what is restored could reach a network."""
+        return True
+
+    def start(self, backup: Backup, phases: Phases) -> None:
+        """Have the server ready, with what of it belongs to the backup."""
+
+    def make_ready(self, run: Run) -> None:
+        """Look whether the backup can become a database there, and drop what killed runs have left. Raises Refused."""
+        refuse.check_server(run)
+        for name in databases.leftovers(run.database):
+            databases.drop_database(run.database, run.sessions, name)
+            self.notices.append(f"database {name} of a run that was killed has been dropped")
+
+
+class ScratchPlace(Place):
+    """A server of one's own, with the roles of the backup."""
+
+    throwaway = True
+
+    def __init__(self, cluster: ScratchCluster, options: Options) -> None:
+        super().__init__(ConnectionOptions())
+        self._cluster = cluster
+        self._options = options
+        self._network = True
+
+    @property
+    def settings(self) -> Dict[str, str]:
+        """What makes it faster."""
+        return dict(FASTER)
+
+    @property
+    def has_network(self) -> bool:
+        """Whether what is restored could reach a network."""
+        return self._network
+
+    def start(self, backup: Backup, phases: Phases) -> None:
+        """Start the server and restore the roles. Raises ProgramFailed, DatabaseError."""
+        name = self._options.restore.application_name
+        with phases.phase("start"):
+            self._cluster.start()
+            self._network = self._cluster.has_network
+        with phases.phase("globals"):
+            found = _globals(backup, self._options)
+            self._cluster.name_superuser(found.bootstrap, name)
+            self.login = self._cluster.login()
+            with connect(self.login, application_name=name, read_only=False) as database:
+                _roles, notices = restore_globals(database, found)
+        self.notices += notices
+
+    def make_ready(self, run: Run) -> None:
+        """Make up the roles that a backup without any names. Raises Refused where something else is missing."""
+        objects = needs.read_objects(run.backup.path)
+        missing = needs.missing(run.database, run.manifest["settings"], objects, owners=True, privileges=True)
+        missing.pop("tablespaces", None)
+        if not run.manifest.get("globals"):
+            self._make_up(run.database, missing.pop("roles", []))
+        if missing:
+            words = "; ".join(f"{kind}: {_listed(names)}" for kind, names in missing.items())
+            raise Refused(
+                f"the backup needs what it does not bring along and the server programs here do not have: {words}",
+                object_name=next(iter(missing.values()))[0],
+                hint="Install the packages with these extensions for the server of the drill, or back the roles up again.",
+            )
+
+    def _make_up(self, database: Database, roles: List[str]) -> None:
+        for role in roles:
+            database.execute(database.sql.SQL("CREATE ROLE {}").format(database.sql.Identifier(role)))
+        if roles:
+            self.notices.append(f"the backup holds no roles; those that it names were made up: {_listed(roles)}")
+
+
+@contextmanager
+def scratch_place(options: Options, backup: Backup) -> Iterator[ScratchPlace]:
+    """Begin to make a server for `backup`; after the block it is gone. Raises InvalidValue, ProgramMissing, Refused."""
+    parent = str(options.scratch_folder)
+    cleared = clear_leftovers(parent)
+    account = server_account(options.run_as)
+    programs = find_server(int(backup.manifest["versions"]["server_version_num"]) // 10000, options.server_bin_dir, account)
+    tight = require_room(options, backup)
+    folder = ScratchFolder.make(parent, account)
+    try:
+        with without_libpq_environment(), ScratchCluster(programs, folder, account, jobs=options.restore.jobs) as cluster:
+            cluster.begin()
+            place = ScratchPlace(cluster, options)
+            place.notices += [f"{path} of a run that was killed has been removed" for path in cleared] + tight
+            yield place
+    finally:
+        folder.remove()
+
+
+def _globals(backup: Backup, options: Options) -> Globals:
+    entry = backup.manifest.get("globals")
+    if not entry:
+        return read_globals("")
+    path = backup.path / str(entry["file"])
+    parts: List[bytes] = []
+    read_stream(path, decoders(path.name, options.restore.identity, options.restore.gpg_home), parts.append)
+    try:
+        return read_globals(b"".join(parts).decode("utf-8"))
+    except UnicodeDecodeError:
+        raise InvalidValue(f"{path.name} of the backup is not in UTF-8", object_name=path.name) from None
+
+
+def _listed(names: List[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

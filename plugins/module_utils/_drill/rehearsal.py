@@ -1,0 +1,152 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rehearsal itself: check the files, restore, compare, look."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Iterator
+
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import look_at
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import CHECKSUM, RESTORE
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import verify
+from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child
+from ansible_collections.pgops.runbook.plugins.module_utils._client.login import client_login
+from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import find_client
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.checks import run_checks
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.finding import Finding
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.phases import Phases
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.place import Place
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.verdict import blames_backup
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._restore import refuse
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.hidden import hidden_database, rehearse_settings
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import load
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import compare_restored
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.prepare import prepare
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run, Watch
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions, maintenance_database
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.settings import apply_settings
+
+_SUPERUSER = "SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = session_user"
+_PARTITIONED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relkind = 'p')"
+
+
+@dataclass
+class _Rehearsal(Run):
+    """A restore whose times are those of a drill."""
+
+    phases: Phases = field(default_factory=Phases)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the seconds of the block."""
+        with self.phases.phase(name):
+            yield
+
+
+def rehearse(place: Place, found: Finding, backup: Backup, watch: Watch) -> None:
+    """Restore `backup` in `place`, compare it and look at it; what is found goes to `found`. Raises RunbookError."""
+    options, phases = found.options.restore, found.phases
+    deadline = Deadline(options.max_runtime)
+    with phases.phase("fetch"):
+        _require_whole(found, backup, deadline)
+    place.start(backup, phases)
+    sessions = Sessions(place.login, options.application_name)
+    with sessions.open(maintenance_database(place.login)) as database:
+        server = look_at(database)
+        client = find_client(server.version_num, options.bin_dir)
+        superuser = bool(database.value(_SUPERUSER))
+        sessions = sessions.knowing(superuser, server.version_num)
+        found.versions.update(server=server.version, client=client.text)
+        found.settings, found.has_network = place.settings, place.has_network
+        run = _Rehearsal(
+            options,
+            backup,
+            backup.id,
+            place.login,
+            sessions,
+            database,
+            server,
+            client,
+            deadline,
+            watch,
+            superuser=superuser,
+            phases=phases,
+        )
+        refuse.check_backup(run)
+        place.make_ready(run)
+        with hidden_database(run) as hidden:
+            _restore(run, hidden.name, found)
+            if found.options.checks is not None:
+                with phases.phase("checks"):
+                    found.checks = run_checks(run.sessions.of(hidden.name), found.options.checks, options.application_name)
+            # The whole server goes, which takes less time.
+            hidden.kept = place.throwaway
+            found.ended = phases.passed
+
+
+def _require_whole(found: Finding, backup: Backup, deadline: Deadline) -> None:
+    """Refuse to restore files that are not those that were written."""
+    verdict = verify(backup.path, backup.manifest, CHECKSUM, tick=deadline.check)
+    if not verdict.ok:
+        found.broken = CHECKSUM
+        raise Refused(
+            f"the backup {backup.id} is broken: {verdict.message}",
+            object_name=backup.id,
+            hint="Nothing was restored. Take another one: pg_backup_info lists them.",
+        )
+
+
+def _restore(run: _Rehearsal, name: str, found: Finding) -> None:
+    """Restore to where an application could begin to work, and compare."""
+    rehearse_settings(run, name)
+    with run.open(name) as session:
+        with run.phase("create"):
+            prepare(session, run.backup.path, run.manifest)
+        _load(run, name, found)
+        # Before the settings of the database hold, which are for its applications.
+        with run.phase("analyze"):
+            _analyze(run, name, session)
+        with run.phase("settings"), run.database.transaction():
+            # A template cannot be dropped.
+            apply_settings(run.database, name, {**run.manifest["settings"], "is_template": False})
+        run.phases.mark_usable()
+        with run.phase("compare"):
+            found.compared = compare_restored(session, run.backup.path, run.manifest, workers=run.options.jobs, tick=run.tick)
+
+
+def _load(run: _Rehearsal, name: str, found: Finding) -> None:
+    began = run.phases.passed
+    loading = replace(run.loading, tablespaces=False)
+    try:
+        times = load(
+            run.sessions.of(name), run.server.version_num, run.backup.path, run.manifest, run.client, loading, run.tick, run.count_table
+        )
+    except ProgramFailed as error:
+        run.phases.add("load", began, run.phases.passed - began)
+        if blames_backup(error):
+            found.broken = RESTORE
+        raise
+    for phase, seconds in times.items():
+        run.phases.add(phase, began, seconds)
+        began += seconds
+
+
+def _analyze(run: _Rehearsal, name: str, session: Any) -> None:
+    """Gather the planner's statistics, which no dump holds.
+
+    vacuumdb works with several sessions, but leaves out what only ANALYZE of everything gathers: the statistics of partitioned tables as
+    a whole.
+    """
+    if run.options.jobs == 1 or session.value(_PARTITIONED):
+        session.execute("ANALYZE")
+        return
+    with client_login(run.sessions.of(name), name, run.options.application_name) as login:
+        command = [run.client.program("vacuumdb"), *login.arguments, "--analyze-only", "--quiet", f"--jobs={run.options.jobs}"]
+        with Child(command, environment=login.role_in_environment(), secrets=login.secrets) as child:
+            child.check(run.tick)

@@ -1,0 +1,56 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a drill says about the backup itself, written down beside it: whole, broken, or nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict
+
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import CHECKSUM, RESTORE, Verification
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import record as write_down
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.finding import Finding
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed, RunbookError
+
+# What says more about this host than about the backup.
+_OF_THE_HOST = re.compile(r"No space left|could not extend|out of memory|Cannot allocate|quota exceeded|server closed the connection|connection to server"
+                          r"|terminating connection|the database system is|too many open files|could not resize shared memory", re.IGNORECASE)  # fmt: skip
+
+
+def record(found: Finding) -> None:
+    """Write into `verified.json` what was found. That it cannot be written is a notice: the evidence says the same."""
+    verdict = _verdict(found)
+    if verdict is None or found.backup is None:
+        return
+    try:
+        write_down(found.backup.path, found.backup.manifest, verdict)
+    except InvalidValue as error:
+        found.notices.append(error.message)
+
+
+def blames_backup(error: RunbookError) -> bool:
+    """Return whether the program that restored has failed because of what it was given."""
+    return isinstance(error, ProgramFailed) and error.code > 0 and not _OF_THE_HOST.search(error.said)
+
+
+def _verdict(found: Finding) -> Verification | None:
+    """Return the verification that the drill was, None where it says nothing of the backup.
+
+    That it took too long, or that a check finds fault with what was backed up, does not make a backup less whole.
+    """
+    summary: Dict[str, Any] = {
+        "passed": found.passed,
+        "reasons": found.reasons,
+        "rto": found.rto.as_result(),
+        "rpo": found.rpo.as_result(),
+    }
+    if found.broken is not None and found.error is not None:
+        return Verification(found.broken, found.began, False, found.error.message, summary)
+    if found.compared is None:
+        return None
+    differences = found.compared.differences
+    return Verification(RESTORE, found.began, not differences, found.reasons[0] if differences else None, summary)
+
+
+__all__ = ["CHECKSUM", "RESTORE", "blames_backup", "record"]
