@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, List, Mapping, Tuple
+from typing import Any, Iterator, List, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import MANIFEST, from_iso, read_manifest
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import Verification, standing
@@ -66,16 +66,26 @@ def read_heads(folder: str) -> Tuple[List[Head], List[InvalidValue]]:
 
     Raises InvalidValue where the folder is not there or cannot be listed.
     """
-    heads, faults = [], []
+    heads: List[Head] = []
+    faults: List[InvalidValue] = []
+    for found in each_backup(folder):
+        if isinstance(found, InvalidValue):
+            faults.append(found)
+        else:
+            heads.append(found[0])
+    return sorted(heads, key=lambda head: (head.finished_at, head.folder), reverse=True), faults
+
+
+def each_backup(folder: str) -> Iterator[Tuple[Head, Mapping[str, Any]] | InvalidValue]:
+    """Yield each backup in `folder` with its manifest, by name, or what is wrong with it. Raises InvalidValue as `read_heads` does."""
     for path in backup_folders(folder):
-        if not _has_manifest(path):
+        if not has_manifest(path):
             # Not finished, or no backup of ours.
             continue
         try:
-            heads.append(_head(path))
+            yield _head(path)
         except InvalidValue as fault:
-            faults.append(fault)
-    return sorted(heads, key=lambda head: (head.finished_at, head.folder), reverse=True), faults
+            yield fault
 
 
 def backup_folders(folder: str) -> List[Path]:
@@ -89,7 +99,7 @@ def backup_folders(folder: str) -> List[Path]:
         ) from None
 
 
-def _has_manifest(path: Path) -> bool:
+def has_manifest(path: Path) -> bool:
     """Say whether a folder has a manifest, of whatever kind. One that cannot be looked into counts as having one, so that it is told."""
     try:
         (path / MANIFEST).lstat()
@@ -100,12 +110,12 @@ def _has_manifest(path: Path) -> bool:
     return True
 
 
-def _head(path: Path) -> Head:
+def _head(path: Path) -> Tuple[Head, Mapping[str, Any]]:
     document = read_manifest(path)
     try:
         if document["id"] != path.name:
             raise ValueError(f"it is that of {document['id']}, which somebody has moved or copied here")
-        return _read(path, document)
+        return _read(path, document), document
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise InvalidValue(f"the manifest {path / MANIFEST} cannot be read: {why}", object_name=path.name, hint=_UNTRUSTED) from None

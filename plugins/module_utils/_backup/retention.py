@@ -22,7 +22,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming impor
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import time_to_wait
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 
-_AHEAD = timedelta(minutes=5)  # what the clocks of a server and of this host may differ
+AHEAD = timedelta(minutes=5)  # what the clocks of a server and of this host may differ
 
 # Of which period a moment is, by the calendar in UTC. A week begins on Monday and belongs to the year that has its Thursday.
 _PERIODS: Dict[str, Callable[[datetime], Tuple[int, ...]]] = {
@@ -109,7 +109,7 @@ def _wanted(heads: Sequence[Head], keep: Keep, now: datetime) -> Dict[str, List[
     """Return for each backup of one scope why it stays: nothing for one that goes."""
     ordered = sorted(heads, key=_order, reverse=True)
     wanted: Dict[str, List[str]] = {head.folder: [] for head in ordered}
-    past = [head for head in ordered if head.taken_at <= now + _AHEAD]
+    past = [head for head in ordered if head.taken_at <= now + AHEAD]
     verified = [head for head in past if head.verified]
     for head in ordered[: len(ordered) - len(past)]:
         wanted[head.folder].append("taken in the future")
