@@ -1,0 +1,253 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rows of one table, or the objects of one schema, out of any backup, as a stream that nothing but the wanted bytes leaves."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.pgops.runbook.plugins.module_utils._client.child import PIPE, Child
+from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import decoders
+from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, MissingObject
+from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.copy_text import CopyText, Header
+
+DIRECTORY, CUSTOM, PLAIN = "directory", "custom", "plain"
+
+Tick = Optional[Callable[[], None]]
+_PIECE = 256 * 1024
+_TICK_SECONDS = 1.0
+_BROKEN_PIPE = -13
+_ENTRY = re.compile(rb"(\d+); \d+ \d+ (.*)")
+_LINE_ENDS = re.compile(rb"[\r\n]")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What of a backup holds the database: the folder `database` or one file. `by_program`: a program compressed the folder's members."""
+
+    path: Path
+    format: str
+    client: Client
+    by_program: bool = False
+    identity: str | None = None
+    gpg_home: str | None = None
+
+    @classmethod
+    def of(
+        cls, backup: Path, manifest: Mapping[str, Any], client: Client, identity: str | None = None, gpg_home: str | None = None
+    ) -> Archive:
+        """Return that of the backup in the folder `backup`. Raises InvalidValue where its manifest names none."""
+        dump = manifest["dump"]
+        names = {Path(str(file["path"])).parts[0] for file in manifest["files"]}
+        found = sorted(name for name in names if name.split(".")[0] == "database")
+        if len(found) != 1:
+            raise InvalidValue(f"the manifest of {manifest['id']} names no dump of the database", object_name=str(manifest["id"]))
+        by_program = (dump.get("compression") or {}).get("by") == "program"
+        return cls(backup / found[0], str(dump["format"]), client, by_program, identity, gpg_home)
+
+    def decoders(self, path: Path | None = None) -> List[List[str]]:
+        """Return the commands that undo what programs did to the archive's file, or to the member `path` of its folder."""
+        return decoders(str(path or self.path), self.identity, self.gpg_home)
+
+    @contextmanager
+    def restored(self, *arguments: str, tick: Tick = None) -> Iterator[Iterator[bytes]]:
+        """Yield what pg_restore writes with `arguments`, for which it may not need the whole file; see `piped`."""
+        command = [self.client.program("pg_restore"), *arguments]
+        if self.format == DIRECTORY:
+            with piped(None, [[*command, str(self.path)]], tick) as chunks:
+                yield chunks
+        else:
+            with piped(self.path, [*self.decoders(), command], tick, whole=False) as chunks:
+                yield chunks
+
+
+class Rows:
+    """The rows of a table as they come: `header` says of what, `chunks` are the bytes, to be taken once."""
+
+    def __init__(self, header: Header, chunks: Iterator[bytes]) -> None:
+        self.header, self.chunks = header, chunks
+
+
+@contextmanager
+def table_rows(archive: Archive, table: RelationName, tick: Tick = None) -> Iterator[Rows]:
+    """Yield the rows of `table`. At the block's end the rest is read, and everything that took part has ended well.
+
+    Raises MissingObject where the archive has none, InvalidValue where it is cut off, ProgramFailed, ProgramMissing.
+    """
+    with _dump_with(archive, table, tick) as text:
+        for header in text.headers():
+            if header.table == table:
+                rows = text.rows()
+                yield Rows(header, rows)
+                for _rest in rows:
+                    continue
+                break
+        else:
+            raise MissingObject(f"the backup holds no rows of table {table}", object_name=str(table), hint="Choose another backup.")
+        for other in text.headers():
+            if other.table == table:
+                raise InvalidValue(f"the backup holds rows of {table} twice", object_name=str(table))
+        if not text.complete:
+            hint = "Verify the backup, and restore from another one."
+            raise InvalidValue(f"{archive.path.name} is cut off: its last line is missing", object_name=archive.path.name, hint=hint)
+
+
+@contextmanager
+def _dump_with(archive: Archive, table: RelationName, tick: Tick) -> Iterator[CopyText]:
+    """Yield the text of a dump in which the rows of `table` are, perhaps among others."""
+    if archive.format == PLAIN:
+        with piped(archive.path, archive.decoders(), tick) as chunks:
+            yield CopyText(chunks, archive.path.name)
+        return
+    entries = table_entries(archive, table, tick)
+    if archive.format == DIRECTORY and archive.by_program:
+        with _member(archive, entries, table, tick) as text:
+            yield text
+        return
+    with _list_file(entries) as place, archive.restored("--data-only", "-L", place, "-f", "-", tick=tick) as chunks:
+        yield CopyText(chunks, archive.path.name)
+
+
+@contextmanager
+def _member(archive: Archive, entries: Sequence[bytes], table: RelationName, tick: Tick) -> Iterator[CopyText]:
+    """Yield the rows of a member that pg_restore itself cannot read: it writes what stands around those of an empty one."""
+    for entry in entries:
+        number = entry.split(b";")[0].decode("ascii")
+        around = _around(archive, entry, number, tick)
+        headers = [header for header in CopyText([around], archive.path.name).headers() if header.table == table]
+        if headers:
+            break
+    else:
+        raise MissingObject(f"the backup holds no rows of table {table}", object_name=str(table), hint="Choose another backup.")
+    place = around.rindex(_TERMINATOR)
+    members = [path for path in archive.path.glob(f"{number}.dat*") if path.name.split(".")[0] == number]
+    if len(members) != 1:
+        raise InvalidValue(f"{archive.path} has {len(members)} files for table {table}", object_name=str(archive.path))
+    with piped(members[0], archive.decoders(members[0]), tick) as chunks:
+        yield CopyText(_between(around[:place], chunks, around[place + len(_TERMINATOR) :]), members[0].name)
+
+
+_TERMINATOR = b"\\.\n"
+
+
+def _between(before: bytes, chunks: Iterator[bytes], after: bytes) -> Iterator[bytes]:
+    yield before
+    yield from chunks
+    yield after
+
+
+def _around(archive: Archive, entry: bytes, number: str, tick: Tick) -> bytes:
+    """Return what pg_restore writes for the entry of a table when the table has no rows."""
+    with tempfile.TemporaryDirectory(prefix="pgops-") as folder, _list_file([entry]) as place:
+        (Path(folder) / "toc.dat").symlink_to(archive.path / "toc.dat")
+        (Path(folder) / f"{number}.dat").write_bytes(_TERMINATOR)
+        command = [archive.client.program("pg_restore"), "--data-only", "-L", place, "-f", "-", folder]
+        with piped(None, [command], tick) as chunks:
+            return b"".join(chunks)
+
+
+def table_entries(archive: Archive, table: RelationName, tick: Tick = None) -> List[bytes]:
+    """Return the lines of the table of contents that may be about the rows of `table`: names in it are not told apart for certain.
+
+    Raises MissingObject where there is none.
+    """
+    wanted = _entry_pattern(f"TABLE DATA {table.schema} {table.name} ")
+    found = [line for line, what in contents(archive, tick) if wanted.match(what)]
+    if not found:
+        raise MissingObject(f"the backup holds no rows of table {table}", object_name=str(table), hint="Choose another backup.")
+    return found
+
+
+def contents(archive: Archive, tick: Tick = None) -> Iterator[Tuple[bytes, bytes]]:
+    """Yield each line of the archive's table of contents and what of it follows the numbers."""
+    with archive.restored("-l", tick=tick) as chunks:
+        listed = b"".join(chunks)
+    for line in listed.split(b"\n"):
+        entry = _ENTRY.match(line)
+        if entry:
+            yield line, entry.group(2)
+
+
+def _entry_pattern(text: str) -> Any:
+    """Return the pattern of the beginning of an entry: line ends are shown as spaces, other letters in the dump's own encoding."""
+    words = _LINE_ENDS.sub(b" ", text.encode("utf-8", "surrogateescape"))
+    return re.compile(re.sub(rb"[\x80-\xff]+", rb"[\\x80-\\xff]+", re.escape(words)))
+
+
+@contextmanager
+def _list_file(entries: Sequence[bytes]) -> Iterator[str]:
+    """Yield the path of a file with `entries` for pg_restore's -L."""
+    with tempfile.NamedTemporaryFile(prefix="pgops-") as file:
+        file.write(b"\n".join(entries) + b"\n")
+        file.flush()
+        yield file.name
+
+
+@contextmanager
+def piped(source: Path | None, commands: Sequence[Sequence[str]], tick: Tick = None, whole: bool = True) -> Iterator[Iterator[bytes]]:
+    """Yield the bytes of the file `source` behind `commands`, or what the first of them writes without one.
+
+    At the block's end the rest is read, and each command must have ended with 0; unless `whole`, the last one may leave off before the
+    end, which breaks the pipes of the others. Raises ProgramFailed, ProgramMissing, InvalidValue for a file that cannot be read.
+    """
+    with ExitStack() as stack:
+        place = _opened(stack, source)
+        children: List[Child] = []
+        for command in commands:
+            child = stack.enter_context(Child(command, stdin=place, stdout=PIPE))
+            children.append(child)
+            assert child.stdout is not None
+            if len(children) > 1:
+                before = children[-2].stdout
+                assert before is not None
+                before.close()  # else the program before would not notice the end of this one
+            place = child.stdout.fileno()
+        assert place is not None
+        chunks = _chunks(place, tick)
+        yield chunks
+        for _rest in chunks:
+            continue
+        _judge(children, tick, whole)
+
+
+def _opened(stack: ExitStack, source: Path | None) -> int | None:
+    if source is None:
+        return None
+    try:
+        return stack.enter_context(source.open("rb")).fileno()
+    except OSError as error:
+        raise InvalidValue(f"{source} cannot be read: {error.strerror}", object_name=str(source)) from None
+
+
+def _chunks(place: int, tick: Tick) -> Iterator[bytes]:
+    due = time.monotonic() + _TICK_SECONDS
+    while True:
+        if select.select([place], [], [], _TICK_SECONDS)[0]:
+            data = os.read(place, _PIECE)
+            if not data:
+                return
+            yield data
+        if tick is not None and time.monotonic() >= due:
+            tick()
+            due = time.monotonic() + _TICK_SECONDS
+
+
+def _judge(children: Sequence[Child], tick: Tick, whole: bool) -> None:
+    """Raise ProgramFailed for the first of the line that failed by itself: one whose reader has left complains of a broken pipe."""
+    failed = [child for child in children if child.wait(tick)]
+    causes = [child for child in failed if child.poll() != _BROKEN_PIPE and "roken pipe" not in child.said()]
+    if causes:
+        raise causes[0].failure()
+    if failed and (whole or children[-1].poll()):
+        raise failed[-1].failure()

@@ -1,0 +1,339 @@
+# Copyright (c) 2026, pgops.runbook contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tables replaced by what a backup has of them: a new one grows beside each, and takes its name when all of them are right.
+
+Everything is one transaction, so that nothing is visible before it ends and nothing is left behind by a run that is killed. Readers and
+writers are held up only from the moment in which the names change, when all that hangs on the old tables is put onto the new ones; then
+the structure of the whole database is compared with what it was. Any difference takes everything back: what nobody knew how to carry
+over is refused, and never lost.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import lock_tries
+from ansible_collections.pgops.runbook.plugins.module_utils._content.objects import Objects, measure_objects
+from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope
+from ansible_collections.pgops.runbook.plugins.module_utils._content.session import set_here
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
+from ansible_collections.pgops.runbook.plugins.module_utils._restore import tokens_back
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.attached import (
+    Attached,
+    OwnedSequence,
+    read_attached,
+    revoke_everything,
+    sequences_of,
+)
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.beside import Beside, finish_beside, make_beside
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.databases import kept_name
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.dependents import require_carried
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.live_table import LiveTable, look_at
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.sequences import move_forward
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import Staged, stage, temporary_like
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import Archive, Tick
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.tokens_back import StoreCount
+
+_SHOWN = 5
+_WRITABLE = "SET TRANSACTION READ WRITE"
+_ROWS = "SELECT count(*) FROM {}"
+_FOREIGN_KEY, _DEPENDENT = "23503", "2BP01"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What of a backup goes where: `archive` and `manifest` are the backup's, `tables` those that are wanted, `stores` normalised.
+
+    `keep_old`: the tables that are replaced stay, under other names.
+    """
+
+    archive: Archive
+    manifest: Mapping[str, Any]
+    tables: Tuple[RelationName, ...]
+    stores: Tuple[Mapping[str, Any], ...] = ()
+    accept_tokens_back: bool = False
+    keep_old: bool = True
+    key: Tuple[str, ...] = ()
+    tick: Tick = None
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What became of one table, or would."""
+
+    table: RelationName
+    rows_before: int
+    staged: Staged
+    denials_kept: int
+    kept: RelationName | None
+
+    def as_result(self) -> Dict[str, Any]:
+        """Return what a result says of it."""
+        return {
+            "table": str(self.table),
+            "rows_before": self.rows_before,
+            "rows": self.staged.rows + self.denials_kept,
+            "in_backup": self.staged.rows,
+            "compared": self.staged.compared,
+            "defaults": list(self.staged.filled),
+            "denials_kept": self.denials_kept,
+            "kept": str(self.kept) if self.kept else None,
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of all tables, and of the tokens in them."""
+
+    tables: Tuple[Any, ...]
+    tokens: Tuple[StoreCount, ...]
+
+
+def replace_tables(database: Any, request: Request, *, check_mode: bool) -> Outcome:
+    """Replace the tables of `request` and return what became of them; in check mode only load the rows where nobody sees them, and count.
+
+    Raises MissingObject, Refused and InvalidValue, or DatabaseError, ProgramFailed and ProgramMissing; nothing is changed then.
+    """
+    lives = [look_at(database, name) for name in request.tables]
+    for live in lives:
+        live.require_plain()
+        require_carried(database, live)
+    moment = datetime.now(timezone.utc)
+    if check_mode:
+        return _rehearse(database, request, lives, moment)
+    with database.transaction():
+        return _replace(database, request, lives, moment)
+
+
+class _Rehearsed(Exception):
+    """The rows were loaded and counted, and are taken back."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+def _rehearse(database: Any, request: Request, lives: Sequence[LiveTable], moment: datetime) -> Outcome:
+    try:
+        with database.transaction():
+            # For temporary tables alone.
+            database.execute(_WRITABLE)
+            places = {live.name: temporary_like(database, live) for live in lives}
+            staged = {
+                live.name: stage(database, request.archive, request.manifest, live, places[live.name], request.tick) for live in lives
+            }
+            kept = _keep_denials(database, request, places)
+            tokens = _tokens(database, request, places)
+            raise _Rehearsed(Outcome(tuple(_replaced(database, request, live, staged, kept, moment) for live in lives), tokens))
+    except _Rehearsed as rehearsed:
+        return rehearsed.outcome
+
+
+def _replace(database: Any, request: Request, lives: Sequence[LiveTable], moment: datetime) -> Outcome:
+    places = {live.name: make_beside(database, live) for live in lives}
+    staged = {live.name: stage(database, request.archive, request.manifest, live, places[live.name], request.tick) for live in lives}
+    new = [finish_beside(database, live, places[live.name]) for live in lives]
+    attached = _locked(database, lives)
+    kept = _keep_denials(database, request, places)
+    tokens = _tokens(database, request, places)
+    outcome = Outcome(tuple(_replaced(database, request, live, staged, kept, moment) for live in lives), tokens)
+    before = measure_objects(database, Scope())
+    swap = _Swap(database, new, attached, moment)
+    swap.run()
+    if not request.keep_old:
+        swap.drop_old()
+    _require_same(database, before, measure_objects(database, Scope()), swap.aside)
+    return outcome
+
+
+def _replaced(
+    database: Any,
+    request: Request,
+    live: LiveTable,
+    staged: Mapping[RelationName, Staged],
+    kept: Mapping[RelationName, int],
+    moment: datetime,
+) -> Replaced:
+    sql = database.sql
+    rows = int(database.value(sql.SQL(_ROWS).format(live.name.identifier(sql))))
+    old = _old_name(live.name, moment) if request.keep_old else None
+    return Replaced(live.name, rows, staged[live.name], kept.get(live.name, 0), old)
+
+
+def _keep_denials(database: Any, request: Request, places: Mapping[RelationName, RelationName]) -> Dict[RelationName, int]:
+    return {name: tokens_back.keep_denials(database, request.stores, name, place) for name, place in places.items()}
+
+
+def _tokens(database: Any, request: Request, places: Mapping[RelationName, RelationName]) -> Tuple[StoreCount, ...]:
+    counts = tokens_back.tokens_back_here(database, request.stores, places)
+    tokens_back.require_none_back(counts, accepted=request.accept_tokens_back)
+    return tuple(counts)
+
+
+def _old_name(name: RelationName, moment: datetime) -> RelationName:
+    return RelationName(name.schema, kept_name(name.name, moment))
+
+
+def _locked(database: Any, lives: Sequence[LiveTable]) -> List[Attached]:
+    """Lock the tables, and those that foreign keys tie to them, and return what hangs on each now. Raises DatabaseError."""
+    sql, tries = database.sql, lock_tries.Tries(database)
+    database.execute("SAVEPOINT pgops_locks")
+    for wait in tries:
+        lock_tries.limit(database, wait)
+        try:
+            for live in lives:
+                database.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(live.name.identifier(sql)))
+            attached = [read_attached(database, live) for live in lives]
+            for tied in sorted({side for one in attached for key in one.foreign_keys for side in (key.referencing, key.referenced)}):
+                database.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.SQL(tied)))
+        except DatabaseError as error:
+            if database.closed or not lock_tries.is_locked(error):
+                raise
+            database.execute("ROLLBACK TO SAVEPOINT pgops_locks")
+            continue
+        set_here(database, "lock_timeout", f"{tries.longest:.0f}ms")
+        return attached
+    who = lock_tries.holders(database, [live.oid for live in lives])
+    raise DatabaseError(
+        f"the tables could not be locked within {tries.patience:.0f} s: {who}. Nothing was changed",
+        object_name=str(lives[0].name),
+        sqlstate="55P03",
+        hint="End what holds the lock, or give lock_timeout more time: six times as long is waited.",
+    )
+
+
+class _Swap:
+    """The moment in which the names change. Every statement needs the locks, and the transaction that is open."""
+
+    def __init__(self, database: Any, new: Sequence[Beside], attached: Sequence[Attached], moment: datetime) -> None:
+        self.database, self.sql, self.moment = database, database.sql, moment
+        self.pairs = list(zip(new, attached))
+        self.old = {one.live.name: _old_name(one.live.name, moment) for one in new}
+        # What is not compared: the old tables, what they take with them, and the names that the new ones had first.
+        self.aside: List[RelationName] = [*self.old.values(), *(one.name for one in new)]
+
+    def run(self) -> None:
+        """Do all of it."""
+        foreign_keys = {(key.referencing, key.name): key for _new, attached in self.pairs for key in attached.foreign_keys}
+        for key in foreign_keys.values():
+            self.database.execute(key.off)
+        for _new, attached in self.pairs:
+            self._each(attached.off)
+        for new, attached in self.pairs:
+            self._rename(new, attached)
+        for new, attached in self.pairs:
+            self._dress(new, attached)
+        for key in foreign_keys.values():
+            self._tie(key)
+        self._each(dict.fromkeys(view for _new, attached in self.pairs for view in attached.views))
+
+    def drop_old(self) -> None:
+        """Remove the tables that were replaced. Raises Refused where something still hangs on one."""
+        for name in self.old.values():
+            try:
+                self.database.execute(self.sql.SQL("DROP TABLE {}").format(name.identifier(self.sql)))
+            except DatabaseError as error:
+                if error.sqlstate != _DEPENDENT:
+                    raise
+                raise Refused(f"{error.message}. Nothing was changed", object_name=str(name), hint="Say keep_old=true.") from None
+
+    def _each(self, statements: Any) -> None:
+        for statement in statements:
+            self.database.execute(statement)
+
+    def _alter(self, what: str, old: RelationName, new: str) -> None:
+        sql = self.sql
+        self.database.execute(sql.SQL("ALTER {} {} RENAME TO {}").format(sql.SQL(what), old.identifier(sql), sql.Identifier(new)))
+
+    def _rename(self, new: Beside, attached: Attached) -> None:
+        name, schema = new.live.name, new.live.name.schema
+        identities = sequences_of(self.database, self._oid(new.name))
+        self._alter("TABLE", name, self.old[name].name)
+        self._alter("TABLE", new.name, name.name)
+        for index, hidden in new.indexes.items():
+            self._alter("INDEX", RelationName(schema, index), kept_name(index, self.moment))
+            self._alter("INDEX", RelationName(schema, hidden), index)
+        for sequence in attached.sequences:
+            if sequence.own:
+                self._kept("SEQUENCE", sequence.name)
+                self._alter("SEQUENCE", identities[sequence.column], sequence.name.name)
+                self.aside.append(identities[sequence.column])
+        for statistics in attached.statistics:
+            self._kept("STATISTICS", statistics.name)
+
+    def _kept(self, what: str, name: RelationName) -> None:
+        self._alter(what, name, kept_name(name.name, self.moment))
+        self.aside.append(RelationName(name.schema, kept_name(name.name, self.moment)))
+
+    def _dress(self, new: Beside, attached: Attached) -> None:
+        """Put onto the new table, which has the name now, what hung on the old one."""
+        oid = self._oid(new.live.name)
+        self._each(attached.owner)
+        revoke_everything(self.database, oid)
+        self._each(attached.put)
+        for sequence in attached.sequences:
+            self._take_over(sequence)
+        move_forward(self.database, new.live.name)
+        for statistics in attached.statistics:
+            self._each(statistics.put)
+        self._each(attached.comments)
+
+    def _take_over(self, sequence: OwnedSequence) -> None:
+        """Let a sequence belong to the new table; one that is an identity is another one, which goes on where the old one was."""
+        self.database.execute(sequence.put)
+        if not sequence.own:
+            return
+        oid = self._oid(sequence.name)
+        revoke_everything(self.database, oid)
+        self._each(sequence.granted)
+        old = RelationName(sequence.name.schema, kept_name(sequence.name.name, self.moment)).identifier(self.sql)
+        state = self.sql.SQL("SELECT pg_catalog.setval({}::oid::regclass, last_value, is_called) FROM {}")
+        self.database.rows(state.format(self.sql.Literal(oid), old))
+
+    def _tie(self, key: Any) -> None:
+        try:
+            self.database.execute(key.put)
+        except DatabaseError as error:
+            if error.sqlstate != _FOREIGN_KEY:
+                raise
+            raise Refused(
+                f"the foreign key {key.name} of {key.referencing} does not hold with the rows of the backup: {error.message}. Nothing was changed",
+                object_name=key.name,
+                hint="Restore the tables on both its sides together, or copy rows with how=missing_rows.",
+            ) from None
+        if key.comment:
+            self.database.execute(key.comment)
+
+    def _oid(self, name: RelationName) -> int:
+        return int(self.database.value(_OID, (name.schema, name.name)))
+
+
+_OID = """
+SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s
+"""
+_WRITTEN = "SELECT pg_catalog.format('%%I.%%I', %s::text, %s::text)"
+
+
+def _require_same(database: Any, before: Objects, after: Objects, aside: Sequence[RelationName]) -> None:
+    """Raise Refused where the structure, but for the tables that were replaced, is not what it was."""
+    names = [re.escape(str(database.value(_WRITTEN, tuple(name)))) for name in aside]
+    old = re.compile(rf"(?:^|\s)(?:{'|'.join(names)})(?:\s|$)")
+    differences = []
+    for kind in dict.fromkeys([*before, *after]):
+        mine, other = before.get(kind, {}), after.get(kind, {})
+        for identity in dict.fromkeys([*mine, *other]):
+            if mine.get(identity) != other.get(identity) and not old.search(identity):
+                what = "is lost" if identity not in other else "is new" if identity not in mine else "is another"
+                differences.append(f"{kind.replace('_', ' ')}: {identity} {what}")
+    if differences:
+        more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+        raise Refused(
+            f"the table would not be the same with the rows of the backup: {'; '.join(differences[:_SHOWN])}{more}. Nothing was changed",
+            object_name=differences[0].partition(": ")[2],
+            hint="Somebody else may have changed it in the meantime: try again. If it stays, restore mode=new and take over what is needed.",
+        )

@@ -1,0 +1,122 @@
+"""Tables replaced by what a backup has of them: everything that hung on the old ones hangs on the new ones, or nothing is changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
+from ansible_collections.pgops.runbook.plugins.module_utils._content.objects import measure_objects
+from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, MissingObject, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.table_replace import Outcome, Request, replace_tables
+from tests.ground.databases import Database
+from tests.integration.dumping import archive, backup
+from tests.integration.watching import run_script
+
+pytestmark = pytest.mark.any_driver
+
+TABLES = """
+CREATE SCHEMA app AUTHORIZATION rich_owner;
+CREATE TABLE app.people (id int PRIMARY KEY, name text);
+CREATE SEQUENCE app.numbers;
+CREATE FUNCTION app.note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TABLE app."To ""kens" (
+  id int GENERATED ALWAYS AS IDENTITY (START 1000 INCREMENT 2),
+  serial_ serial, plain bigint DEFAULT nextval('app.numbers'),
+  person int NOT NULL CONSTRAINT person_fk REFERENCES app.people ON DELETE CASCADE DEFERRABLE,
+  parent int,
+  body text COLLATE "C", twice int GENERATED ALWAYS AS (person * 2) STORED,
+  during int4range, CONSTRAINT "body ok" CHECK (length(body) < 1000),
+  CONSTRAINT tokens_key PRIMARY KEY (id) INCLUDE (person) WITH (fillfactor = 80),
+  UNIQUE (body, person) DEFERRABLE INITIALLY DEFERRED, CONSTRAINT apart EXCLUDE USING gist (during WITH &&)
+) WITH (fillfactor = 70, autovacuum_enabled = false, toast.autovacuum_enabled = false);
+ALTER TABLE app."To ""kens" ADD CONSTRAINT self_fk FOREIGN KEY (parent) REFERENCES app."To ""kens" (id);
+CREATE INDEX "by person" ON app."To ""kens" (person DESC, lower(body)) INCLUDE (parent) WHERE person > 0;
+CREATE UNIQUE INDEX "for replicas" ON app."To ""kens" (person, serial_);
+ALTER INDEX app."by person" ALTER COLUMN 2 SET STATISTICS 77;
+ALTER TABLE app."To ""kens" ALTER serial_ SET NOT NULL, ALTER body SET STATISTICS 55, ALTER body SET STORAGE EXTERNAL, ALTER person SET (n_distinct = -0.5);
+ALTER TABLE app."To ""kens" CLUSTER ON "for replicas", REPLICA IDENTITY USING INDEX "for replicas";
+CREATE STATISTICS app.together (dependencies) ON person, parent FROM app."To ""kens";
+CREATE TABLE app.uses (token int CONSTRAINT used REFERENCES app."To ""kens" (id) ON UPDATE CASCADE, at text);
+CREATE TRIGGER a_note BEFORE INSERT OR UPDATE OF body ON app."To ""kens" FOR EACH ROW WHEN (NEW.person > 0) EXECUTE FUNCTION app.note();
+CREATE CONSTRAINT TRIGGER b_note AFTER UPDATE ON app."To ""kens" DEFERRABLE FOR EACH ROW EXECUTE FUNCTION app.note();
+ALTER TABLE app."To ""kens" DISABLE TRIGGER a_note; ALTER TABLE app."To ""kens" ENABLE ALWAYS TRIGGER b_note;
+CREATE POLICY mine ON app."To ""kens" AS RESTRICTIVE FOR UPDATE TO rich_reader, rich_writer
+  USING (person IN (SELECT t.person FROM app."To ""kens" t)) WITH CHECK (body <> '');
+CREATE POLICY all_ ON app."To ""kens" USING (true);
+ALTER TABLE app."To ""kens" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE VIEW app.summary WITH (security_barrier = true) AS SELECT id, person, body FROM app."To ""kens" WHERE person > 0
+  WITH LOCAL CHECK OPTION;
+CREATE VIEW app.grouped AS SELECT id, person, body, count(*) FROM app."To ""kens" GROUP BY id;
+CREATE VIEW app.above AS SELECT s.id, p.name FROM app.summary s JOIN app.people p ON p.id = s.person;
+COMMENT ON TABLE app."To ""kens" IS 'it''s tokens'; COMMENT ON COLUMN app."To ""kens".body IS 'the body';
+COMMENT ON INDEX app."by person" IS 'an index'; COMMENT ON CONSTRAINT self_fk ON app."To ""kens" IS 'a key';
+COMMENT ON CONSTRAINT "body ok" ON app."To ""kens" IS 'a check'; COMMENT ON CONSTRAINT used ON app.uses IS 'from there';
+COMMENT ON TRIGGER a_note ON app."To ""kens" IS 'a trigger'; COMMENT ON POLICY mine ON app."To ""kens" IS 'a policy';
+COMMENT ON STATISTICS app.together IS 'statistics'; COMMENT ON VIEW app.summary IS 'a view';
+CREATE PUBLICATION rich FOR TABLE app."To ""kens", app.people;
+ALTER TABLE app."To ""kens" OWNER TO rich_owner; ALTER VIEW app.summary OWNER TO rich_owner;
+GRANT SELECT, INSERT ON app."To ""kens" TO rich_writer; GRANT SELECT ON app."To ""kens" TO rich_reader WITH GRANT OPTION;
+GRANT UPDATE (body), REFERENCES (id) ON app."To ""kens" TO rich_reader; GRANT SELECT (id) ON app."To ""kens" TO PUBLIC;
+REVOKE TRUNCATE ON app."To ""kens" FROM rich_owner; GRANT SELECT ON app.summary TO rich_reader;
+GRANT USAGE ON SEQUENCE app."To ""kens_id_seq" TO rich_writer;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC;
+INSERT INTO app.people SELECT n, 'person ' || n FROM generate_series(1, 20) AS n;
+INSERT INTO app."To ""kens" (person, body, during) SELECT n, E'row\\t' || n, int4range(n, n + 1) FROM generate_series(1, 20) AS n;
+UPDATE app."To ""kens" SET parent = 1000 WHERE person > 3;
+INSERT INTO app.uses VALUES (1000, 'once'), (1002, 'twice');
+"""
+NAME = 'app."To ""kens"'
+COUNTED = f"SELECT count(*)::int, sum(person)::int, min(body) FROM {NAME}"
+
+
+def structure(database: Database) -> dict[str, dict[str, str]]:
+    with connect(ConnectionOptions.from_params(database.login(tcp=False)), application_name="look", read_only=True) as session:
+        return measure_objects(session, Scope())
+
+
+def replace(database: Database, folder: Path, manifest: dict[str, Any], *tables: str, check: bool = False, **options: Any) -> Outcome:
+    request = Request(archive(folder, manifest), manifest, tuple(map(parse_relation, tables)), **options)
+    with connect(ConnectionOptions.from_params(database.login(tcp=False)), application_name="restore", read_only=check) as session:
+        return replace_tables(session, request, check_mode=check)
+
+
+@pytest.fixture
+def rich(database: Database) -> Database:
+    run_script(database, "".join(f"DO $$ BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN NULL; END $$;" for role in ROLES))
+    run_script(database, TABLES)
+    return database
+
+
+ROLES = ("rich_owner", "rich_reader", "rich_writer")
+
+
+def test_everything_hangs_on_the_new_table(rich: Database, tmp_path: Path) -> None:
+    manifest = backup(rich, tmp_path)
+    before, counted = structure(rich), rich.query(COUNTED)
+    run_script(rich, f"DELETE FROM app.uses; DELETE FROM {NAME} WHERE person > 5; UPDATE {NAME} SET body = 'changed'")
+    run_script(rich, f"INSERT INTO {NAME} (person, body) SELECT 1, n::text FROM generate_series(1, 50) AS n; INSERT INTO app.uses VALUES (1004)")
+    now = rich.query(COUNTED)
+    planned = replace(rich, tmp_path, manifest, NAME, check=True).tables[0].as_result()
+    assert structure(rich) == before
+    done = replace(rich, tmp_path, manifest, NAME).tables[0].as_result()
+    assert {**planned, "kept": None} == {**done, "kept": None}
+    assert (done["rows_before"], done["rows"], done["compared"], done["defaults"]) == (55, 20, True, [])
+    assert rich.query(COUNTED) == counted
+    assert rich.query(COUNTED.replace(NAME, done["kept"].replace('To ""kens', 'To ""kens'))) == now
+    after = structure(rich)
+    kept = done["kept"]
+    assert {kind: {name: text for name, text in found.items() if kept not in name and "_before_" not in name} for kind, found in after.items()} == before
+    # Numbers go on where they were.
+    run_script(rich, f"INSERT INTO {NAME} (person, body) VALUES (1, 'new')")
+    assert rich.query(f"SELECT id, serial_, plain FROM {NAME} WHERE body = 'new'") == [(1140, 71, 71)]
+    # What was replaced neither holds anybody up nor belongs to anything.
+    run_script(rich, "DELETE FROM app.uses; DELETE FROM app.people")
+    assert rich.query(f"SELECT count(*) FROM {NAME}") == [(0,)]
+    assert rich.query("SELECT count(*) FROM app.summary") == [(0,)]
+    run_script(rich, f"DROP TABLE {kept}")
+    assert structure(rich) == before
