@@ -27,7 +27,7 @@ _TOGETHER = (100, 8000)  # tables and pages in a statement
 _ROWS = """
 SELECT c.oid::bigint AS oid, pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint AS pages,
     pg_catalog.string_agg(
-        CASE WHEN a.atttypid < 16384 AND y.typsend <> 0 AND y.typtype IN ('b', 'r', 'm') AND e.typname !~ '^(reg|float)'
+        CASE WHEN a.atttypid < 16384 AND y.typsend <> 0 AND e.typsend <> 0 AND y.typtype IN ('b', 'r', 'm') AND e.typname !~ '^(reg|float)'
                 AND e.typcategory <> 'G' THEN pg_catalog.format('t.%%I', a.attname)
             ELSE pg_catalog.format('ROW(t.%%I)::pg_catalog.text', a.attname) END,
         ', ' ORDER BY a.attname COLLATE "C") FILTER (WHERE a.attname IS NOT NULL) AS columns

@@ -128,7 +128,7 @@ SELECT 'policies', c.name || ' ' || pg_catalog.quote_ident(p.polname),
         'WITH CHECK ' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid))
 FROM relation c JOIN pg_catalog.pg_policy p ON p.polrelid = c.oid
 """,
-    (Choice("cloned", "pg_trigger.tgparentid", "OR t.tgparentid <> 0", ""),),
+    (Choice("cloned", "pg_trigger.tgparentid", "OR t.tgparentid <> 0 AND t.tgconstraint = 0", ""),),
 )
 
 _STATISTICS = """
