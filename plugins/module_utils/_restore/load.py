@@ -18,6 +18,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._connection import C
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.archive import ArchiveRestore, Counted
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.plain import restore_plain
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import for_loading
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.unpack import is_packed, lay_out, scratch_folder
 
 Tick = Optional[Callable[[], None]]
@@ -29,7 +30,10 @@ _FOLDER = "database"
 
 @dataclass(frozen=True)
 class Loading:
-    """How a backup is loaded: by how many sessions, with what of it left out, decrypted by which key, unpacked below which folder."""
+    """How a backup is loaded: by how many sessions, with what of it left out, decrypted by which key, unpacked below which folder.
+
+    `superuser` says that the login is one, which can keep restored event triggers from firing before the rest is there.
+    """
 
     jobs: int = 1
     owners: bool = True
@@ -38,6 +42,7 @@ class Loading:
     identity: str | None = None
     gpg_home: str | None = None
     scratch: Path | None = None
+    superuser: bool = False
     application_name: str = "pgops.runbook/pg_restore"
 
     def arguments(self) -> List[str]:
@@ -64,6 +69,8 @@ def load(
     """
     form = str(manifest["dump"]["format"])
     database = login.parameters()["dbname"]
+    if loading.superuser:
+        login = for_loading(login, server_version)
     with ExitStack() as stack:
         access = stack.enter_context(client_login(login, database, loading.application_name))
         if form == PLAIN:

@@ -16,9 +16,14 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.settings im
 
 Objects = Mapping[str, Mapping[str, str]]
 
-# The end of a grant's identity: `app.tokens SELECT to tim_app`.
-_GRANTEE = re.compile(r' to (?:"((?:[^"]|"")*)"|(\w+))$')
-_EVERYBODY = "PUBLIC"
+_ROLE = r'"(?:[^"]|"")*"|[^\s",#]+'
+# The identity of a grant: `app.tokens SELECT to tim_app`, `default for tim in schema app on tables SELECT to tim_app`.
+_GRANTEE = re.compile(rf" (?:to|from) ({_ROLE})$")
+_DEFAULTS_OF = re.compile(rf"default for ({_ROLE}) ")
+# The roles of a policy: `SELECT, restrictive, to tim_app, "tim reader" #2bdc...`.
+_POLICY_OF = re.compile(rf"\bto ((?:{_ROLE})(?:, (?:{_ROLE}))*)")
+_LARGE_OBJECTS_OF = "large objects of "
+_EVERYBODY = frozenset({"PUBLIC", "public"})
 _DEFAULT_TABLESPACE = "pg_default"
 
 _ROLES = "SELECT r.rolname AS name FROM pg_catalog.pg_roles r"
@@ -59,14 +64,18 @@ def missing(
 
 
 def roles_of(objects: Objects, *, owners: bool, privileges: bool) -> Set[str]:
-    """Return the roles that own something in the backup or have been granted something."""
-    found = {unquoted(owner) for owner in (objects.get("owners") or {}).values()} if owners else set()
+    """Return the roles that own something in the backup, have been granted something, or are named by a policy."""
+    found: List[str] = []
+    for told in (objects.get("policies") or {}).values():
+        for match in _POLICY_OF.finditer(told):
+            found += re.findall(_ROLE, match.group(1))
+    if owners:
+        for identity, owner in (objects.get("owners") or {}).items():
+            found.append(identity[len(_LARGE_OBJECTS_OF) :] if identity.startswith(_LARGE_OBJECTS_OF) else owner)
     if privileges:
         for identity in objects.get("grants") or ():
-            match = _GRANTEE.search(identity)
-            if match is not None and match.group(2) != _EVERYBODY:
-                found.add(match.group(2) if match.group(1) is None else match.group(1).replace('""', '"'))
-    return found
+            found += [match.group(1) for match in (_GRANTEE.search(identity), _DEFAULTS_OF.match(identity)) if match]
+    return {unquoted(name) for name in found if name not in _EVERYBODY}
 
 
 def unquoted(name: str) -> str:

@@ -45,6 +45,7 @@ class Run:
     deadline: Deadline
     watch: Watch
     check_mode: bool = False
+    superuser: bool = False
     seconds: Dict[str, float] = field(default_factory=dict)
     warnings: List[str] = field(default_factory=list)
     tables_done: int = 0
@@ -67,6 +68,7 @@ class Run:
             identity=options.identity,
             gpg_home=options.gpg_home,
             scratch=options.scratch_folder,
+            superuser=self.superuser,
             application_name=options.application_name,
         )
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import LONGEST_TIMEOUT, ConnectionOptions, Database, connect
 
 MAINTENANCE = ("postgres", "template1")
+# What keeps event triggers from firing: since 17 a setting of their own; before, all but those that are enabled as ALWAYS.
+_EVENT_TRIGGERS = 170000
 _NO_EVENT_TRIGGERS = "-c event_triggers=off"
+_NO_TRIGGERS = "-c session_replication_role=replica"
 
 
 @dataclass(frozen=True)
 class Sessions:
     """How databases of one server are reached.
 
-    `quiet` keeps event triggers from firing, those of a login among them: they would write into a database that is being compared.
+    `quiet` keeps event triggers from firing, where the server has a setting for that alone: one of a login would write into a database that
+    is being compared.
     """
 
     login: ConnectionOptions
@@ -30,10 +33,8 @@ class Sessions:
     def of(self, database: str) -> ConnectionOptions:
         """Return the options of a login to `database`."""
         parameters = {key: text for key, text in self.login.connect_params.items() if key != "dbname"}
-        if self.quiet:
-            said = parameters.get("options") or os.environ.get("PGOPTIONS") or ""
-            parameters["options"] = " ".join(part for part in (said, _NO_EVENT_TRIGGERS) if part)
-        return replace(self.login, login_db=database, connect_params=parameters)
+        login = replace(self.login, login_db=database, connect_params=parameters)
+        return with_options(login, _NO_EVENT_TRIGGERS) if self.quiet else login
 
     def open(self, database: str, *, read_only: bool = False, seconds: float | None = None) -> Database:
         """Return a session on `database`, whose statements may take `seconds` where those are given; see `connect`."""
@@ -42,13 +43,20 @@ class Sessions:
             login = replace(login, statement_timeout=str(max(1, math.floor(min(seconds, LONGEST_TIMEOUT / 1000)))))
         return connect(login, application_name=self.application_name, read_only=read_only)
 
-    def knowing(self, database: Any) -> Sessions:
-        """Return them as fits the server and role of the session `database`: only a superuser of 17 or newer can silence triggers."""
-        capable = database.value(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = 'event_triggers') AND"
-            " (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = session_user)"
-        )
-        return replace(self, quiet=bool(capable))
+    def knowing(self, superuser: bool, server_version: int) -> Sessions:
+        """Return them as fits the server and the role: only a superuser can silence event triggers."""
+        return replace(self, quiet=superuser and server_version >= _EVENT_TRIGGERS)
+
+
+def for_loading(login: ConnectionOptions, server_version: int) -> ConnectionOptions:
+    """Return a superuser's login under which restored event triggers do not fire while the rest is being restored."""
+    return with_options(login, _NO_EVENT_TRIGGERS if server_version >= _EVENT_TRIGGERS else _NO_TRIGGERS)
+
+
+def with_options(login: ConnectionOptions, words: str) -> ConnectionOptions:
+    """Return `login` with further settings for the server, behind those that are given already."""
+    given = login.connect_params.get("options") or os.environ.get("PGOPTIONS") or ""
+    return replace(login, connect_params={**login.connect_params, "options": " ".join(filter(None, (given, words)))})
 
 
 def maintenance_database(login: ConnectionOptions, *coming_and_going: str) -> str:
