@@ -127,7 +127,7 @@ backups:
       description:
         - "How deep it has been verified, C(checksum), C(decode) or C(restore). None where nobody has, or where it is broken."
       type: str
-    verified_at: {description: When that was., type: str}
+    verified_at: {description: When that was. None where it does not count., type: str}
     broken: {description: Why it does not count any more. None where it is whole as far as is known., type: str}
     last_drill:
       description: The last drill that restored it. None where there was none.
@@ -136,7 +136,7 @@ backups:
         at: {description: When it began., type: str}
         age_seconds: {description: How long ago that was., type: float}
         passed: {description: Whether it met everything that was asked of it., type: bool}
-        rto_seconds: {description: How long the recovery took., type: float}
+        rto_seconds: {description: How long the recovery took. None where it did not come to an end., type: float}
         reasons: {description: Why it did not pass., type: list, elements: str}
 databases:
   description: The same by database, and how much of each would be lost now.
@@ -164,7 +164,7 @@ rpo:
   type: dict
   contains:
     seconds: {description: "The time since its newest backup that counts. None where there is none, and all would be lost.", type: float}
-    target_seconds: {description: O(rpo) in seconds., type: float}
+    target_seconds: {description: O(rpo) in seconds. None without it., type: float}
     met: {description: Whether that is within the target. None without a target., type: bool}
 rto:
   description: How long a recovery takes.
@@ -172,7 +172,7 @@ rto:
   type: dict
   contains:
     seconds: {description: What the last drill of these backups has measured. None where there was none., type: float}
-    target_seconds: {description: O(rto) in seconds., type: float}
+    target_seconds: {description: O(rto) in seconds. None without it., type: float}
     met: {description: Whether that is within the target. None without a target., type: bool}
 broken:
   description:
