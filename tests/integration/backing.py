@@ -98,7 +98,8 @@ def recording_bin_dir(folder: Path, script: str = "") -> Path:
     own.mkdir(exist_ok=True)
     for name in ("pg_dump", "pg_dumpall", "pg_restore"):
         first = script if name == "pg_dump" else ""
-        text = f'#!/bin/sh\ncase "$1" in --version) ;; *) echo {name} "$@" >> {own}/calls;{first} esac\nexec {bin_dir()}/{name} "$@"\n'
+        lines = ["#!/bin/sh", 'if [ "$1" != --version ]; then', f'echo {name} "$@" >> {own}/calls', first, "fi"]
+        text = "\n".join([*lines, f'exec {bin_dir()}/{name} "$@"', ""])
         (own / name).write_text(text, encoding="utf-8")
         (own / name).chmod(0o755)
     return own

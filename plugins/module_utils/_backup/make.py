@@ -216,6 +216,7 @@ class _Making:
                 run.recipe, login, self._name, self._partial, run.environment, progress, passwords=run.server.reads_passwords
             )
         self._known.update(known)
+        self._notices += [f"the roles in the backup of {self._name}: {entry['note']}"] if entry["note"] else []
         return entry
 
     def _document(
