@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -178,7 +179,7 @@ def _purge(place: Place, manifest: Mapping[str, Any], now: datetime) -> Tuple[Li
     return gone.names, gone.faults
 
 
-class _Remote:
+class _Remote(ABC):
     """A place and what is to stand there."""
 
     def __init__(self, place: Place, backup: Path, manifest: Mapping[str, Any], tick: Tick | None) -> None:
@@ -194,13 +195,13 @@ class _Remote:
             message = f"what stands in {backup} is not what was backed up: {'; '.join(faults[:3])}"
             raise InvalidValue(message, object_name=str(backup), hint="Nothing was copied.")
 
+    @abstractmethod
     def is_there(self) -> bool:
         """Say whether the copy is there: the same manifest, and the files by their sizes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send(self) -> None:
         """Copy, compare the hashes there, and let the manifest come last."""
-        raise NotImplementedError
 
 
 class _Folder(_Remote):
