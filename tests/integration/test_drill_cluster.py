@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import connect
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.account import server_account
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.cluster import ScratchCluster, without_libpq_environment
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.scratch import ScratchFolder, clear_leftovers
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.servers import find_server
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed, ProgramMissing
-
 from tests.ground import runner, servers
 from tests.ground.account import server_account as ground_account
 
@@ -137,9 +137,9 @@ def test_folders_of_others_stay(place: Path) -> None:
 
 def test_a_folder_that_cannot_be_is_named(place: Path, tmp_path: Path) -> None:
     account = server_account(None)
-    with pytest.raises(InvalidValue, match="scratch_folder: .* is too long for the path of a socket"):
+    with pytest.raises(InvalidValue, match=r"scratch_folder: .* is too long for the path of a socket"):
         ScratchFolder.make(str(place / ("x" * 100)), account)
-    with pytest.raises(InvalidValue, match="scratch_folder: no folder can be made in .*: No such file"):
+    with pytest.raises(InvalidValue, match=r"scratch_folder: no folder can be made in .*: No such file"):
         ScratchFolder.make(str(place / "none"), account)
 
 
@@ -149,9 +149,10 @@ def test_a_folder_that_the_account_cannot_enter_is_said(place: Path, installatio
     place.chmod(0o700)
     folder = ScratchFolder.make(str(place), account)
     programs = find_server(installation.major, str(installation.bin_dir), account)
-    with ScratchCluster(programs, folder, account, jobs=1) as cluster, pytest.raises(ProgramFailed) as caught:
+    with ScratchCluster(programs, folder, account, jobs=1) as cluster:
         cluster.begin()
-        cluster.start()
+        with pytest.raises(ProgramFailed) as caught:
+            cluster.start()
     assert "initdb ended with code 1" in caught.value.message
     assert "Permission denied" in caught.value.message
     assert "scratch_folder" in str(caught.value.hint)

@@ -57,12 +57,10 @@ def server_account(run_as: str | None) -> Account:
             raise InvalidValue("run_as: a PostgreSQL server refuses to run as root; name another account", object_name="run_as")
         return Account(name, entry.pw_uid, entry.pw_gid, switch=True)
     missing = f"there is no account {run_as}" if run_as else f"there is none of the accounts {' and '.join(_DEFAULT_ACCOUNTS)}"
-    raise InvalidValue(
-        f"run_as: a PostgreSQL server refuses to run as root, and {missing} on this host; name one", object_name="run_as"
-    )
+    raise InvalidValue(f"run_as: a PostgreSQL server refuses to run as root, and {missing} on this host; name one", object_name="run_as")
 
 
-def spawn(command: Sequence[str], account: Account, folder: Path, output: Any, *, alone: bool = False) -> "subprocess.Popen[bytes]":
+def spawn(command: Sequence[str], account: Account, folder: Path, output: Any, *, alone: bool = False) -> subprocess.Popen[bytes]:
     """Start a program as `account` in `folder`, in a session of its own, with what it says going to `output`.
 
     It ends when this process does, however that ends; so this must be called from the main thread. `alone` leaves it without a network
@@ -76,7 +74,7 @@ def spawn(command: Sequence[str], account: Account, folder: Path, output: Any, *
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=_in_child(account, alone),
+        preexec_fn=_in_child(account, alone),  # noqa: PLW1509  (it takes no lock and imports nothing)
     )
 
 
@@ -108,7 +106,7 @@ def _in_child(account: Account, alone: bool) -> Callable[[], None]:
 
 
 def _environment() -> Dict[str, str]:
-    kept = {name: text for name, text in os.environ.items() if not name.startswith(("PG", "LC_")) and name not in ("HOME", "LANG", "LANGUAGE")}
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     return {**kept, "LC_ALL": "C", "HOME": "/"}
 
 

@@ -18,7 +18,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Dict, Iterator, Mapping, Type
+from typing import Dict, Iterator, Mapping, Sequence, Type
 
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.account import Account, sees_network, spawn
@@ -139,7 +139,7 @@ class ScratchCluster:
         path = self.data / "postgresql.auto.conf"
         path.write_text("".join(lines), encoding="utf-8")
 
-    def _spawned(self, name: str, command: list[str], output: int) -> "subprocess.Popen[bytes]":
+    def _spawned(self, name: str, command: Sequence[str], output: int) -> subprocess.Popen[bytes]:
         try:
             return spawn(command, self._account, self._folder, output, alone=True)
         except (OSError, subprocess.SubprocessError) as error:

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Sequence, Tuple
+from typing import Any, Iterator, List, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 
 # Quoted texts and names, in which a semicolon ends nothing, a comment, or the end of a statement.
 _PART = re.compile(r"""[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | ;""", re.VERBOSE | re.DOTALL)
 _META = re.compile(r"^\\(?:un)?restrict [^\n]*$", re.MULTILINE)
-_NAME = r'("(?:[^"]|"")*"|[^\s;"]+)'
-_CREATE_ROLE = re.compile(rf"CREATE ROLE {_NAME}$")
-_SUPERUSER = re.compile(rf"ALTER ROLE {_NAME} WITH SUPERUSER\b")
-_GRANTOR = re.compile(rf"GRANTED BY {_NAME}$")
+_CREATE_ROLE = re.compile(r'CREATE ROLE ("(?:[^"]|"")*"|\S+)$')
+_SUPERUSER = re.compile(r'ALTER ROLE ("(?:[^"]|"")*"|\S+) WITH SUPERUSER\b')
+_GRANTOR = re.compile(r'GRANTED BY ("(?:[^"]|"")*"|\S+)$')
 _TABLESPACE = re.compile(
     r"(CREATE|ALTER) TABLESPACE\b|(GRANT|REVOKE) .* ON TABLESPACE\b|(COMMENT|SECURITY LABEL .*) ON TABLESPACE\b"
     r"|ALTER ROLE .* SET (default_tablespace|temp_tablespaces)\b",
@@ -46,13 +45,13 @@ def read_globals(text: str) -> Globals:
     return Globals(statements, _bootstrap(statements))
 
 
-def restore_globals(database: Any, globals: Globals) -> Tuple[int, List[str]]:
-    """Run the statements and return how many roles there are now and notices about what was left out. Raises DatabaseError.
+def restore_globals(database: Any, found: Globals) -> List[str]:
+    """Run the statements and return notices about what was left out. Raises DatabaseError.
 
     The one error that is allowed is that the first superuser exists. A statement is never shown: it may hold the hash of a password.
     """
-    roles = left_out = 0
-    for statement in globals.statements:
+    left_out = 0
+    for statement in found.statements:
         if _SETTING.match(statement):
             # They are of the session that pg_dumpall wrote for; this one has its own.
             continue
@@ -60,11 +59,10 @@ def restore_globals(database: Any, globals: Globals) -> Tuple[int, List[str]]:
             left_out += 1
             continue
         created = _CREATE_ROLE.match(statement)
-        roles += bool(created)
         try:
             database.execute(statement)
         except DatabaseError as error:
-            if created and error.sqlstate == _EXISTS and _unquoted(created.group(1)) == globals.bootstrap:
+            if created and error.sqlstate == _EXISTS and _unquoted(created.group(1)) == found.bootstrap:
                 continue
             what = " ".join(statement.split()[:3])
             raise DatabaseError(
@@ -74,7 +72,7 @@ def restore_globals(database: Any, globals: Globals) -> Tuple[int, List[str]]:
                 hint=error.hint,
             ) from None
     notices = [f"{left_out} statements about tablespaces of the source were left out; everything is in the default one"] if left_out else []
-    return roles, notices
+    return notices
 
 
 def _statements(text: str) -> Iterator[str]:

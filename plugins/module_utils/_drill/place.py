@@ -89,12 +89,12 @@ class ScratchPlace(Place):
             self._cluster.name_superuser(found.bootstrap, name)
             self.login = self._cluster.login()
             with connect(self.login, application_name=name, read_only=False) as database:
-                _roles, notices = restore_globals(database, found)
+                notices = restore_globals(database, found)
         self.notices += notices
 
     def make_ready(self, run: Run) -> None:
         """Make up the roles that a backup without any names. Raises Refused where something else is missing."""
-        objects = needs.read_objects(run.backup.path)
+        objects = needs.read_objects(run.backup.path) or {}
         missing = needs.missing(run.database, run.manifest["settings"], objects, owners=True, privileges=True)
         missing.pop("tablespaces", None)
         if not run.manifest.get("globals"):

@@ -14,8 +14,11 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.finding impor
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed, RunbookError
 
 # What says more about this host than about the backup.
-_OF_THE_HOST = re.compile(r"No space left|could not extend|out of memory|Cannot allocate|quota exceeded|server closed the connection|connection to server"
-                          r"|terminating connection|the database system is|too many open files|could not resize shared memory", re.IGNORECASE)  # fmt: skip
+_OF_THE_HOST = re.compile(
+    "No space left|could not extend|out of memory|Cannot allocate|quota exceeded|too many open files|could not resize shared memory"
+    "|server closed the connection|connection to server|terminating connection|the database system is",
+    re.IGNORECASE,
+)
 
 
 def record(found: Finding) -> None:
