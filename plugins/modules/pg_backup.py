@@ -133,7 +133,7 @@ options:
       - V(decode) also decodes every file to its end and lets C(pg_restore) read it; a dump in plain SQL has to end as a whole one does.
       - V(restore) also restores it, into a database that nobody sees and that is dropped afterwards, and compares every table and
         definition with the manifest. The server needs the room for it, and the role the right to create databases.
-      - A fresh backup that was not verified as deep is verified again instead of making a new one, if that is V(checksum) or V(decode).
+      - A fresh backup that was not verified as deep is verified again instead of making a new one, unless it is encrypted.
     type: str
     choices: [checksum, decode, restore]
     default: decode

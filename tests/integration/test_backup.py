@@ -183,3 +183,17 @@ def _count(connection: psycopg.Connection[Any], name: str) -> int:
     row = connection.execute(f"SELECT count(*) FROM {name}").fetchone()
     assert row is not None
     return int(row[0])
+
+
+@pytest.mark.parametrize("form", ["directory", "custom", "plain"])
+def test_it_is_restored_before_it_counts(tim: Database, tmp_path: Path, form: str) -> None:
+    backup = made(tim, tmp_path, verify="restore", format=form)
+    assert manifest(backup)["verified"]["how"] == "restore"
+    assert [name for (name,) in tim.query("SELECT datname FROM pg_database") if name.startswith("pgops_restore_")] == []
+
+
+def test_a_fresh_backup_is_restored_where_that_is_asked_for(tim: Database, tmp_path: Path) -> None:
+    made(tim, tmp_path)
+    deeper = back_up(tim, tmp_path, verify="restore")
+    assert (deeper["backups"][0]["action"], deeper["backups"][0]["verified"]) == ("verified", "restore")
+    assert back_up(tim, tmp_path, verify="restore")["changed"] is False

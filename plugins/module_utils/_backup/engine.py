@@ -24,7 +24,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.options impo
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION, Watch
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import plan_retention, purge
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import chosen_databases, look_at
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import LEVELS, RESTORE, record
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import DECODE, LEVELS, RESTORE, Verification, record
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import verify
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import storage_error
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import find_client
@@ -218,19 +218,26 @@ class _Backups:
         entry = _Entry(name, PRESENT, head.folder, str(path), head.size, self._age(head.taken_at), head.verified, manifest)
         if LEVELS.index(head.verified or LEVELS[0]) >= LEVELS.index(self._options.verify):
             return entry
-        if self._options.verify == RESTORE:
-            return None
         if manifest["dump"]["encryption"]:
             # Nobody here can read it.
             return None
         if not self._check_mode:
-            found = verify(path, manifest, self._options.verify, self._run.client, None, self._run.deadline.check)
+            found = self._looked_into(path, manifest)
             record(path, manifest, found)
             if not found.ok or found.how != self._options.verify:
                 self._notices.append(f"{head.folder} was looked at again: {found.message}")
                 return None
         entry.action, entry.verified = VERIFIED, self._options.verify
         return entry
+
+    def _looked_into(self, path: Path, manifest: Mapping[str, Any]) -> Verification:
+        """Verify a backup that is there as deep as is asked for."""
+        wanted = self._options.verify
+        found = verify(path, manifest, DECODE if wanted == RESTORE else wanted, self._run.client, None, self._run.deadline.check)
+        if wanted != RESTORE or not found.ok:
+            return found
+        differences = self._run.rehearsed(path, manifest)
+        return Verification(RESTORE, datetime.now(timezone.utc), not differences, "; ".join(differences[:3]) or None)
 
     def _age(self, taken_at: datetime) -> float:
         return max(0.0, (self._run.server.now - taken_at).total_seconds())

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup import preflight
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.beside import Beside
@@ -31,7 +31,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.publish impo
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import Server
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.settings import read_settings
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.snapshot import Snapshot, open_snapshot
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import CHECKSUM, DECODE
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import CHECKSUM, DECODE, RESTORE
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import verify
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import own_environment
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import Encryption, choose_compression
@@ -62,7 +62,9 @@ class Run:
 
     def connect(self, name: str, *, long: bool = False) -> Database:
         """Open a session on database `name` that only reads; a `long` one lets a statement take as long as the run may."""
-        login = replace(self.login, login_db=name)
+        # A database that is named there would win.
+        others = {key: text for key, text in self.login.connect_params.items() if key != "dbname"}
+        login = replace(self.login, login_db=name, connect_params=others)
         if long:
             seconds = min(self.deadline.left + _SLACK, LONGEST_TIMEOUT / 1000)
             login = replace(login, statement_timeout=str(max(1, math.floor(seconds))))
@@ -79,6 +81,13 @@ class Run:
     def scope(self) -> Scope:
         """What of each database is meant."""
         return Scope(self.options.kind, self.options.schemas, self.options.tables)
+
+    def rehearsed(self, path: Path, manifest: Mapping[str, Any]) -> List[str]:
+        """Restore a backup into a hidden database and return what is otherwise there. Raises RunbookError."""
+        # Only few runs do this, and it is half of another module.
+        from ansible_collections.pgops.runbook.plugins.module_utils._backup.rehearse import rehearse
+
+        return rehearse(path, manifest, self.login, self.options, self.server, self.client, self.deadline, self.watch)
 
     @property
     def environment(self) -> Dict[str, str]:
@@ -277,4 +286,13 @@ class _Making:
         how = DECODE if run.recipe.encryption is not None and run.options.verify != CHECKSUM else found.how
         if found.message:
             self._notices.append(f"{self._name}: {found.message}")
+        if run.options.verify == RESTORE:
+            differences = run.rehearsed(self._partial, document)
+            if differences:
+                raise RunbookError(
+                    f"what was restored of {self._name} is not what was dumped: {'; '.join(differences[:3])}",
+                    object_name=self._name,
+                    hint="Restore such a backup by hand and look at what it names.",
+                )
+            return {"how": RESTORE, "at": iso(datetime.now(timezone.utc))}
         return {"how": how, "at": iso(found.at)}

@@ -23,7 +23,8 @@ _SERVER = """
 SELECT pg_catalog.current_setting('server_version') AS version,
        pg_catalog.current_setting('server_version_num')::int AS version_num,
        pg_catalog.to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US') || '+00:00' AS now,
-       pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS reads_passwords
+       pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS reads_passwords,
+       (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = session_user) AS superuser
 """
 _IDENTIFIER = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
 _DATABASES = "SELECT datname AS name, datallowconn AS connectable, datconnlimit AS connections FROM pg_catalog.pg_database ORDER BY datname"
@@ -31,13 +32,17 @@ _DATABASES = "SELECT datname AS name, datallowconn AS connectable, datconnlimit 
 
 @dataclass(frozen=True)
 class Server:
-    """What a run asks once. `now` is the server's clock; `system_identifier` None where the role may not see it."""
+    """What a run asks once. `now` is the server's clock; `system_identifier` None where the role may not see it.
+
+    `reads_passwords` is about the role that the session acts as, `superuser` about the login itself.
+    """
 
     version: str
     version_num: int
     system_identifier: str | None
     now: datetime
     reads_passwords: bool
+    superuser: bool = False
 
 
 def look_at(database: Any) -> Server:
@@ -45,7 +50,9 @@ def look_at(database: Any) -> Server:
     found = database.row(_SERVER) or {}
     # Debian adds its own version behind the server's.
     version = str(found["version"]).partition(" ")[0]
-    return Server(version, found["version_num"], _identifier(database), from_iso(found["now"]), found["reads_passwords"])
+    return Server(
+        version, found["version_num"], _identifier(database), from_iso(found["now"]), found["reads_passwords"], found["superuser"]
+    )
 
 
 def chosen_databases(database: Any, options: Options) -> Tuple[List[str], List[str]]:
