@@ -22,6 +22,8 @@ SELECT pg_catalog.pg_get_userbyid(d.datdba) AS owner,
        d.datconnlimit AS connection_limit,
        d.datistemplate AS is_template,
        (SELECT t.spcname FROM pg_catalog.pg_tablespace t WHERE t.oid = d.dattablespace) AS tablespace,
+       ARRAY(SELECT DISTINCT t.spcname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_tablespace t ON t.oid = c.reltablespace
+             WHERE t.spcname <> 'pg_global' ORDER BY 1) AS tablespaces,
        (SELECT s.setconfig FROM pg_catalog.pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = 0) AS config
 FROM pg_catalog.pg_database d
 WHERE d.datname = pg_catalog.current_database()

@@ -47,6 +47,7 @@ SELECT count(pg_catalog.pg_terminate_backend(a.pid)) FROM pg_catalog.pg_stat_act
 WHERE a.datname = %s AND a.pid <> pg_catalog.pg_backend_pid() AND a.usesysid IS NOT NULL
   AND (%s OR pg_catalog.pg_has_role(a.usesysid, 'MEMBER'))
 """
+_TABLESPACE = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tablespace t WHERE t.spcname = %s)"
 _COLUMNS = """
 SELECT a.attname AS name FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = 'pg_catalog.pg_database'::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped
@@ -91,7 +92,11 @@ def create_hidden(database: Any, hidden: str, settings: Mapping[str, Any], *, ru
     """
     sql = database.sql
     words, parameters = locale_words(settings, {row["name"] for row in database.rows(_COLUMNS)})
-    statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}").format(sql.Identifier(hidden), sql.SQL(" ").join(map(sql.SQL, words)))
+    parts = [sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(hidden)), *map(sql.SQL, words)]
+    space = settings.get("tablespace")
+    if space and database.value(_TABLESPACE, (space,)):
+        parts.append(sql.SQL("TABLESPACE {}").format(sql.Identifier(space)))
+    statement = sql.SQL(" ").join(parts)
     try:
         database.execute(statement, parameters)
     except DatabaseError as error:

@@ -15,7 +15,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Datab
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import load
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import Compared, compare_restored, left_out_kinds
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.prepare import prepare
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.prepare import finish, prepare
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.settings import apply_settings
 
@@ -81,6 +81,9 @@ def fill(run: Run, name: str) -> None:
     )
     for phase, seconds in phases.items():
         run.add_seconds(phase, seconds)
+    if run.options.privileges:
+        with run.phase("post_data"), run.open(name) as session:
+            finish(session, run.backup.path, run.manifest)
 
 
 def compare(run: Run, name: str, *, rows: bool = True) -> Compared:

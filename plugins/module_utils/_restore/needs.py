@@ -31,12 +31,15 @@ _EXTENSIONS = "SELECT e.name FROM pg_catalog.pg_available_extensions e"
 _TABLESPACES = "SELECT t.spcname AS name FROM pg_catalog.pg_tablespace t"
 
 
-def read_objects(backup: Path) -> Dict[str, Dict[str, str]]:
-    """Return the structure that the backup in the folder `backup` lists: kind, identity, fingerprint. Raises InvalidValue."""
+def read_objects(backup: Path) -> Dict[str, Dict[str, str]] | None:
+    """Return the structure that the backup in the folder `backup` lists: kind, identity, fingerprint; None where it lists none.
+
+    Raises InvalidValue.
+    """
     try:
         found: Dict[str, Dict[str, str]] = read_document(backup / OBJECTS)
     except FileNotFoundError:
-        return {}
+        return None
     except (OSError, ValueError) as error:
         raise InvalidValue(f"{backup / OBJECTS} cannot be read: {error}", object_name=backup.name) from None
     return found
@@ -53,7 +56,7 @@ def missing(
     spaces: Set[str] = set()
     if whole:
         roles |= set(settings_roles(settings, owners=owners, privileges=privileges))
-        spaces = {str(settings.get("tablespace") or _DEFAULT_TABLESPACE)}
+        spaces = {str(settings.get("tablespace") or _DEFAULT_TABLESPACE), *map(str, settings.get("tablespaces") or ())}
     wanted = {
         "roles": (roles, _ROLES),
         "extensions": (set(objects.get("extensions") or ()), _EXTENSIONS),

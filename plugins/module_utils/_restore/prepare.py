@@ -1,7 +1,7 @@
 # Copyright (c) 2026, pgops.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An empty database made ready for a dump: without what template0 brings and the dumped one lacked, with the schemas of named tables."""
+"""What a dump leaves unsaid, because every new database has it or because something else was dumped with it, done around its restore."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.needs import read_objects, unquoted
 
 _PUBLIC = "public"
+_OF_EVERYBODY = ("CREATE", "USAGE")
 _LANGUAGE = "plpgsql"
 
 
@@ -28,14 +29,24 @@ def prepare(session: Any, backup: Path, manifest: Mapping[str, Any]) -> None:
         names = [*scope["tables"], *(table["name"] for table in manifest.get("tables") or ())]
         for schema in sorted({parse_relation(str(name)).schema for name in names}):
             session.execute(session.sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(session.sql.Identifier(schema)))
-    elif objects:
+    elif objects is not None:
         # That something is not there is nothing that a dump says.
         for kind, name, words in (
             ("schemas", _PUBLIC, "DROP SCHEMA IF EXISTS {}"),
             ("extensions", _LANGUAGE, "DROP EXTENSION IF EXISTS {}"),
         ):
-            if kind in objects and name not in map(unquoted, objects[kind]):
+            if name not in map(unquoted, objects.get(kind) or ()):
                 _drop(session, words, name)
+
+
+def finish(session: Any, backup: Path, manifest: Mapping[str, Any]) -> None:
+    """Give everybody what they had in a schema `public` that the dump has made: it says only what was changed since initdb."""
+    if _PUBLIC not in (manifest["scope"].get("schemas") or ()):
+        return
+    for privilege in _OF_EVERYBODY:
+        if f"schema public {privilege} to PUBLIC" in ((read_objects(backup) or {}).get("grants") or ()):
+            words = session.sql.SQL("GRANT {} ON SCHEMA {} TO PUBLIC")
+            session.execute(words.format(session.sql.SQL(privilege), session.sql.Identifier(_PUBLIC)))
 
 
 def _drop(session: Any, words: str, name: str) -> None:

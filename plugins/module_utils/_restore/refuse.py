@@ -82,7 +82,7 @@ def check_server(run: Run) -> None:
         raise Refused(
             f"role {run.database.user} may not make databases", object_name=run.database.user, hint="Give it CREATEDB, or use another role."
         )
-    settings, objects = run.manifest["settings"], needs.read_objects(run.backup.path)
+    settings, objects = run.manifest["settings"], needs.read_objects(run.backup.path) or {}
     lacking = needs.missing(run.database, settings, objects, owners=run.options.owners, privileges=run.options.privileges)
     if lacking:
         words = "; ".join(f"{kind}: {_listed(names)}" for kind, names in lacking.items())
