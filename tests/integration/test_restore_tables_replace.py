@@ -12,7 +12,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._content.objects imp
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, MissingObject, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.table_replace import Outcome, Request, replace_tables
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.request import Outcome, Request
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.table_replace import replace_tables
 from tests.ground.databases import Database
 from tests.integration.dumping import archive, backup
 from tests.integration.watching import run_script

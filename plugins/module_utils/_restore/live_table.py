@@ -87,6 +87,15 @@ class LiveTable:
             if not self.facts[key]:
                 raise self._refused(what.format(owner=self.facts["owner"]), "Log in as that owner, or as a superuser.")
 
+    def require_rows(self) -> None:
+        """Raise Refused unless rows can be inserted into it that a backup has of it."""
+        if self.facts["kind"] != "r":
+            hint = "Name its partitions." if self.facts["kind"] == "p" else None
+            raise self._refused(f"it is a {KINDS.get(self.facts['kind'], 'relation')}, which has no rows of its own", hint)
+        self.require_unhidden()
+        if not self.facts["can_insert"]:
+            raise self._refused("this role may not SELECT and INSERT", "Grant it both, or log in as its owner.")
+
     def require_unhidden(self) -> None:
         """Raise Refused where the role does not see every row."""
         if self.facts["hides_rows"]:

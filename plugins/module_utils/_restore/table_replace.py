@@ -14,12 +14,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import lock_tries
 from ansible_collections.pgops.runbook.plugins.module_utils._content.objects import Objects, measure_objects
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope
-from ansible_collections.pgops.runbook.plugins.module_utils._content.session import set_here
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import tokens_back
@@ -34,32 +32,14 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.beside impo
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.databases import kept_name
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.dependents import require_carried
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.live_table import LiveTable, look_at
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.locks import lock
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.request import Outcome, Request, rehearsed
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sequences import move_forward
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import Staged, stage, temporary_like
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import Archive, Tick
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.tokens_back import StoreCount
 
 _SHOWN = 5
-_WRITABLE = "SET TRANSACTION READ WRITE"
 _ROWS = "SELECT count(*) FROM {}"
 _FOREIGN_KEY, _DEPENDENT = "23503", "2BP01"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What of a backup goes where: `archive` and `manifest` are the backup's, `tables` those that are wanted, `stores` normalised.
-
-    `keep_old`: the tables that are replaced stay, under other names.
-    """
-
-    archive: Archive
-    manifest: Mapping[str, Any]
-    tables: Tuple[RelationName, ...]
-    stores: Tuple[Mapping[str, Any], ...] = ()
-    accept_tokens_back: bool = False
-    keep_old: bool = True
-    key: Tuple[str, ...] = ()
-    tick: Tick = None
 
 
 @dataclass(frozen=True)
@@ -86,14 +66,6 @@ class Replaced:
         }
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of all tables, and of the tokens in them."""
-
-    tables: Tuple[Any, ...]
-    tokens: Tuple[StoreCount, ...]
-
-
 def replace_tables(database: Any, request: Request, *, check_mode: bool) -> Outcome:
     """Replace the tables of `request` and return what became of them; in check mode only load the rows where nobody sees them, and count.
 
@@ -105,43 +77,49 @@ def replace_tables(database: Any, request: Request, *, check_mode: bool) -> Outc
         require_carried(database, live)
     moment = datetime.now(timezone.utc)
     if check_mode:
-        return _rehearse(database, request, lives, moment)
+        return rehearsed(database, lambda: _rehearse(database, request, lives, moment))
     with database.transaction():
         return _replace(database, request, lives, moment)
 
 
-class _Rehearsed(Exception):
-    """The rows were loaded and counted, and are taken back."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__()
-        self.outcome = outcome
-
-
 def _rehearse(database: Any, request: Request, lives: Sequence[LiveTable], moment: datetime) -> Outcome:
-    try:
-        with database.transaction():
-            # For temporary tables alone.
-            database.execute(_WRITABLE)
-            places = {live.name: temporary_like(database, live) for live in lives}
-            staged = {
-                live.name: stage(database, request.archive, request.manifest, live, places[live.name], request.tick) for live in lives
-            }
-            kept = _keep_denials(database, request, places)
-            tokens = _tokens(database, request, places)
-            raise _Rehearsed(Outcome(tuple(_replaced(database, request, live, staged, kept, moment) for live in lives), tokens))
-    except _Rehearsed as rehearsed:
-        return rehearsed.outcome
+    places = {live.name: temporary_like(database, live) for live in lives}
+    staged = _stage(database, request, lives, places)
+    return _outcome(database, request, lives, moment, places, staged)
+
+
+def _stage(
+    database: Any, request: Request, lives: Sequence[LiveTable], places: Mapping[RelationName, RelationName]
+) -> Dict[RelationName, Staged]:
+    return {live.name: stage(database, request.archive, request.manifest, live, places[live.name], request.tick) for live in lives}
+
+
+def _outcome(
+    database: Any,
+    request: Request,
+    lives: Sequence[LiveTable],
+    moment: datetime,
+    places: Mapping[RelationName, RelationName],
+    staged: Mapping[RelationName, Staged],
+) -> Outcome:
+    """Look at what is in the new tables, with which denials, and at the tokens that would be accepted with them."""
+    denials = {name: tokens_back.keep_denials(database, request.stores, name, place) for name, place in places.items()}
+    counts = tokens_back.tokens_back_here(database, request.stores, places)
+    tokens_back.require_none_back(counts, accepted=request.accept_tokens_back)
+    tables = []
+    for live in lives:
+        rows = int(database.value(database.sql.SQL(_ROWS).format(live.name.identifier(database.sql))))
+        kept = _old_name(live.name, moment) if request.keep_old else None
+        tables.append(Replaced(live.name, rows, staged[live.name], denials[live.name], kept))
+    return Outcome(tuple(tables), tuple(counts))
 
 
 def _replace(database: Any, request: Request, lives: Sequence[LiveTable], moment: datetime) -> Outcome:
     places = {live.name: make_beside(database, live) for live in lives}
-    staged = {live.name: stage(database, request.archive, request.manifest, live, places[live.name], request.tick) for live in lives}
+    staged = _stage(database, request, lives, places)
     new = [finish_beside(database, live, places[live.name]) for live in lives]
-    attached = _locked(database, lives)
-    kept = _keep_denials(database, request, places)
-    tokens = _tokens(database, request, places)
-    outcome = Outcome(tuple(_replaced(database, request, live, staged, kept, moment) for live in lives), tokens)
+    attached = lock(database, [live.name for live in lives], "ACCESS EXCLUSIVE", lambda: _attached(database, lives))
+    outcome = _outcome(database, request, lives, moment, places, staged)
     before = measure_objects(database, Scope())
     swap = _Swap(database, new, attached, moment)
     swap.run()
@@ -151,60 +129,17 @@ def _replace(database: Any, request: Request, lives: Sequence[LiveTable], moment
     return outcome
 
 
-def _replaced(
-    database: Any,
-    request: Request,
-    live: LiveTable,
-    staged: Mapping[RelationName, Staged],
-    kept: Mapping[RelationName, int],
-    moment: datetime,
-) -> Replaced:
-    sql = database.sql
-    rows = int(database.value(sql.SQL(_ROWS).format(live.name.identifier(sql))))
-    old = _old_name(live.name, moment) if request.keep_old else None
-    return Replaced(live.name, rows, staged[live.name], kept.get(live.name, 0), old)
-
-
-def _keep_denials(database: Any, request: Request, places: Mapping[RelationName, RelationName]) -> Dict[RelationName, int]:
-    return {name: tokens_back.keep_denials(database, request.stores, name, place) for name, place in places.items()}
-
-
-def _tokens(database: Any, request: Request, places: Mapping[RelationName, RelationName]) -> Tuple[StoreCount, ...]:
-    counts = tokens_back.tokens_back_here(database, request.stores, places)
-    tokens_back.require_none_back(counts, accepted=request.accept_tokens_back)
-    return tuple(counts)
-
-
 def _old_name(name: RelationName, moment: datetime) -> RelationName:
     return RelationName(name.schema, kept_name(name.name, moment))
 
 
-def _locked(database: Any, lives: Sequence[LiveTable]) -> List[Attached]:
-    """Lock the tables, and those that foreign keys tie to them, and return what hangs on each now. Raises DatabaseError."""
-    sql, tries = database.sql, lock_tries.Tries(database)
-    database.execute("SAVEPOINT pgops_locks")
-    for wait in tries:
-        lock_tries.limit(database, wait)
-        try:
-            for live in lives:
-                database.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(live.name.identifier(sql)))
-            attached = [read_attached(database, live) for live in lives]
-            for tied in sorted({side for one in attached for key in one.foreign_keys for side in (key.referencing, key.referenced)}):
-                database.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.SQL(tied)))
-        except DatabaseError as error:
-            if database.closed or not lock_tries.is_locked(error):
-                raise
-            database.execute("ROLLBACK TO SAVEPOINT pgops_locks")
-            continue
-        set_here(database, "lock_timeout", f"{tries.longest:.0f}ms")
-        return attached
-    who = lock_tries.holders(database, [live.oid for live in lives])
-    raise DatabaseError(
-        f"the tables could not be locked within {tries.patience:.0f} s: {who}. Nothing was changed",
-        object_name=str(lives[0].name),
-        sqlstate="55P03",
-        hint="End what holds the lock, or give lock_timeout more time: six times as long is waited.",
-    )
+def _attached(database: Any, lives: Sequence[LiveTable]) -> List[Attached]:
+    """Return what hangs on each table, with the tables locked that foreign keys tie to them."""
+    sql = database.sql
+    found = [read_attached(database, live) for live in lives]
+    for tied in sorted({side for one in found for key in one.foreign_keys for side in (key.referencing, key.referenced)}):
+        database.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.SQL(tied)))
+    return found
 
 
 class _Swap:
@@ -234,13 +169,13 @@ class _Swap:
 
     def drop_old(self) -> None:
         """Remove the tables that were replaced. Raises Refused where something still hangs on one."""
-        for name in self.old.values():
-            try:
-                self.database.execute(self.sql.SQL("DROP TABLE {}").format(name.identifier(self.sql)))
-            except DatabaseError as error:
-                if error.sqlstate != _DEPENDENT:
-                    raise
-                raise Refused(f"{error.message}. Nothing was changed", object_name=str(name), hint="Say keep_old=true.") from None
+        names = self.sql.SQL(", ").join(name.identifier(self.sql) for name in self.old.values())
+        try:
+            self.database.execute(self.sql.SQL("DROP TABLE {}").format(names))
+        except DatabaseError as error:
+            if error.sqlstate != _DEPENDENT:
+                raise
+            raise Refused(f"{error.message}. Nothing was changed", object_name="keep_old", hint="Say keep_old=true.") from None
 
     def _each(self, statements: Any) -> None:
         for statement in statements:
