@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import sealed
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_manifest, sealed
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import Verification, record
 from tests.ground.databases import Database
 from tests.integration.watching import finding, look, status_of
 
@@ -114,6 +115,20 @@ def test_a_manifest_that_cannot_be_read_is_no_backup_and_is_told(database: Datab
     (tmp_path / "broken" / "manifest.json").write_text(text, encoding="utf-8")
     found = finding(watch(database, tmp_path), "backup.age[broken]")
     assert (found["severity"], words in found["message"]) == ("unknown", True)
+
+
+def test_a_backup_that_a_later_look_found_broken_does_not_count(database: Database, tmp_path: Path) -> None:
+    newest, older = backup(tmp_path, database.name, 1), backup(tmp_path, database.name, 30)
+    fault = Verification("decode", datetime.now(UTC), False, "toc.dat is cut off")
+    record(newest, read_manifest(newest), fault)
+    result = watch(database, tmp_path)
+    assert statuses(result) == ("ok", "warning")
+    assert f"{newest.name} does not count any more" in finding(result, "backup.verify_age")["message"]
+    assert "toc.dat is cut off" in finding(result, "backup.verify_age")["message"]
+    record(older, read_manifest(older), fault)
+    result = watch(database, tmp_path)
+    assert statuses(result) == ("ok", "critical")
+    assert newest.name in finding(result, "backup.verify_age")["message"]
 
 
 def test_without_a_folder_declared_backups_are_unknown(database: Database, tmp_path: Path) -> None:

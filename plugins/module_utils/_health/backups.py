@@ -66,10 +66,18 @@ def _verify_age(look: Look, limits: Limits) -> Iterable[Reading]:
     # A backup that was verified may be older than one that was not; what counts is how much would be lost with it.
     verified = [head for head in own if head.verified]
     if not verified:
-        return [Reading("no backup has been verified: nobody knows whether one can be read", status=CRITICAL)]
+        why = _broken(own) or ": nobody knows whether one can be read"
+        return [Reading(f"no backup has been verified{why}", status=CRITICAL)]
     newest = verified[0]
     seconds = _since(look, newest.finished_at)
-    return [Reading(f"the newest that was verified ({newest.verified}), {newest.name}, was finished {age(seconds)} ago", seconds)]
+    broken = _broken(own[: own.index(newest)])
+    message = f"the newest that was verified ({newest.verified}), {newest.name}, was finished {age(seconds)} ago"
+    return [Reading(message + broken, seconds)]
+
+
+def _broken(heads: List[Head]) -> str:
+    """Return what to add about the newest of `heads` that counted once and does not any more, or nothing."""
+    return next((f"; {head.folder} does not count any more: {head.broken}" for head in heads if head.broken), "")
 
 
 def _since(look: Look, moment: datetime) -> float:
@@ -95,8 +103,8 @@ CHECKS: List[Check] = [
         id="backup.verify_age",
         title="Age of the newest backup that was verified",
         tier="daily",
-        looks_at="The same manifests: when the newest backup was finished that has been verified since. A backup counts when it has been "
-        "verified.",
+        looks_at="The same manifests, and what later verifications and drills have found: when the newest backup was finished that has "
+        "been verified. One in which a later look has found fault does not count.",
         action="Verify the newest backup, best by restoring it.",
         needs="reading the folder, on the host that runs the module",
         run=_verify_age,
