@@ -24,6 +24,7 @@ OF_TABLES = {
     "statistics": "statistics object",
     "partitions": "partition",
     "inheritance": "parent",
+    "publication_tables": "publication",
     "row_security": "row-level security",
     "owners": "owner",
     "grants": "grant",
@@ -47,8 +48,26 @@ _WORDS = {
     "event_triggers": "event trigger",
     "publications": "publication",
     "subscriptions": "subscription",
-    "default_privileges": "default privilege",
+    "text_search_configurations": "text search configuration",
+    "text_search_dictionaries": "text search dictionary",
+    "text_search_parsers": "text search parser",
+    "text_search_templates": "text search template",
+    "operators": "operator",
+    "operator_families": "operator family",
+    "operator_classes": "operator class",
+    "casts": "cast",
+    "collations": "collation",
+    "conversions": "conversion",
+    "languages": "language",
+    "access_methods": "access method",
+    "transforms": "transform",
+    "foreign_data_wrappers": "foreign-data wrapper",
+    "foreign_servers": "foreign server",
+    "user_mappings": "user mapping",
+    "publication_schemas": "schema of a publication",
 }
+_ABOUT = frozenset({"owners", "grants", "comments", "security_labels"})
+_VERSIONS = "extension_versions"  # a dump does not carry them
 # Between majors the server writes definitions differently; these stay the same.
 _SAME_ACROSS_MAJORS = frozenset({"owners", "grants", "row_security", "inheritance"})
 _QUALIFIED = re.compile(r'((?:"(?:[^"]|"")*"|[^\s".])+\.(?:"(?:[^"]|"")*"|[^\s"])+)(?: (.*))?\Z', re.DOTALL)
@@ -72,9 +91,10 @@ def compare(expected: Measured, found: Measured, *, same_major: bool = True, lea
 
     What is not compared for other reasons, `not_compared` says.
     """
-    differences = [*_structure(expected, found, same_major, leave_out)]
+    differences = list(_structure(expected, found, same_major, leave_out))
     gone = {one.object for one in differences if one.kind in RELATIONS and one.what != DIFFERENT}
-    told = [one for one in differences if one.kind in RELATIONS or one.table not in gone]
+    names = tuple({name for one in differences if one.what != DIFFERENT for name in _names(one)})
+    told = [one for one in differences if not _follows(one, gone, names)]
     rows = [one for one in _rows(expected, found, leave_out) if one.table not in gone]
     return [*told, *rows, *_sequences(expected, found, leave_out), *_large_objects(expected, found, leave_out)]
 
@@ -88,6 +108,12 @@ def not_compared(expected: Measured, found: Measured, *, same_major: bool = True
         told.append({"what": "structure", "object": "", "why": "it was not measured"})
     if expected.tables is None or found.tables is None:
         told.append({"what": "rows", "object": "", "why": "they were not measured"})
+    mine, other = ((side.objects or {}).get(_VERSIONS, {}) for side in (expected, found))
+    told += [
+        {"what": "extension", "object": name, "why": f"version {other[name]} instead of {version}: a dump does not carry the version"}
+        for name, version in mine.items()
+        if other.get(name, version) != version
+    ]
     unread = {**expected.unread, **found.unread}
     told += [{"what": "rows", "object": name, "why": why} for name, why in sorted(unread.items())]
     for side, name in ((expected, "the backup"), (found, "the database")):
@@ -99,6 +125,24 @@ def not_compared(expected: Measured, found: Measured, *, same_major: bool = True
     return told
 
 
+def _names(one: Difference) -> Iterator[str]:
+    """Yield how owners, grants and comments call an object that is missing or too many."""
+    word = _WORDS.get(one.kind, "")
+    if one.kind in _ABOUT or one.kind in RELATIONS or not word:
+        return
+    rest = one.object if one.table is None else _parts(one.kind, one.object)[1]
+    yield f"{word} {rest} "
+    if one.table is not None:
+        yield f"{one.table} {word} {rest} "
+
+
+def _follows(one: Difference, gone: Collection[str], names: Tuple[str, ...]) -> bool:
+    """Whether a difference only follows from another: a missing table has no columns, a missing function no owner."""
+    if one.kind in RELATIONS:
+        return False
+    return one.table in gone or (one.kind in _ABOUT and f"{one.object} ".startswith(names))
+
+
 def _rows(expected: Measured, found: Measured, leave_out: Collection[str]) -> Iterator[Difference]:
     if expected.tables is None or found.tables is None or "rows" in leave_out:
         return
@@ -108,18 +152,20 @@ def _rows(expected: Measured, found: Measured, leave_out: Collection[str]) -> It
         other = here.get(table.name)
         if other is None:
             if table.name not in found.unread:
-                yield Difference("rows", table.name, table.name, MISSING, f"{table.name}: the table is missing with its {table.rows} rows")
+                yield Difference(
+                    "rows", table.name, table.name, MISSING, f"{table.name}: the table is missing with its {_rows_of(table.rows)}"
+                )
         elif other.rows != table.rows:
-            count = abs(other.rows - table.rows)
-            more = "missing" if other.rows < table.rows else "too many"
-            message = f"{table.name}: {count} row{'' if count == 1 else 's'} {more} ({other.rows} instead of {table.rows})"
+            short = table.rows - other.rows
+            lacks = f"{_rows_of(short)} missing" if short > 0 else f"{_rows_of(-short)} too many"
+            message = f"{table.name}: {lacks} ({other.rows} instead of {table.rows})"
             yield Difference("rows", table.name, table.name, DIFFERENT, message)
         elif other.by == table.by and other.hash != table.hash:
-            message = f"{table.name}: {table.rows} rows as expected, but what is in them differs"
+            message = f"{table.name}: {_rows_of(table.rows)} as expected, but what is in them differs"
             yield Difference("rows", table.name, table.name, DIFFERENT, message)
     for name, other in here.items():
         if name not in there and name not in expected.unread:
-            yield Difference("rows", name, name, EXTRA, f"{name}: a table with {other.rows} rows that the backup does not have")
+            yield Difference("rows", name, name, EXTRA, f"{name}: a table with {_rows_of(other.rows)} that the backup does not have")
 
 
 def _sequences(expected: Measured, found: Measured, leave_out: Collection[str]) -> Iterator[Difference]:
@@ -131,9 +177,7 @@ def _sequences(expected: Measured, found: Measured, leave_out: Collection[str]) 
         if other is None and (expected.objects is None or found.objects is None):
             yield Difference("sequences", sequence.name, None, MISSING, f"sequence {sequence.name} is missing")
         elif other is not None and other.behind(sequence):
-            message = (
-                f"sequence {sequence.name} would give {other.next_value} next, and numbers up to {sequence.next_value} are given already"
-            )
+            message = f"sequence {sequence.name} is behind: it would give {other.next_value} next instead of {sequence.next_value}"
             yield Difference("sequence_state", sequence.name, None, DIFFERENT, message)
 
 
@@ -152,7 +196,7 @@ def _structure(expected: Measured, found: Measured, same_major: bool, leave_out:
     if expected.objects is None or found.objects is None:
         return
     kinds = [*dict.fromkeys([*expected.objects, *found.objects])]
-    for kind in (one for one in kinds if one not in leave_out):
+    for kind in (one for one in kinds if one not in leave_out and one != _VERSIONS):
         mine, other = (_comparable(kind, side.objects or {}, same_major) for side in (expected, found))
         for identity, there in mine.items():
             if identity not in other:
@@ -195,6 +239,10 @@ def _changed(before: str, after: str) -> str:
     if old == new:
         return "is defined differently"
     return f"is {new or 'plain'} instead of {old or 'plain'}"
+
+
+def _rows_of(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"
 
 
 def as_results(differences: List[Difference]) -> List[Dict[str, Any]]:

@@ -27,17 +27,17 @@ Objects = Dict[str, Dict[str, str]]
 # Temporary objects, system schemas and members of extensions are out, as they are in a dump.
 _SPACE = """
 WITH space AS MATERIALIZED (
-    SELECT n.oid, n.nspname, n.nspowner, n.nspacl FROM pg_catalog.pg_namespace n
+    SELECT n.oid, n.nspname, n.nspowner, n.nspacl FROM pg_namespace n
     WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
         AND (%(schemas)s::name[] IS NULL OR n.nspname = ANY (%(schemas)s::name[]))
 ), member AS MATERIALIZED (
-    SELECT d.classid, d.objid FROM pg_catalog.pg_depend d WHERE d.deptype = 'e'
+    SELECT d.classid, d.objid FROM pg_depend d WHERE d.deptype = 'e'
 ), relation AS MATERIALIZED (
-    SELECT c.*, pg_catalog.format('%%I.%%I', n.nspname, c.relname) AS name
-    FROM pg_catalog.pg_class c JOIN space n ON n.oid = c.relnamespace
+    SELECT c.*, format('%%I.%%I', n.nspname, c.relname) AS name
+    FROM pg_class c JOIN space n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
-        AND (%(relations)s::bigint[] IS NULL OR c.oid IN (SELECT wanted::oid FROM pg_catalog.unnest(%(relations)s::bigint[]) AS wanted))
-        AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_catalog.pg_class'::regclass AND m.objid = c.oid)
+        AND (%(relations)s::bigint[] IS NULL OR c.oid IN (SELECT wanted::oid FROM unnest(%(relations)s::bigint[]) AS wanted))
+        AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_class'::regclass AND m.objid = c.oid)
 )
 """
 

@@ -12,19 +12,19 @@ from ansible_collections.pgops.runbook.plugins.module_utils._content.query impor
 _RELATIONS = """
 SELECT CASE c.relkind WHEN 'v' THEN 'views' WHEN 'm' THEN 'materialized_views' WHEN 'f' THEN 'foreign_tables' ELSE 'tables' END AS kind,
     c.name AS identity,
-    pg_catalog.concat_ws(', ',
-        CASE WHEN c.relkind = 'p' THEN 'partitioned by ' || pg_catalog.pg_get_partkeydef(c.oid) END,
+    concat_ws(', ',
+        CASE WHEN c.relkind = 'p' THEN 'partitioned by ' || pg_get_partkeydef(c.oid) END,
         CASE WHEN c.relpersistence = 'u' THEN 'unlogged' END,
         CASE WHEN c.relkind = 'm' AND NOT c.relispopulated THEN 'not populated' END,
-        'of type ' || pg_catalog.format_type(NULLIF(c.reloftype, 0), NULL),
-        'access method ' || (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = c.relam AND m.amname <> 'heap'),
+        'of type ' || format_type(NULLIF(c.reloftype, 0), NULL),
+        'access method ' || (SELECT m.amname FROM pg_am m WHERE m.oid = c.relam AND m.amname <> 'heap'),
         'replica identity ' || CASE c.relreplident WHEN 'f' THEN 'full' WHEN 'n' THEN 'nothing' WHEN 'i' THEN 'index' END,
-        (SELECT 'with ' || pg_catalog.string_agg(o, ' ' ORDER BY o COLLATE "C") FROM pg_catalog.unnest(c.reloptions) AS o),
-        (SELECT 'toast with ' || pg_catalog.string_agg(o, ' ' ORDER BY o COLLATE "C")
-         FROM pg_catalog.pg_class t, pg_catalog.unnest(t.reloptions) AS o WHERE t.oid = c.reltoastrelid)) AS told,
-    CASE WHEN c.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(c.oid)
-        WHEN c.relkind = 'f' THEN (SELECT pg_catalog.concat_ws(' ', s.srvname, f.ftoptions::text) FROM pg_catalog.pg_foreign_table f
-            JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver WHERE f.ftrelid = c.oid) END AS code
+        (SELECT 'with ' || string_agg(o, ' ' ORDER BY o COLLATE "C") FROM unnest(c.reloptions) AS o),
+        (SELECT 'toast with ' || string_agg(o, ' ' ORDER BY o COLLATE "C")
+         FROM pg_class t, unnest(t.reloptions) AS o WHERE t.oid = c.reltoastrelid)) AS told,
+    CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid)
+        WHEN c.relkind = 'f' THEN (SELECT concat_ws(' ', s.srvname, f.ftoptions::text) FROM pg_foreign_table f
+            JOIN pg_foreign_server s ON s.oid = f.ftserver WHERE f.ftrelid = c.oid) END AS code
 FROM relation c WHERE c.relkind <> 'S'
 UNION ALL
 SELECT 'row_security', c.name,
@@ -35,44 +35,44 @@ FROM relation c WHERE c.relrowsecurity OR c.relforcerowsecurity
 _PARTITIONS = """
 SELECT CASE WHEN c.relispartition THEN 'partitions' ELSE 'inheritance' END AS kind,
     CASE WHEN c.relispartition THEN p.name || ' ' || c.name ELSE c.name || ' ' || p.name END AS identity,
-    CASE WHEN c.relispartition THEN pg_catalog.pg_get_expr(c.relpartbound, c.oid) ELSE 'parent ' || i.inhseqno END AS told, NULL AS code
-FROM relation c JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid JOIN relation p ON p.oid = i.inhparent
+    CASE WHEN c.relispartition THEN pg_get_expr(c.relpartbound, c.oid) ELSE 'parent ' || i.inhseqno END AS told, NULL AS code
+FROM relation c JOIN pg_inherits i ON i.inhrelid = c.oid JOIN relation p ON p.oid = i.inhparent
 """
 
 _SEQUENCES = """
 SELECT 'sequences' AS kind, c.name AS identity,
-    pg_catalog.concat_ws(', ', pg_catalog.format_type(q.seqtypid, NULL), 'start ' || q.seqstart, 'increment ' || q.seqincrement,
+    concat_ws(', ', format_type(q.seqtypid, NULL), 'start ' || q.seqstart, 'increment ' || q.seqincrement,
         'minimum ' || q.seqmin, 'maximum ' || q.seqmax, 'cache ' || q.seqcache, CASE WHEN q.seqcycle THEN 'cycle' END,
         CASE WHEN c.relpersistence = 'u' THEN 'unlogged' END,
-        (SELECT pg_catalog.format('%%s %%s.%%I', CASE d.deptype WHEN 'i' THEN 'identity of' ELSE 'owned by' END, o.name, a.attname)
-         FROM pg_catalog.pg_depend d
+        (SELECT format('%%s %%s.%%I', CASE d.deptype WHEN 'i' THEN 'identity of' ELSE 'owned by' END, o.name, a.attname)
+         FROM pg_depend d
          JOIN relation o ON o.oid = d.refobjid
-         JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-         WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_catalog.pg_class'::regclass
+         JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass
             AND d.deptype IN ('a', 'i'))) AS told,
     NULL AS code
-FROM relation c JOIN pg_catalog.pg_sequence q ON q.seqrelid = c.oid
+FROM relation c JOIN pg_sequence q ON q.seqrelid = c.oid
 """
 
 _COLUMNS = Query(
     """
-SELECT 'columns' AS kind, c.name || ' ' || pg_catalog.quote_ident(a.attname) AS identity,
-    pg_catalog.concat_ws(' ', pg_catalog.format_type(a.atttypid, a.atttypmod),
+SELECT 'columns' AS kind, c.name || ' ' || quote_ident(a.attname) AS identity,
+    concat_ws(' ', format_type(a.atttypid, a.atttypmod),
         CASE WHEN a.attcollation <> t.typcollation THEN (
-            SELECT pg_catalog.format('COLLATE %%I.%%I', n.nspname, l.collname) FROM pg_catalog.pg_collation l
-            JOIN pg_catalog.pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = a.attcollation) END,
+            SELECT format('COLLATE %%I.%%I', n.nspname, l.collname) FROM pg_collation l
+            JOIN pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = a.attcollation) END,
         CASE WHEN a.attnotnull THEN 'NOT NULL' END,
         CASE a.attidentity WHEN 'a' THEN 'GENERATED ALWAYS AS IDENTITY' WHEN 'd' THEN 'GENERATED BY DEFAULT AS IDENTITY' END,
         CASE a.attgenerated WHEN 's' THEN 'GENERATED STORED' WHEN 'v' THEN 'GENERATED VIRTUAL' END,
         CASE WHEN a.attstorage <> t.typstorage AND c.relkind NOT IN ('v', 'f') THEN 'STORAGE ' || a.attstorage::text END,
         CASE WHEN a.attstattarget >= 0 THEN 'STATISTICS ' || a.attstattarget END,
         {compression},
-        'OPTIONS ' || pg_catalog.array_to_string(a.attoptions, ' ')) AS told,
-    NULLIF(pg_catalog.concat_ws(' ', pg_catalog.pg_get_expr(f.adbin, f.adrelid), a.attfdwoptions::text), '') AS code
+        'OPTIONS ' || array_to_string(a.attoptions, ' ')) AS told,
+    NULLIF(concat_ws(' ', pg_get_expr(f.adbin, f.adrelid), a.attfdwoptions::text), '') AS code
 FROM relation c
-JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
 WHERE c.relkind <> 'S'
 """,
     (Choice("compression", "pg_attribute.attcompression", "'COMPRESSION ' || NULLIF(a.attcompression::text, '')", "NULL"),),
@@ -80,65 +80,65 @@ WHERE c.relkind <> 'S'
 
 # Those that a partition gets with its parent's foreign key have names that depend on the order in which they were made.
 _CONSTRAINTS = """
-SELECT 'constraints' AS kind, c.name || ' ' || pg_catalog.quote_ident(k.conname) AS identity,
+SELECT 'constraints' AS kind, c.name || ' ' || quote_ident(k.conname) AS identity,
     CASE k.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique' WHEN 'f' THEN 'foreign key' WHEN 'x' THEN 'exclusion' ELSE 'check' END
         || CASE WHEN k.convalidated THEN '' ELSE ', not valid' END AS told,
-    pg_catalog.pg_get_constraintdef(k.oid) AS code
-FROM relation c JOIN pg_catalog.pg_constraint k ON k.conrelid = c.oid
+    pg_get_constraintdef(k.oid) AS code
+FROM relation c JOIN pg_constraint k ON k.conrelid = c.oid
 WHERE k.contype IN ('p', 'u', 'f', 'x', 'c') AND NOT (k.contype = 'f' AND k.conparentid <> 0)
 """
 
 # pg_dump leaves out an index that is not valid, but for a partitioned table's, which is valid once all its partitions have theirs.
 _INDEXES = """
-SELECT 'indexes' AS kind, c.name || ' ' || pg_catalog.quote_ident(i.relname) AS identity,
-    pg_catalog.concat_ws(', ', CASE WHEN x.indisunique THEN 'unique' END, CASE WHEN x.indisclustered THEN 'clustered' END,
+SELECT 'indexes' AS kind, c.name || ' ' || quote_ident(i.relname) AS identity,
+    concat_ws(', ', CASE WHEN x.indisunique THEN 'unique' END, CASE WHEN x.indisclustered THEN 'clustered' END,
         CASE WHEN x.indisreplident THEN 'replica identity' END, CASE WHEN NOT x.indisvalid THEN 'not valid' END,
-        (SELECT 'part of ' || pg_catalog.quote_ident(p.relname) FROM pg_catalog.pg_inherits h
-         JOIN pg_catalog.pg_class p ON p.oid = h.inhparent WHERE h.inhrelid = i.oid),
-        (SELECT 'statistics ' || pg_catalog.string_agg(a.attnum || ' ' || a.attstattarget, ' ' ORDER BY a.attnum)
-         FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.oid AND a.attstattarget >= 0)) AS told,
-    pg_catalog.pg_get_indexdef(i.oid) AS code
+        (SELECT 'part of ' || quote_ident(p.relname) FROM pg_inherits h
+         JOIN pg_class p ON p.oid = h.inhparent WHERE h.inhrelid = i.oid),
+        (SELECT 'statistics ' || string_agg(a.attnum || ' ' || a.attstattarget, ' ' ORDER BY a.attnum)
+         FROM pg_attribute a WHERE a.attrelid = i.oid AND a.attstattarget >= 0)) AS told,
+    pg_get_indexdef(i.oid) AS code
 FROM relation c
-JOIN pg_catalog.pg_index x ON x.indrelid = c.oid
-JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+JOIN pg_index x ON x.indrelid = c.oid
+JOIN pg_class i ON i.oid = x.indexrelid
 WHERE x.indisvalid AND x.indisready OR i.relkind = 'I'
 """
 
 _TRIGGERS = Query(
     """
-SELECT 'triggers' AS kind, c.name || ' ' || pg_catalog.quote_ident(t.tgname) AS identity,
+SELECT 'triggers' AS kind, c.name || ' ' || quote_ident(t.tgname) AS identity,
     CASE t.tgenabled WHEN 'D' THEN 'disabled' WHEN 'R' THEN 'on replicas only' WHEN 'A' THEN 'always' ELSE '' END AS told,
-    pg_catalog.pg_get_triggerdef(t.oid) AS code
-FROM relation c JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid
+    pg_get_triggerdef(t.oid) AS code
+FROM relation c JOIN pg_trigger t ON t.tgrelid = c.oid
 WHERE NOT t.tgisinternal {cloned}
 UNION ALL
-SELECT 'rules', c.name || ' ' || pg_catalog.quote_ident(r.rulename),
+SELECT 'rules', c.name || ' ' || quote_ident(r.rulename),
     CASE r.ev_enabled WHEN 'D' THEN 'disabled' WHEN 'R' THEN 'on replicas only' WHEN 'A' THEN 'always' ELSE '' END,
-    pg_catalog.pg_get_ruledef(r.oid)
-FROM relation c JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid
+    pg_get_ruledef(r.oid)
+FROM relation c JOIN pg_rewrite r ON r.ev_class = c.oid
 WHERE r.rulename <> '_RETURN'
 UNION ALL
-SELECT 'policies', c.name || ' ' || pg_catalog.quote_ident(p.polname),
-    pg_catalog.concat_ws(', ',
+SELECT 'policies', c.name || ' ' || quote_ident(p.polname),
+    concat_ws(', ',
         CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
         CASE WHEN NOT p.polpermissive THEN 'restrictive' END,
-        (SELECT 'to ' || pg_catalog.string_agg(CASE WHEN o = 0 THEN 'PUBLIC' ELSE o::regrole::text END, ', '
-            ORDER BY CASE WHEN o = 0 THEN 'PUBLIC' ELSE o::regrole::text END COLLATE "C") FROM pg_catalog.unnest(p.polroles) AS o)),
-    pg_catalog.concat_ws(' ', 'USING ' || pg_catalog.pg_get_expr(p.polqual, p.polrelid),
-        'WITH CHECK ' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid))
-FROM relation c JOIN pg_catalog.pg_policy p ON p.polrelid = c.oid
+        (SELECT 'to ' || string_agg(CASE WHEN o = 0 THEN 'PUBLIC' ELSE o::regrole::text END, ', '
+            ORDER BY CASE WHEN o = 0 THEN 'PUBLIC' ELSE o::regrole::text END COLLATE "C") FROM unnest(p.polroles) AS o)),
+    concat_ws(' ', 'USING ' || pg_get_expr(p.polqual, p.polrelid),
+        'WITH CHECK ' || pg_get_expr(p.polwithcheck, p.polrelid))
+FROM relation c JOIN pg_policy p ON p.polrelid = c.oid
 """,
     (Choice("cloned", "pg_trigger.tgparentid", "OR t.tgparentid <> 0 AND t.tgconstraint = 0", ""),),
 )
 
 _STATISTICS = """
-SELECT 'statistics' AS kind, c.name || ' ' || pg_catalog.format('%%I.%%I', n.nspname, s.stxname) AS identity,
-    CASE WHEN (pg_catalog.to_jsonb(s) ->> 'stxstattarget')::int >= 0
-        THEN 'STATISTICS ' || (pg_catalog.to_jsonb(s) ->> 'stxstattarget') END AS told,
-    pg_catalog.pg_get_statisticsobjdef(s.oid) AS code
+SELECT 'statistics' AS kind, c.name || ' ' || format('%%I.%%I', n.nspname, s.stxname) AS identity,
+    CASE WHEN (to_jsonb(s) ->> 'stxstattarget')::int >= 0
+        THEN 'STATISTICS ' || (to_jsonb(s) ->> 'stxstattarget') END AS told,
+    pg_get_statisticsobjdef(s.oid) AS code
 FROM relation c
-JOIN pg_catalog.pg_statistic_ext s ON s.stxrelid = c.oid
-JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
+JOIN pg_statistic_ext s ON s.stxrelid = c.oid
+JOIN pg_namespace n ON n.oid = s.stxnamespace
 """
 
 QUERIES: List[Query] = [
