@@ -31,12 +31,15 @@ def new_run() -> str:
     return secrets.token_hex(8)
 
 
-def begin_partial(folder: Path, run: str, operation: str, number: int) -> Path:
-    """Make the hidden folder in which backup `number` of a run grows, and say in it whose it is. Raises OSError."""
-    partial = folder / f"{PARTIAL}{run}-{number}"
+def partial_folder(folder: Path, run: str, number: int) -> Path:
+    """Return the hidden folder in which backup `number` of a run grows."""
+    return folder / f"{PARTIAL}{run}-{number}"
+
+
+def begin_partial(partial: Path, run: str, operation: str) -> None:
+    """Make such a folder, and say in it whose it is. Raises OSError."""
     partial.mkdir(mode=0o700)
     write_document(partial / RUN, {**whoami(operation), "run": run})
-    return partial
 
 
 def clear_leftovers(folder: Path) -> List[str]:

@@ -21,7 +21,12 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.by_hand impo
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.dump import Dumped, Recipe, compress_members, dump, dump_arguments
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.globals import dump_globals
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.leftovers import begin_partial, end_programs, run_environment
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.leftovers import (
+    begin_partial,
+    end_programs,
+    partial_folder,
+    run_environment,
+)
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import VERSION, from_iso, iso, write_document
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import OBJECTS
@@ -136,12 +141,9 @@ def need_of(run: Run, database: Database, previous: Head | None) -> preflight.Ne
 
 def make(run: Run, name: str, previous: Head | None, number: int) -> Made:
     """Make the backup of database `name`. Whatever goes wrong, nothing of it is left. Raises RunbookError."""
-    folder = run.options.folder
+    partial = partial_folder(run.options.folder, run.id, number)
     try:
-        partial = begin_partial(folder, run.id, OPERATION, number)
-    except OSError as error:
-        raise storage_error(error, folder) from None
-    try:
+        begin_partial(partial, run.id, OPERATION)
         return _Making(run, name, partial).made(previous)
     except OSError as error:
         raise storage_error(error, Path(error.filename or partial)) from None
