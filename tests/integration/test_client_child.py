@@ -181,16 +181,20 @@ def test_the_password_of_this_process_is_not_handed_on(monkeypatch: pytest.Monke
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts programs as somebody else")
-def test_root_starts_it_as_another_account_that_still_ends_with_it() -> None:
+def test_root_starts_it_as_another_account_and_it_still_ends_with_its_run() -> None:
     assert run(["sh", "-c", "id -u; id -g; id -G"], account=(65534, 65533)).split() == ["65534", "65533", "65533"]
+    parent, number = started("sleep", "600", script=KILLED.replace("sys.argv[2:]", "sys.argv[2:], account=(65534, 65533)"))
+    parent.kill()
+    parent.wait()
+    assert until(lambda: not group(number))
 
 
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
-def started(*command: str) -> tuple[subprocess.Popen[str], int]:
+def started(*command: str, script: str = KILLED) -> tuple[subprocess.Popen[str], int]:
     """Start a run that has one child, and return the run and the child's number."""
-    parent = subprocess.Popen([sys.executable, "-c", KILLED, str(runner.collections_path()), *command], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", script, str(runner.collections_path()), *command], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     return parent, int(parent.stdout.readline())
 

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,8 +25,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline imp
     write_stream,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, ProgramMissing, RunbookError
+from tests.ground import runner
 from tests.ground.databases import Database
-from tests.integration.children import child, children, until
+from tests.integration.children import child, children, group, until
 
 pytestmark = pytest.mark.any_driver
 
@@ -183,6 +185,23 @@ def test_a_dump_whose_server_process_is_ended_is_blamed(database: Database, tmp_
             write_stream([dump(database), COMPRESS], tmp_path / "out", tick=lambda: database.query(ended) and None, every=0.05)
     assert failed.value.program == "pg_dump"
     assert os.listdir(tmp_path) == []
+
+
+KILLED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import write_stream
+write_stream([["yes"], ["cat"], ["sleep", "600"]], sys.argv[2], tap=(0, ["sleep", "600"]))
+"""
+
+
+def test_a_killed_run_leaves_no_program_of_its_line(tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", KILLED, str(runner.collections_path()), str(tmp_path / "out")])
+    line = until(lambda: [one for one in children(parent.pid) if b"python" not in one.arguments][3:] and children(parent.pid))
+    parent.kill()
+    parent.wait()
+    assert len(line) == 4
+    assert until(lambda: not [one for process in line for one in group(process.group)])
 
 
 # --- full disks -------------------------------------------------------------------------------------------------------
