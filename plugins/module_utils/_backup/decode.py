@@ -77,10 +77,8 @@ def _database_faults(backup: Path, manifest: Mapping[str, Any], client: Client |
 def _custom_faults(path: Path, manifest: Mapping[str, Any], client: Client | None, keys: Keys, tick: Tick | None) -> List[str]:
     commands = _decoders(path, keys)
     restore = [_client(client, manifest).program("pg_restore"), "--file", os.devnull]
-    ends = _Ends()
     try:
-        read_stream(path, commands, ends.take_start, tick=tick, whole=False)
-        faults = _head_faults(path.name, ends.start, manifest)
+        faults = _head_faults(path.name, _start(path, commands, tick), manifest)
         if not faults:
             read_stream(path, commands, restore, tick=tick)
     except ProgramFailed as error:
@@ -104,8 +102,7 @@ def _text_faults(path: Path, what: bytes, keys: Keys, tick: Tick | None) -> List
 def _directory_faults(backup: Path, manifest: Mapping[str, Any], client: Client, tick: Tick | None) -> List[str]:
     folder = backup / "database"
     contents = folder / "toc.dat"
-    with contents.open("rb") as file:
-        faults = _head_faults(str(contents.relative_to(backup)), file.read(LONGEST), manifest)
+    faults = _head_faults(str(contents.relative_to(backup)), _start(contents, [], tick), manifest)
     if faults:
         return faults
     by_suffix: Dict[str, List[Path]] = {}
@@ -220,6 +217,16 @@ def _decoders(path: Path, keys: Keys) -> List[List[str]]:
         return decoders(str(path), keys.identity, keys.gpg_home)
     except InvalidValue as error:
         raise Undecoded(error.message) from None
+
+
+def _start(path: Path, commands: Sequence[Sequence[str]], tick: Tick | None) -> bytes:
+    """Return the first bytes of what a file holds when it is decoded by `commands`."""
+    if commands:
+        ends = _Ends()
+        read_stream(path, commands, ends.take_start, tick=tick, whole=False)
+        return ends.start
+    with path.open("rb") as file:
+        return file.read(LONGEST)
 
 
 class _Ends:
