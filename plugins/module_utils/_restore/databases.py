@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import time
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Mapping, Sequence
 
@@ -25,6 +26,7 @@ _HIDDEN = re.compile(PREFIX + "[0-9a-f]{8}")
 _MARK = "pgops.runbook/pg_restore"
 _LONGEST_NAME = 63  # bytes
 _TRIES = 5  # to find a database without sessions; the server itself waits five seconds each time
+_SECONDS_TO_LEAVE = 2.0
 _IN_USE = "55006"
 _FORCE = 130000  # the first server that ends the sessions of a database that is dropped
 
@@ -180,15 +182,25 @@ def sessions_of(database: Any, name: str) -> List[Dict[str, Any]]:
     return found
 
 
+def lasting_sessions(database: Any, name: str) -> List[Dict[str, Any]]:
+    """Return the sessions on a database after those that are just ending have had the time to."""
+    until = time.monotonic() + _SECONDS_TO_LEAVE
+    found = sessions_of(database, name)
+    while found and time.monotonic() < until:
+        time.sleep(0.05)
+        found = sessions_of(database, name)
+    return found
+
+
 def in_use(name: str, found: Sequence[Mapping[str, Any]]) -> Refused:
     """Return the refusal to take the name from a database with sessions."""
     who = ", ".join(
         f"{one['usename'] or 'a process'} (pid {one['pid']}, {one['application_name'] or 'no application_name'})" for one in found[:5]
     )
     return Refused(
-        f"{len(found)} sessions are on database {name}: {who}{' and others' if len(found) > 5 else ''}",
+        f"{len(found)} session{' is' if len(found) == 1 else 's are'} on database {name}: {who}{' and others' if len(found) > 5 else ''}",
         object_name=name,
-        hint="Stop what uses it, or let the restore end those sessions with disconnect=true.",
+        hint="Stop what uses it, or have its sessions ended with disconnect=true.",
     )
 
 

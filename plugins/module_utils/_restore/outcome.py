@@ -25,12 +25,22 @@ _PRIVILEGES = ("grants", "table_grants", "default_privileges")
 
 @dataclass(frozen=True)
 class Compared:
-    """What a comparison found: how many tables and rows there are, what differs, and what could not be compared and why."""
+    """What a comparison found: how many tables and rows there are, what differs, and what was not compared and why.
+
+    `unseen` is what of it the backup does tell and the database did not show; `whole` whether the backup tells of rows and definitions.
+    """
 
     tables: int
     rows: int
     differences: List[Difference]
     not_compared: List[Dict[str, str]]
+    unseen: List[Dict[str, str]]
+    whole: bool
+
+    @property
+    def same(self) -> bool:
+        """Whether the database is known to hold what the backup holds: all was looked at, and nothing differs."""
+        return self.whole and not self.differences and not self.unseen
 
 
 def left_out_kinds(owners: bool, privileges: bool) -> List[str]:
@@ -58,8 +68,16 @@ def compare_restored(
         expected, found = (replace(side, objects=_without_content(side.objects)) for side in (expected, found))
     major = int(manifest["versions"]["server_version_num"]) // 10000
     same = {"same_major": major == session.server_version // 10000, "leave_out": leave_out}
-    counted = sum(table.rows for table in found.tables or ())
-    return Compared(len(found.tables or ()), counted, compare(expected, found, **same), not_compared(expected, found, **same))
+    left = not_compared(expected, found, **same)
+    known = not_compared(expected, expected, **same)
+    return Compared(
+        tables=len(found.tables or ()),
+        rows=sum(table.rows for table in found.tables or ()),
+        differences=compare(expected, found, **same),
+        not_compared=left,
+        unseen=[one for one in left if one not in known],
+        whole=expected.tables is not None and expected.objects is not None,
+    )
 
 
 def _without_content(objects: Objects | None) -> Objects | None:

@@ -110,8 +110,8 @@ def check_target(run: Run) -> None:
             object_name=run.target,
             hint="Commit them or roll them back.",
         )
-    found = databases.sessions_of(run.database, run.target)
-    if found and not run.options.disconnect:
+    found = [] if run.options.disconnect else databases.lasting_sessions(run.database, run.target)
+    if found:
         raise databases.in_use(run.target, found)
     for kind in ("slots", "subscriptions"):
         if about.get(kind):

@@ -9,9 +9,9 @@ run or, where that was killed, by the next.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._lock import release_lock, take_lock
@@ -28,6 +28,12 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.options imp
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import Compared
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import check_files
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import OPERATION, Run
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.tokens_back import (
+    StoreCount,
+    read_stores,
+    require_none_back,
+    tokens_back,
+)
 
 RESTORED, SWAPPED, PRESENT = "restored", "swapped", "present"
 _TRIES = 5  # to catch the target without sessions; applications that were sent away come back at once
@@ -45,6 +51,8 @@ class Plan:
     replaces: bool
     leftovers: List[str]
     kept: str | None
+    stores: Sequence[Mapping[str, Any]] = ()
+    tokens: List[StoreCount] = field(default_factory=list)
 
 
 def restore_whole(run: Run) -> Dict[str, Any]:
@@ -73,6 +81,7 @@ def restore_whole(run: Run) -> Dict[str, Any]:
 
 
 def _plan(run: Run) -> Plan:
+    stores = read_stores(run.options.token_stores)
     refuse.check_backup(run)
     there = databases.exists(run.database, run.target)
     present = _present(run) if there else None
@@ -82,7 +91,7 @@ def _plan(run: Run) -> Plan:
             refuse.check_target(run)
     replaces = there and present is None
     kept = databases.kept_name(run.target, datetime.now(timezone.utc)) if replaces else None
-    return Plan(present, replaces, databases.leftovers(run.database), kept)
+    return Plan(present, replaces, databases.leftovers(run.database), kept, stores)
 
 
 def _present(run: Run) -> Compared | None:
@@ -100,11 +109,20 @@ def _present(run: Run) -> Compared | None:
         # That it cannot be read may be why it is restored.
         run.warnings.append(f"{run.target} could not be compared with the backup before: {error.message}")
         return None
-    if not compared.differences:
+    if compared.same:
         return compared
     if run.options.mode == NEW:
-        raise refuse.there_already(run, f"and holds something else than the backup: {compared.differences[0].message}")
+        raise refuse.there_already(run, _why_not_present(compared))
     return None
+
+
+def _why_not_present(compared: Compared) -> str:
+    if compared.differences:
+        return f"and holds something else than the backup: {compared.differences[0].message}"
+    if compared.unseen:
+        first = compared.unseen[0]
+        return f"and cannot be compared with the backup: {first['what']} {first['object']}: {first['why']}"
+    return "and cannot be compared with the backup, which does not tell its contents"
 
 
 def _restore(run: Run, plan: Plan) -> Compared:
@@ -114,6 +132,11 @@ def _restore(run: Run, plan: Plan) -> Compared:
         compared = compare(run, hidden.name)
         if compared.differences:
             raise refuse.different(run, compared.differences)
+        run.warnings += [f"not compared: {one['what']} {one['object']}: {one['why']}" for one in compared.unseen]
+        if plan.replaces and plan.stores:
+            with run.phase("compare"):
+                plan.tokens = _tokens_back(run, plan, hidden.name)
+            require_none_back(plan.tokens, accepted=run.options.accept_tokens_back)
         if run.options.analyze:
             analyze(run, hidden.name)
         run.deadline.check()
@@ -123,6 +146,18 @@ def _restore(run: Run, plan: Plan) -> Compared:
     if plan.kept and not run.options.keep_old:
         _drop_old(run, plan, plan.kept)
     return compared
+
+
+def _tokens_back(run: Run, plan: Plan, hidden: str) -> List[StoreCount]:
+    """Return how many tokens of each store would be accepted again; unknown where the target cannot be read."""
+    try:
+        with run.open(run.target) as live, run.open(hidden) as restored:
+            return tokens_back(live, restored, plan.stores)
+    except (ConnectError, DatabaseError) as error:
+        if run.database.closed:
+            raise
+        why = f"the two databases cannot be compared: {error.message}"
+        return [StoreCount(str(store["name"]), str(store["revoke"]["how"]), unknown=why) for store in plan.stores]
 
 
 def _drop_old(run: Run, plan: Plan, name: str) -> None:
@@ -170,6 +205,7 @@ def _result(run: Run, plan: Plan, compared: Compared | None) -> Dict[str, Any]:
         "rows": compared.rows if compared else sum(int(table["rows"]) for table in run.manifest.get("tables") or ()),
         "left_out": list((run.manifest.get("coverage") or {}).get("left_out") or ()),
         "not_compared": compared.not_compared if compared else [],
+        "tokens_back": [count.as_result() for count in plan.tokens],
         "dropped": plan.leftovers,
         "seconds": {**run.seconds},
         "warnings": list(run.warnings),

@@ -1,0 +1,185 @@
+"""A backup takes the place of a database: in one transaction, only where it was named, and without anybody on it."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, Refused
+from tests.ground.cluster import Cluster
+from tests.ground.databases import Database
+from tests.integration import backing, restoring
+
+COUNT = "SELECT count(*) FROM t"
+
+
+@pytest.fixture
+def live(cluster: Cluster) -> Iterator[Database]:
+    """A database of 100 rows; what takes its place, and what it becomes, goes after the test."""
+    before = restoring.databases(cluster)
+    with Database.create(cluster, "swapped") as made:
+        made.query("CREATE TABLE t AS SELECT n FROM generate_series(1, 100) n")
+        yield made
+        for name in restoring.databases(cluster) - before:
+            cluster.drop_database(name)
+
+
+@pytest.fixture
+def backup(live: Database, tmp_path: Path) -> Path:
+    """A backup of it; after that it lost half of its rows."""
+    path = backing.made(live, tmp_path / "backups")
+    live.query("DELETE FROM t WHERE n > 50")
+    return path
+
+
+def test_it_takes_the_place_and_the_old_one_is_kept(live: Database, backup: Path) -> None:
+    live.query("ALTER DATABASE swapped SET work_mem TO '9MB'")
+    planned = restoring.restore(live, backup.parent, mode="swap", replace="swapped", check_mode=True)
+    result = restoring.restore(live, backup.parent, mode="swap", replace="swapped")
+    again = restoring.restore(live, backup.parent, mode="swap", replace="swapped")
+    assert [one["action"] for one in (planned, result, again)] == ["swapped", "swapped", "present"]
+    assert [one["changed"] for one in (planned, result, again)] == [True, True, False]
+    assert re.fullmatch(r"swapped_before_\d{8}_\d{6}", result["kept"])
+    assert (live.query(COUNT), Database(live.cluster, result["kept"]).query(COUNT)) == ([(100,)], [(50,)])
+    # The settings are those of the backup; those of the old one have stayed with it.
+    assert live.query("SHOW work_mem") != [("9MB",)]
+    assert Database(live.cluster, result["kept"]).query("SHOW work_mem") == [("9MB",)]
+    assert again["kept"] is None
+
+
+def test_the_old_one_is_dropped_where_that_is_asked_for(live: Database, backup: Path) -> None:
+    before = restoring.databases(live.cluster)
+    result = restoring.restore(live, backup.parent, mode="swap", replace="swapped", keep_old=False)
+    assert (result["action"], result["kept"], live.query(COUNT)) == ("swapped", None, [(100,)])
+    assert restoring.databases(live.cluster) == before
+
+
+def test_where_there_is_none_it_gets_the_name(live: Database, backup: Path) -> None:
+    live.drop()
+    result = restoring.restore(live, backup.parent, mode="swap")
+    assert (result["action"], result["kept"], live.query(COUNT)) == ("restored", None, [(100,)])
+
+
+def test_an_empty_one_needs_no_word(live: Database, backup: Path) -> None:
+    live.query("DROP TABLE t")
+    assert restoring.restore(live, backup.parent, mode="swap")["action"] == "swapped"
+
+
+@pytest.mark.parametrize("replace", ["", "swapped_other"])
+def test_one_that_is_not_named_is_not_replaced(live: Database, backup: Path, replace: str) -> None:
+    for check_mode in (True, False):
+        with pytest.raises(Refused, match="the very one that was backed up, on the same server") as refused:
+            restoring.restore(live, backup.parent, mode="swap", replace=replace, check_mode=check_mode)
+        assert "replace=swapped" in str(refused.value.hint)
+    assert live.query(COUNT) == [(50,)]
+
+
+def test_another_that_is_not_named_is_not_replaced_either(live: Database, backup: Path) -> None:
+    with Database.create(live.cluster, "swapped_other") as other:
+        other.query("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        with pytest.raises(Refused, match="database swapped_other is there and not empty"):
+            restoring.restore(live, backup.parent, mode="swap", target="swapped_other")
+
+
+def test_sessions_hinder_it_and_are_ended_only_on_request(live: Database, backup: Path) -> None:
+    with live.connect(application_name="somebody's") as somebody:
+        for check_mode in (True, False):
+            with pytest.raises(Refused, match=r"1 session is on database swapped: postgres .*somebody's"):
+                restoring.restore(live, backup.parent, mode="swap", replace="swapped", check_mode=check_mode)
+        result = restoring.restore(live, backup.parent, mode="swap", replace="swapped", disconnect=True)
+        with pytest.raises(psycopg.OperationalError):
+            somebody.execute("SELECT 1")
+    assert (result["action"], live.query(COUNT)) == ("swapped", [(100,)])
+
+
+def test_applications_that_come_back_at_once_do_not_hinder_it(live: Database, backup: Path) -> None:
+    """Ten of them connect again as soon as they are sent away."""
+    stop = threading.Event()
+    refused: list[str] = []
+
+    def come_back() -> None:
+        while not stop.is_set():
+            try:
+                with live.connect() as session:
+                    while not stop.is_set():
+                        session.execute(COUNT)
+                        time.sleep(0.001)
+            except psycopg.Error as error:
+                refused.append(str(error))
+
+    crowd = [threading.Thread(target=come_back) for _number in range(10)]
+    for one in crowd:
+        one.start()
+    try:
+        result = restoring.restore(live, backup.parent, mode="swap", replace="swapped", disconnect=True)
+    finally:
+        stop.set()
+        for one in crowd:
+            one.join()
+    assert (result["action"], live.query(COUNT)) == ("swapped", [(100,)])
+    assert not [said for said in refused if "not currently accepting" in said]
+
+
+def test_somebody_who_comes_while_it_is_restored(live: Database, backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ansible_collections.pgops.runbook.plugins.module_utils._restore import whole
+
+    guests = []
+    analyze = whole.analyze
+    monkeypatch.setattr(whole, "analyze", lambda *given: (analyze(*given), guests.append(live.connect())))
+    with pytest.raises(Refused, match="1 session is on database swapped"):
+        restoring.restore(live, backup.parent, mode="swap", replace="swapped")
+    guests[0].close()
+    assert (live.query(COUNT), restoring.hidden(live.cluster)) == ([(50,)], set())
+
+
+def test_prepared_transactions_and_slots(live: Database, backup: Path) -> None:
+    if live.query("SELECT current_setting('wal_level')") == [("logical",)]:
+        live.query("SELECT pg_create_logical_replication_slot('swapped_slot', 'test_decoding')")
+    live.query("CREATE SUBSCRIPTION swapped_sub CONNECTION 'host=/nowhere' PUBLICATION p WITH (connect = false)")
+    try:
+        result = restoring.restore(live, backup.parent, mode="swap", replace="swapped", check_mode=True)
+        assert any("keeps its subscriptions (swapped_sub)" in text for text in result["warnings"])
+    finally:
+        for words in ("SET (slot_name = NONE)", "DISABLE"):
+            live.query(f"ALTER SUBSCRIPTION swapped_sub {words}")
+        live.query("DROP SUBSCRIPTION swapped_sub")
+
+
+def test_a_role_that_does_not_own_it(live: Database, backup: Path) -> None:
+    live.query("CREATE ROLE swapped_maker LOGIN CREATEDB")
+    try:
+        with pytest.raises(Refused, match="role swapped_maker does not own database swapped"):
+            restoring.restore(
+                backing.login(live, login_user="swapped_maker"),
+                backup.parent,
+                mode="swap",
+                replace="swapped",
+                owners=False,
+                privileges=False,
+            )
+        live.query("ALTER ROLE swapped_maker NOCREATEDB")
+        with pytest.raises(Refused, match="role swapped_maker may not make databases"):
+            restoring.restore(backing.login(live, login_user="swapped_maker"), backup.parent, target="x", owners=False, privileges=False)
+    finally:
+        live.query("DROP ROLE swapped_maker")
+
+
+def test_settings_that_the_server_refuses_are_told_before_a_row_is_loaded(live: Database, tmp_path: Path) -> None:
+    live.query("CREATE ROLE swapped_role")
+    live.query("ALTER ROLE swapped_role IN DATABASE swapped SET work_mem TO '1MB'")
+    path = backing.made(live, tmp_path)
+    live.query("ALTER ROLE swapped_role IN DATABASE swapped RESET ALL")
+    live.query("DROP ROLE swapped_role")
+    with pytest.raises(Refused, match="roles: swapped_role"):
+        restoring.restore(live, path=str(path), target="swapped_2", owners=False, privileges=False)
+    document = backing.manifest(path)
+    assert document["settings"]["role_config"] == {"swapped_role": ["work_mem=1MB"]}
+    assert restoring.hidden(live.cluster) == set()
+    with pytest.raises((Refused, DatabaseError)):
+        restoring.restore(live, path=str(path), target="swapped_2")
