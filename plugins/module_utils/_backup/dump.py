@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import (
     Compression,
@@ -35,8 +36,15 @@ _WORTH_COMPRESSING = 4096
 _RAW = ".dat"
 _TRAILER_LINES = "12"
 
+# Every table is locked already, so that pg_dump only ever waits behind somebody who waits for the end of the backup: to no purpose.
+LOCK_PATIENCE = 1.0
+
 _ROW_SECURITY = "query would be affected by row-level security policy"
-_QUEUED = "could not obtain lock on relation"
+_QUEUED = ("could not obtain lock on relation", "Query was: LOCK TABLE")
+
+
+class Blocked(DatabaseError):
+    """Somebody waits to change the form of a table, and pg_dump behind them. A new snapshot lets them through first."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,6 @@ class Dumped:
 
 def dump(
     recipe: Recipe,
-    options: Options,
     login: ClientLogin,
     arguments: Sequence[str],
     partial: Path,
@@ -106,8 +113,9 @@ def dump(
         raise _readable(error) from None
 
 
-def dump_arguments(recipe: Recipe, scope: Scope, tables: Sequence[Table], snapshot: str, lock_milliseconds: int) -> List[str]:
+def dump_arguments(recipe: Recipe, scope: Scope, tables: Sequence[Table], snapshot: str, lock_seconds: float) -> List[str]:
     """Return pg_dump's arguments: the scope by exact names, the snapshot, and no waiting for locks without an end."""
+    patience = math.ceil(1000 * min(lock_seconds, LOCK_PATIENCE))
     form = [f"--format={recipe.format}", *recipe.compression.dump_arguments(recipe.client)]
     if recipe.format == "plain":
         form = ["--format=plain"]
@@ -121,7 +129,14 @@ def dump_arguments(recipe: Recipe, scope: Scope, tables: Sequence[Table], snapsh
         meant = {*((name.schema, name.name) for name in scope.relation_names()), *((table.schema, table.relname) for table in tables)}
         named += [f"--table={_exactly(schema)}.{_exactly(name)}" for schema, name in sorted(meant)]
     strict = ["--strict-names"] if named else []
-    return [*form, *kind, *named, *strict, f"--snapshot={snapshot}", f"--lock-wait-timeout={lock_milliseconds}"]
+    return [*form, *kind, *named, *strict, f"--snapshot={snapshot}", f"--lock-wait-timeout={patience}"]
+
+
+def discard(recipe: Recipe, partial: Path) -> None:
+    """Remove what a pg_dump that failed has written. Raises OSError."""
+    target = partial / recipe.target
+    if target.is_dir():
+        shutil.rmtree(str(target))
 
 
 def compress_members(recipe: Recipe, partial: Path, environment: Mapping[str, str], tick: Tick) -> None:
@@ -166,12 +181,12 @@ def _readable(error: ProgramFailed) -> RunbookError:
             sqlstate="42501",
             hint="Use a superuser or a role with BYPASSRLS; a backup of only the rows that a role may see is none.",
         )
-    if _QUEUED in said:
-        return DatabaseError(
-            f"another session waits to change the form of a table: {_sentence(said, _QUEUED)}",
+    if any(part in said for part in _QUEUED):
+        return Blocked(
+            f"another session waits to change the form of a table that is being dumped: {said.splitlines()[0]}",
             object_name="pg_dump",
             sqlstate="55P03",
-            hint="Take the backup again when it is through, or with jobs=1, which locks no table twice.",
+            hint="Take the backup when nobody changes the form of tables.",
         )
     return error
 

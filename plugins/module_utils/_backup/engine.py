@@ -130,7 +130,8 @@ class _Backups:
         """Make what is missing, then copy, then purge."""
         entries = [self._entry(name) for name in names]
         failed = [entry for entry in entries if entry.action == FAILED]
-        purged, kept = ([], []) if failed else self._purged(entries)
+        lost = [copy["msg"] for entry in entries for copy in entry.copies if copy["action"] == NOT_COPIED]
+        purged, kept = ([], []) if failed or lost else self._purged(entries)
         copied = any(copy["action"] == "copied" or copy["purged"] for entry in entries for copy in entry.copies)
         result = {
             "changed": any(entry.action in (MADE, VERIFIED) for entry in entries) or bool(purged) or copied,
@@ -139,17 +140,13 @@ class _Backups:
             "kept": kept,
             "warnings": self._notices,
         }
-        self._require_all(entries, failed, result)
-        return result
-
-    def _require_all(self, entries: Sequence[_Entry], failed: Sequence[_Entry], result: Dict[str, Any]) -> None:
         if failed:
             others = f" ({len(failed)} of {len(entries)} databases failed)" if len(entries) > 1 else ""
             message = f"there is no backup of {failed[0].database}{others}: {failed[0].message}"
             raise Unfinished(message, result, object_name=failed[0].database)
-        lost = [copy["msg"] for entry in entries for copy in entry.copies if copy["action"] == NOT_COPIED]
         if lost:
             raise Unfinished(f"the backup is there, and a copy of it is not: {lost[0]}", result, object_name="copies")
+        return result
 
     def _entry(self, name: str) -> _Entry:
         try:

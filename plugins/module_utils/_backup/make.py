@@ -13,12 +13,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup import preflight
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.beside import Beside
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.by_hand import by_hand
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.dump import Dumped, Recipe, compress_members, dump, dump_arguments
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.dump import (
+    Blocked,
+    Dumped,
+    Recipe,
+    compress_members,
+    discard,
+    dump,
+    dump_arguments,
+)
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.globals import dump_globals
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.leftovers import (
@@ -50,6 +58,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Runbo
 
 COLLECTION_VERSION = "0.1.0"
 _EVERY = 0.25
+_TRIES = 5
 _SLACK = 5.0  # seconds that a statement may go beyond the run's time, so that it is the run that says why it ends
 
 
@@ -122,7 +131,11 @@ class _Phases:
         try:
             yield
         finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
+            self.add(name, began)
+
+    def add(self, name: str, began: float) -> None:
+        """Count the time since `began`."""
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
 
 
 def need_of(run: Run, database: Database, previous: Head | None) -> preflight.Need:
@@ -188,20 +201,39 @@ class _Making:
                 path = publish(self._partial, document)
         return Made(path, document, self._phase.seconds, self._notices)
 
-    def _read(self, database: Database, progress: Progress) -> Any:
+    def _read(self, database: Database, progress: Progress) -> Tuple[Snapshot, Measured]:
+        """Dump and measure; again with a new snapshot where somebody stood in the way, and the last time with a single process.
+
+        One process locks all tables at its start. Several lock each table again when they come to it, without waiting.
+        """
+        recipe = self._run.recipe
+        for number in range(_TRIES):
+            last = number == _TRIES - 1
+            try:
+                return self._read_once(database, progress, replace(recipe, jobs=1) if last else recipe)
+            except Blocked as error:
+                if last:
+                    raise
+                discard(recipe, self._partial)
+                self._notices.append(f"the dump of {self._name} was begun again: {error.message}")
+        raise AssertionError("the last try returns or raises")
+
+    def _read_once(self, database: Database, progress: Progress, recipe: Recipe) -> Tuple[Snapshot, Measured]:
         """Dump and measure in one snapshot. The session has to live until both are done, or what they saw may differ."""
         run, scope = self._run, self._run.scope
+        progress.attend(None)
         with client_login(run.login, self._name, run.options.application_name) as login:
             lock_began = time.monotonic()
             with open_snapshot(database, lambda: tables_in(database, scope)) as snapshot:
-                self._phase.seconds["lock"] = round(time.monotonic() - lock_began, 3)
+                self._phase.add("lock", lock_began)
                 progress.attend(database)
-                arguments = dump_arguments(run.recipe, scope, snapshot.tables, snapshot.id, run.login.milliseconds()["lock_timeout"])
+                patience = run.login.milliseconds()["lock_timeout"] / 1000
+                arguments = dump_arguments(recipe, scope, snapshot.tables, snapshot.id, patience)
+                dump_began = time.monotonic()
 
                 def work(tick: Callable[[], None]) -> Dumped:
-                    return dump(run.recipe, run.options, login, arguments, self._partial, run.environment, tick)
+                    return dump(recipe, login, arguments, self._partial, run.environment, tick)
 
-                dump_began = time.monotonic()
                 with Beside(work) as beside:
 
                     def tick() -> None:
@@ -211,7 +243,7 @@ class _Making:
                     with self._phase("contents"):
                         measured = measure(database, scope, rows=run.options.contents and scope.with_rows, tick=tick)
                     dumped = beside.result(progress, _EVERY)
-                self._phase.seconds["dump"] = round(time.monotonic() - dump_began, 3)
+                self._phase.add("dump", dump_began)
                 # What a session that was lost meanwhile had seen proves nothing.
                 database.value("SELECT 1")
         self._known.update(dumped.known)
