@@ -19,7 +19,7 @@ from tests.ground.databases import Database
 ROLES = """
 DO $$ DECLARE r text; BEGIN
     FOREACH r IN ARRAY ARRAY['content_reader', 'content_owner', 'Content "Odd" Role'] LOOP
-        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r) THEN EXECUTE format('CREATE ROLE %I', r); END IF;
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r) THEN EXECUTE format('CREATE ROLE %I LOGIN', r); END IF;
     END LOOP;
 END $$;
 """

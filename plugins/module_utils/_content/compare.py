@@ -19,6 +19,7 @@ OF_TABLES = {
     "constraints": "constraint",
     "indexes": "index",
     "triggers": "trigger",
+    "inherited_triggers": "trigger",
     "rules": "rule",
     "policies": "policy",
     "statistics": "statistics object",
@@ -196,7 +197,8 @@ def _structure(expected: Measured, found: Measured, same_major: bool, leave_out:
     if expected.objects is None or found.objects is None:
         return
     kinds = [*dict.fromkeys([*expected.objects, *found.objects])]
-    for kind in (one for one in kinds if one not in leave_out and one != _VERSIONS):
+    unlike = {_VERSIONS} if same_major else {_VERSIONS, "inherited_triggers"}
+    for kind in (one for one in kinds if one not in leave_out and one not in unlike):
         mine, other = (_comparable(kind, side.objects or {}, same_major) for side in (expected, found))
         for identity, there in mine.items():
             if identity not in other:
@@ -212,8 +214,11 @@ def _comparable(kind: str, objects: Dict[str, Dict[str, str]], same_major: bool)
     found = objects.get(kind, {})
     if same_major:
         return found
-    # Which words must be quoted, and which privileges there are, depends on the major version.
-    return {_NEEDLESS_QUOTES.sub(r"\1", name): text for name, text in found.items() if not (kind == "grants" and " MAINTAIN " in name)}
+    # Which words must be quoted, which privileges there are and who may use the schema public depends on the major version.
+    across = {_NEEDLESS_QUOTES.sub(r"\1", name): text for name, text in found.items()}
+    if kind in _ABOUT:
+        across = {name: text for name, text in across.items() if " MAINTAIN " not in name and not name.startswith("schema public")}
+    return across
 
 
 def _difference(kind: str, identity: str, what: str, happened: str) -> Difference:

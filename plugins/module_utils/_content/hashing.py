@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Table
-from ansible_collections.pgops.runbook.plugins.module_utils._content.session import measuring, set_here
+from ansible_collections.pgops.runbook.plugins.module_utils._content.session import letting_go, measuring, set_here
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
 
 BY = "binary"
@@ -101,9 +101,9 @@ def _batches(tables: Sequence[Table], looked: Dict[int, Any]) -> Iterator[Tuple[
 
 def _read(database: Any, batch: Sequence[Table], looked: Dict[int, Any]) -> Dict[int, TableContent]:
     """Read tables in one statement; where it fails, one by one, so that the error names the table."""
-    database.execute("SAVEPOINT pgops_content")
     try:
-        rows = _statement(database, batch, looked)
+        with letting_go(database):
+            rows = _statement(database, batch, looked)
     except DatabaseError as error:
         if database.closed:
             raise
@@ -112,9 +112,7 @@ def _read(database: Any, batch: Sequence[Table], looked: Dict[int, Any]) -> Dict
             raise DatabaseError(
                 f"the rows of {name} cannot be read: {error.message}", object_name=name, sqlstate=error.sqlstate, hint=error.hint
             ) from error
-        database.execute("ROLLBACK TO SAVEPOINT pgops_content")
         return {oid: content for table in batch for oid, content in _read(database, [table], looked).items()}
-    database.execute("RELEASE SAVEPOINT pgops_content")
     names = {table.oid: table.name for table in batch}
     return {row["number"]: TableContent(names[row["number"]], row["rows"], row["hash"]) for row in rows}
 

@@ -20,7 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._content import (
 from ansible_collections.pgops.runbook.plugins.module_utils._content.fingerprint import fingerprint
 from ansible_collections.pgops.runbook.plugins.module_utils._content.query import Query
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope, select
-from ansible_collections.pgops.runbook.plugins.module_utils._content.session import catalogue_columns, measuring
+from ansible_collections.pgops.runbook.plugins.module_utils._content.session import catalogue_columns, letting_go, measuring
 
 Objects = Dict[str, Dict[str, str]]
 
@@ -51,7 +51,9 @@ def measure_objects(database: Any, scope: Scope) -> Objects:
         parameters = select(database, scope).parameters()
         has = catalogue_columns(database)
         for query in (one for one in _queries(scope) if not one.needs or one.needs in has):
-            for row in database.rows(_statement(database, query, has), parameters):
+            with letting_go(database):
+                rows = database.rows(_statement(database, query, has), parameters)
+            for row in rows:
                 found.setdefault(row["kind"], {})[row["identity"]] = fingerprint(row["told"] or "", row["code"])
     return found
 

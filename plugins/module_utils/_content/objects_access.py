@@ -50,11 +50,12 @@ _OWNERS_IN_SCHEMAS = """
     SELECT format('function %%I.%%I(%%s)', s.nspname, p.proname, pg_get_function_identity_arguments(p.oid)),
         'pg_proc'::regclass, p.oid, p.proowner
     FROM pg_proc p JOIN space s ON s.oid = p.pronamespace
+    WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'i')
     UNION ALL
     SELECT format('type %%I.%%I', s.nspname, t.typname), 'pg_type'::regclass, t.oid, t.typowner
     FROM pg_type t JOIN space s ON s.oid = t.typnamespace LEFT JOIN pg_class c ON c.oid = t.typrelid
     WHERE t.typtype IN ('e', 'd', 'r', 'c', 'b') AND (c.oid IS NULL OR c.relkind = 'c')
-        AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid)
+        AND t.oid IS DISTINCT FROM (SELECT e.typarray FROM pg_type e WHERE e.oid = t.typelem)
     UNION ALL
     SELECT format('collation %%I.%%I', s.nspname, c.collname), 'pg_collation'::regclass, c.oid, c.collowner
     FROM pg_collation c JOIN space s ON s.oid = c.collnamespace

@@ -51,7 +51,7 @@ SELECT 'types' AS kind, format('%%I.%%I', s.nspname, t.typname) AS identity,
 FROM pg_type t JOIN space s ON s.oid = t.typnamespace
 LEFT JOIN pg_class c ON c.oid = t.typrelid
 WHERE t.typtype IN ('e', 'd', 'r', 'c', 'b', 'p') AND (c.oid IS NULL OR c.relkind = 'c')
-    AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid)
+    AND t.oid IS DISTINCT FROM (SELECT e.typarray FROM pg_type e WHERE e.oid = t.typelem)
     AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_type'::regclass AND m.objid = t.oid)
 """
 

@@ -44,9 +44,10 @@ SELECT 'sequences' AS kind, c.name AS identity,
     concat_ws(', ', format_type(q.seqtypid, NULL), 'start ' || q.seqstart, 'increment ' || q.seqincrement,
         'minimum ' || q.seqmin, 'maximum ' || q.seqmax, 'cache ' || q.seqcache, CASE WHEN q.seqcycle THEN 'cycle' END,
         CASE WHEN c.relpersistence = 'u' THEN 'unlogged' END,
-        (SELECT format('%%s %%s.%%I', CASE d.deptype WHEN 'i' THEN 'identity of' ELSE 'owned by' END, o.name, a.attname)
+        (SELECT format('%%s %%I.%%I.%%I', CASE d.deptype WHEN 'i' THEN 'identity of' ELSE 'owned by' END, n.nspname, o.relname, a.attname)
          FROM pg_depend d
-         JOIN relation o ON o.oid = d.refobjid
+         JOIN pg_class o ON o.oid = d.refobjid
+         JOIN pg_namespace n ON n.oid = o.relnamespace
          JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
          WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass
             AND d.deptype IN ('a', 'i'))) AS told,
@@ -106,7 +107,7 @@ WHERE x.indisvalid AND x.indisready OR i.relkind = 'I'
 
 _TRIGGERS = Query(
     """
-SELECT 'triggers' AS kind, c.name || ' ' || quote_ident(t.tgname) AS identity,
+SELECT {kind} AS kind, c.name || ' ' || quote_ident(t.tgname) AS identity,
     CASE t.tgenabled WHEN 'D' THEN 'disabled' WHEN 'R' THEN 'on replicas only' WHEN 'A' THEN 'always' ELSE '' END AS told,
     pg_get_triggerdef(t.oid) AS code
 FROM relation c JOIN pg_trigger t ON t.tgrelid = c.oid
@@ -128,7 +129,11 @@ SELECT 'policies', c.name || ' ' || quote_ident(p.polname),
         'WITH CHECK ' || pg_get_expr(p.polwithcheck, p.polrelid))
 FROM relation c JOIN pg_policy p ON p.polrelid = c.oid
 """,
-    (Choice("cloned", "pg_trigger.tgparentid", "OR t.tgparentid <> 0 AND t.tgconstraint = 0", ""),),
+    (
+        # Those that partitions have from their parent; before 13 the catalogue does not tell them from its own.
+        Choice("kind", "pg_trigger.tgparentid", "CASE t.tgparentid WHEN 0 THEN 'triggers' ELSE 'inherited_triggers' END", "'triggers'"),
+        Choice("cloned", "pg_trigger.tgparentid", "OR t.tgparentid <> 0 AND t.tgconstraint = 0", ""),
+    ),
 )
 
 _STATISTICS = """

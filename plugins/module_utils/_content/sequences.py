@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List
 
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope, select
-from ansible_collections.pgops.runbook.plugins.module_utils._content.session import measuring
+from ansible_collections.pgops.runbook.plugins.module_utils._content.session import letting_go, measuring
 
 _TOGETHER = 200
 _SEQUENCES = """
@@ -74,4 +74,5 @@ def _state(database: Any, batch: Dict[int, Any]) -> Dict[int, Any]:
         sql.SQL(_ONE).format(number=sql.Literal(number), sequence=sql.Identifier(row["schema"], row["relname"]))
         for number, row in batch.items()
     ]
-    return {row["number"]: row for row in database.rows(sql.SQL(" UNION ALL ").join(parts))}
+    with letting_go(database):
+        return {row["number"]: row for row in database.rows(sql.SQL(" UNION ALL ").join(parts))}

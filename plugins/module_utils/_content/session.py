@@ -50,6 +50,22 @@ def set_here(database: Any, name: str, text: str) -> None:
     database.rows("SELECT pg_catalog.set_config(%s, %s, true)", (name, text))
 
 
+@contextmanager
+def letting_go(database: Any) -> Iterator[None]:
+    """Run the block and give back the locks it took: those of ten thousand tables and their indexes would not fit in the server's memory.
+
+    The snapshot stays. After a DatabaseError in the block the transaction goes on.
+    """
+    database.execute("SAVEPOINT pgops_content")
+    try:
+        yield
+    finally:
+        if not database.closed:
+            database.execute("ROLLBACK TO SAVEPOINT pgops_content")
+            database.execute("RELEASE SAVEPOINT pgops_content")
+
+
 def _pin(database: Any) -> None:
-    for name, text in _PINNED.items():
-        set_here(database, name, text)
+    sql = database.sql
+    calls = sql.SQL(", ").join(sql.SQL("pg_catalog.set_config(%s, %s, true)") for _name in _PINNED)
+    database.rows(sql.SQL("SELECT {}").format(calls), [part for pair in _PINNED.items() for part in pair])
