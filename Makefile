@@ -9,7 +9,7 @@ VENV := $(PYTHON) tests/tools/bootstrap.py
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## run the daily runbook on five throwaway databases: preview, for real, and once more
+demo: ## run the daily runbook on five throwaway databases: preview, for real, and once more; and restore a backup
 	@$(VENV) runtime -- tests/demo/demo.py run
 
 demo-shell: ## leave the demo's server up and say how to connect and how to run any playbook on it

@@ -9,16 +9,19 @@ from typing import Any, Dict, List, Mapping
 
 from ansible_collections.pgops.runbook.plugins.plugin_utils._charts import number
 from ansible_collections.pgops.runbook.plugins.plugin_utils._report_result import mappings
-from ansible_collections.pgops.runbook.plugins.plugin_utils._report_words import amount, plural, tidy
+from ansible_collections.pgops.runbook.plugins.plugin_utils._report_words import amount, moment, plural, tidy
 
 MOST_SHOWN = 5
+# What a backup leaves out and nobody misses: other databases have backups of their own, views are computed again, and whoever asks for a
+# part knows that it is one.
+_NO_LOSS = ("database", "materialized view", "objects in no schema", "all else")
 
 
 def backup_lines(result: Any, *, check: bool = False) -> List[str]:
     """Return lines about what the role backup kept: what was made, was there, failed, was deleted, and is to be known."""
     known: Mapping[str, Any] = result or {}
     lines: List[str] = []
-    notices: List[str] = []
+    notices: Dict[str, List[str]] = {}
     for run in mappings(known.get("runs")):
         name = tidy((run.get("backup_policy") or {}).get("name") or "backup", 60)
         found = mappings(run.get("backups"))
@@ -30,9 +33,12 @@ def backup_lines(result: Any, *, check: bool = False) -> List[str]:
         purged = [tidy(one if isinstance(one, str) else one.get("id"), 160) for one in run.get("purged") or []]
         if purged:
             lines.append(f"backup: {'to delete' if check else 'deleted'} by {name}: {_listed(purged)}")
-        notices += [f"note: backup {name}: {tidy(one)}" for one in run.get("notices") or []]
+        for one in run.get("notices") or []:
+            notices.setdefault(tidy(one), []).append(name)
     lines += [f"backup failed: {tidy(one)}" for one in known.get("faults") or []]
-    return lines + notices[:MOST_SHOWN] + [f"note: backup: {tidy(one)}" for one in known.get("notices") or []]
+    # What is so of the programs is so of every backup.
+    lines += [f"note: backup {', '.join(names)}: {said}" for said, names in list(notices.items())[:MOST_SHOWN]]
+    return lines + [f"note: backup: {tidy(one)}" for one in known.get("notices") or []]
 
 
 def _backup(name: str, one: Mapping[str, Any], *, check: bool) -> str:
@@ -54,10 +60,9 @@ def _backup(name: str, one: Mapping[str, Any], *, check: bool) -> str:
     tables, rows = number(one.get("tables")), number(one.get("rows"))
     if tables is not None and rows is not None:
         parts.append(f"{plural(int(tables), 'table')} with {plural(int(rows), 'row')}")
-    left = one.get("left_out")
-    count = len(left) if isinstance(left, list) else int(number(left) or 0)
-    if count:
-        parts.append(f"{count} left out")
+    left = [part for part in mappings(one.get("left_out")) if part.get("what") not in _NO_LOSS]
+    if left:
+        parts.append(f"{len(left)} left out")
     places = [tidy(copy.get("place"), 120) for copy in mappings(one.get("copies")) if copy.get("action") != "failed"]
     if places:
         parts.append(f"copied to {_listed(places)}")
@@ -77,18 +82,73 @@ def drill_lines(result: Any, *, check: bool = False) -> List[str]:
     if check:
         return [f"drill: to restore {name or 'the newest backup'}", *notices]
     times = [_target("RTO", known.get("rto")), _target("RPO", known.get("rpo"))]
-    passed = bool(known.get("passed"))
+    passed = known.get("passed") is True
     lines = [f"drill {'passed' if passed else 'FAILED'}: {', '.join(part for part in [name, *times] if part)}"]
-    if not passed and known.get("msg"):
-        lines.append(f"drill failed: {tidy(known.get('msg'))}")
-    differences = [tidy(one.get("message") or one.get("object")) for one in mappings(known.get("differences"))]
-    if differences:
-        lines.append(f"drill: not as it was backed up: {_listed(differences)}")
-    bad = [one for one in mappings(known.get("checks")) if one.get("status") in ("critical", "unknown", "failed")]
-    if bad:
-        said = [f"{tidy(one.get('id'), 80)}: {tidy(one.get('message'), 200)}" for one in bad]
-        lines.append(f"drill: checks: {_listed(said)}")
+    reasons = [tidy(one) for one in known.get("reasons") or []]
+    if reasons and not passed:
+        lines.append(f"drill: why: {_listed(reasons)}")
     return lines + notices
+
+
+def restore_lines(result: Any, *, preview: bool = False) -> List[str]:
+    """Return lines about a result of pg_restore: what came from which backup and went where, and how to take that back."""
+    known: Mapping[str, Any] = result or {}
+    if "action" not in known:
+        return []
+    backup: Mapping[str, Any] = known.get("backup") or {}
+    taken = f", taken {moment(backup.get('taken_at'))}" if backup.get("taken_at") else ""
+    verified = f"verified ({tidy(backup.get('verified'), 20)})" if backup.get("verified") else "NOT VERIFIED"
+    lines = [f"from: {tidy(backup.get('id'), 160)}{taken}, {amount(backup.get('bytes'), 'bytes')}, {verified}"]
+    if known.get("action") == "present":
+        return [
+            *lines,
+            f"nothing {'to restore' if preview else 'was restored'}: {tidy(known.get('target'), 80)} holds what the backup holds",
+        ]
+    lines += [_restored(one, preview=preview) for one in mappings(known.get("restored"))[: 4 * MOST_SHOWN]]
+    for store in mappings(known.get("tokens_back")):
+        if store.get("back") or store.get("unknown"):
+            said = tidy(store.get("unknown")) or f"{plural(int(number(store.get('back')) or 0), 'token')} would be accepted again"
+            lines.append(f"tokens: {tidy(store.get('store'), 80)}: {said}")
+    lines += [f"dropped: {tidy(name, 80)}, left by a run that was killed" for name in known.get("dropped") or []]
+    lines += [f"note: {tidy(one)}" for one in (known.get("notices") or [])[:MOST_SHOWN]]
+    return lines if preview else lines + [f"undo: {one}" for one in _undo(known)]
+
+
+def _restored(one: Mapping[str, Any], *, preview: bool) -> str:
+    table = f"table: {tidy(one.get('table'), 160)}: "
+    if one.get("inserted") is not None:
+        there = plural(int(number(one.get("present")) or 0), "row")
+        other = f", {int(number(one.get('different')) or 0):,} of them with other values" if one.get("different") else ""
+        came = f"{plural(int(number(one.get('inserted')) or 0), 'row')} {'to copy back' if preview else 'copied back'}"
+        return f"{table}{came} by {', '.join(map(str, one.get('key') or []))}; {there} there{other}"
+    before, after = int(number(one.get("rows_before")) or 0), int(number(one.get("rows")) or number(one.get("in_backup")) or 0)
+    return f"{table}{plural(before, 'row')} before, {after:,} {'then' if preview else 'now'}"
+
+
+def _undo(known: Mapping[str, Any]) -> List[str]:
+    """Return what takes a restore back, as far as anything does."""
+    target, kept = tidy(known.get("target"), 80), tidy(known.get("kept"), 80)
+    if known.get("action") in ("restored", "swapped"):
+        whole = _quoted(target)
+        if kept:
+            return [f"ALTER DATABASE {whole} RENAME TO {_quoted(f'{target}_restored')}; ALTER DATABASE {_quoted(kept)} RENAME TO {whole};"]
+        return [f"DROP DATABASE {whole};" if known.get("action") == "restored" else f"none, the database that {target} was is gone"]
+    found = []
+    for one in mappings(known.get("restored")):
+        table = tidy(one.get("table"), 160)
+        if one.get("kept"):
+            found.append(f"the rows of before are in {tidy(one.get('kept'), 160)}; drop it when nobody misses them")
+        elif one.get("inserted"):
+            found.append(
+                f"none, {plural(int(number(one.get('inserted')) or 0), 'row')} came back to {table}; their keys tell them from the others"
+            )
+        elif one.get("inserted") is None:
+            found.append(f"none, the rows that {table} had before are gone")
+    return found
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _target(word: str, one: Any) -> str:

@@ -45,6 +45,7 @@ def drill_page(raw: Any, *, host: str, system: str = "") -> Dict[str, Any]:
         "differences_more": max(0, len(differences) - MOST_LISTED),
         "checks": [_check(one) for one in sorted(mappings(result.get("checks")), key=lambda one: rank(one.get("status")))[:MOST_LISTED]],
         "left_out": [_left_out(one) for one in (result.get("left_out") or [])[:MOST_LISTED]],
+        "not_compared": [_left_out(one) for one in (result.get("not_compared") or [])[:MOST_LISTED]],
         "notices": [tidy(one) for one in result.get("notices") or [] if isinstance(one, str)][:20],
     }
     return dict(everywhere(model, for_html))
@@ -56,10 +57,11 @@ def _sentence(result: Mapping[str, Any], differences: List[Mapping[str, Any]], *
         what = f"{plural(int(compared), 'table')} " if compared is not None else "Everything "
         rows = number(result.get("rows"))
         return what + (f"with {plural(int(rows), 'row')} " if rows is not None else "") + "came back as the backup says."
-    if result.get("msg"):
-        return tidy(result.get("msg"))
-    if differences:
-        return tidy(differences[0].get("message"))
+    reasons = (
+        [tidy(one) for one in result.get("reasons") or []] or [tidy(one.get("message")) for one in differences] or [tidy(result.get("msg"))]
+    )
+    if reasons[0]:
+        return reasons[0]
     return "The drill did not pass, and does not say why."
 
 
@@ -76,10 +78,18 @@ def _facts(result: Mapping[str, Any], host: str, system: str) -> List[Dict[str, 
         ("Size", amount(backup.get("bytes"), "bytes") if number(backup.get("bytes")) is not None else ""),
         ("Restored into", place.get(str(result.get("in")), tidy(result.get("in"), 40))),
         ("Server", f"PostgreSQL {tidy(result.get('server_version'), 40)}" if result.get("server_version") else ""),
+        ("Its settings", tidy(", ".join(f"{name} = {value}" for name, value in _part(result, "settings").items()), MOST_NAME)),
+        ("Network", {True: "it could have reached one", False: "none"}.get(result.get("has_network", ""), "")),
+        ("Took", amount(result.get("total_seconds"), "seconds") if number(result.get("total_seconds")) is not None else ""),
         ("Begun", moment(result.get("began_at"), seconds=True) if result.get("began_at") else ""),
         ("Evidence", tidy(result.get("evidence"), MOST_NAME)),
     ]
     return [{"name": word, "text": text} for word, text in found if text]
+
+
+def _part(result: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = result.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _target(word: str, raw: Any) -> Dict[str, Any]:

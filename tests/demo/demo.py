@@ -1,4 +1,4 @@
-"""Run the daily runbook on five throwaway databases, or leave them up to try every playbook on.
+"""Run the daily runbook and a recovery drill on five throwaway databases, or leave them up to try every playbook on.
 
 usage: demo.py run | shell | stop
 """
@@ -37,6 +37,7 @@ from tests.tools.bootstrap import SetupError  # noqa: E402
 FOLDER = ROOT / ".demo"
 STATE = FOLDER / "shell" / "server.json"
 REPORTS = FOLDER / "run" / "report"
+BACKUPS = FOLDER / "run" / "backups"
 _begun = time.monotonic()
 
 
@@ -54,34 +55,37 @@ def step(text: str) -> None:
 
 
 def run() -> int:
-    """Preview the daily runbook, run it, and run it again; 0 when preview and run agree and the third run changes nothing."""
+    """Preview the daily runbook, run it, run it again, and rehearse a recovery; 0 when all that has told and done what it should."""
     with _alone("run"):
         installation = fleet.find_server()
         step(f"Starting a throwaway PostgreSQL {installation.major} from {installation.bin_dir}")
         cluster = fleet.start(installation, FOLDER / "run" / "server", detached=False)
         try:
-            return _three_runs(cluster)
+            return _runs(cluster)
         finally:
             cluster.remove()
             step("The server is stopped and its data are gone; what Ansible printed is in .demo/run")
 
 
-def _three_runs(cluster: Cluster) -> int:
+def _runs(cluster: Cluster) -> int:
+    shutil.rmtree(BACKUPS, ignore_errors=True)
     filled = _fill(cluster)
     kept = {"report_folder": str(REPORTS), "health_history": {"file": str(REPORTS / "history" / "{{ inventory_hostname }}.jsonl")}}
     hosts = {host: {**variables, **kept} for host, variables in fleet.hosts(cluster).items()}
+    hosts[fleet.host_of(fleet.BACKED_UP)].update(fleet.backups(cluster, BACKUPS))
     inventory = FOLDER / "run" / "inventory.yml"
     ansible = AnsibleRunner(FOLDER / "run" / "ansible")
     _write_inventory(inventory, ansible, hosts)
     say()
     before = fleet.count_rows(cluster, filled)
-    preview = _daily(ansible, hosts, "1 of 3: check mode, nothing may be written", "check", check=True)
+    preview = _daily(ansible, hosts, "1 of 4: check mode, nothing may be written", "check", check=True)
     previewed = fleet.count_rows(cluster, filled)
-    real = _daily(ansible, hosts, "2 of 3: for real", "real")
+    real = _daily(ansible, hosts, "2 of 4: for real", "real")
     after = fleet.count_rows(cluster, filled)
-    again = _daily(ansible, hosts, "3 of 3: once more, nothing may be left to do", "again")
+    again = _daily(ansible, hosts, "3 of 4: once more, nothing may be left to do", "again")
+    drill = _drill(ansible, hosts, fleet.host_of(fleet.BACKED_UP))
     say()
-    faults = [f"run {number} ended with code {done.rc}" for number, done in enumerate((preview, real, again), 1) if done.rc]
+    faults = [f"run {number} ended with code {done.rc}" for number, done in enumerate((preview, real, again, drill), 1) if done.rc]
     faults += ["check mode has written"] * (before != previewed)
     faults += [f"no page of {host}" for host in hosts if not (REPORTS / f"{host}.html").is_file()]
     faults += [f"the third run changed {again.changed} host(s)"] * bool(again.changed)
@@ -100,7 +104,7 @@ def _three_runs(cluster: Cluster) -> int:
     if faults:
         say("The demo FAILED: " + "; ".join(faults))
         return 1
-    say("Check mode told exactly what the run removed, and the third run found nothing to do.")
+    say("Check mode told exactly what the run removed, the third run found nothing to do, and the backup could be restored.")
     say(f"What the checks found stands in {(REPORTS / 'fleet.html').relative_to(ROOT)}, a page for each host beside it.")
     return 0
 
@@ -109,10 +113,22 @@ def _daily(ansible: AnsibleRunner, hosts: dict[str, dict[str, Any]], title: str,
     say("-" * 100)
     step(f"ansible-playbook pgops.runbook.daily -i .demo/run/inventory.yml{' --check' * check}    ({title})")
     done = ansible.playbook("daily", hosts, check=check)
-    (FOLDER / "run" / f"{log}.log").write_text(done.stdout + done.stderr, encoding="utf-8")
-    summary = [line for one in done.tasks for line in one.result.get("summary_lines", []) if one.action.endswith("debug")]
-    say("\n".join(summary) if summary else done.stdout + done.stderr)
+    _print(done, "summary_lines", log)
     return done
+
+
+def _drill(ansible: AnsibleRunner, hosts: dict[str, dict[str, Any]], host: str) -> PlaybookResult:
+    say("-" * 100)
+    step(f"ansible-playbook pgops.runbook.recovery_drill -i .demo/run/inventory.yml --limit {host}    (4 of 4: can it be restored?)")
+    done = ansible.playbook("recovery_drill", {host: hosts[host]})
+    _print(done, "recovery_drill_lines", "drill")
+    return done
+
+
+def _print(done: PlaybookResult, lines: str, log: str) -> None:
+    (FOLDER / "run" / f"{log}.log").write_text(done.stdout + done.stderr, encoding="utf-8")
+    printed = [line for one in done.tasks for line in one.result.get(lines, []) if one.action.endswith("debug")]
+    say("\n".join(printed) if printed else done.stdout + done.stderr)
 
 
 def _removed(done: PlaybookResult, host: str) -> int:

@@ -21,6 +21,8 @@ from tests.tools import bootstrap
 
 # Tokens, or rows of the largest table where a system has no tokens.
 ROWS: Mapping[str, int] = {"tim": 200_000, "oauth2_server": 30_000, "tmi": 20_000, "showtrack": 10_000, "azth": 15_000}
+# The system whose backup is made and restored.
+BACKED_UP = "showtrack"
 
 
 @dataclass
@@ -83,6 +85,16 @@ def hosts(cluster: Cluster) -> dict[str, dict[str, Any]]:
     return {
         host_of(name): {"pgops_system": name, "pgops_connection": cluster.login(name), "pgops_fail_on": "never", **SET_ASIDE}
         for name in BUILT_IN
+    }
+
+
+def backups(cluster: Cluster, folder: Path) -> dict[str, Any]:
+    """Return the variables of a host whose backups stand in `folder`."""
+    programs = cluster.installation
+    return {
+        "backup_folder": str(folder),
+        "backup_bin_dir": str(programs.program("pg_dump").parent),
+        "recovery_drill_server_bin_dir": str(programs.bin_dir),
     }
 
 

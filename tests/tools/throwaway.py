@@ -2,7 +2,8 @@
 
 usage: python -m tests.tools.throwaway start FOLDER SYSTEM... | stop FOLDER
 
-`start` returns when FOLDER/ready.json holds, by system, how to connect and how many rows each table has left after `daily`.
+`start` returns when FOLDER/ready.json holds, by system, how to connect, how many rows each table has left after `daily`, and where the
+programs are.
 The server ends at the latest after half an hour, or with the process whose id is in PGOPS_KEEPER.
 """
 
@@ -52,6 +53,8 @@ def hold(folder: Path, systems: Sequence[str]) -> None:
     keeper = int(os.environ.get("PGOPS_KEEPER") or 0)
     with Cluster(servers.find(None)) as cluster:
         ready: dict[str, Any] = {}
+        installation = cluster.installation
+        programs = {"client": str(installation.program("pg_dump").parent), "server": str(installation.bin_dir)}
         for system in systems:
             description = descriptions.description_of(system)
             cluster.create_database(system)
@@ -62,7 +65,7 @@ def hold(folder: Path, systems: Sequence[str]) -> None:
             left = dict(expected.rows)
             for rule, removed in expected.removed["daily"].items():
                 left[tables[rule]] -= removed
-            ready[system] = {"login": cluster.login(system), "rows_left": left}
+            ready[system] = {"login": cluster.login(system), "rows_left": left, "programs": programs}
         draft = folder / "ready.new"
         draft.write_text(json.dumps(ready), encoding="utf-8")
         draft.replace(folder / "ready.json")

@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import KINDS, read_options
 from ansible_collections.pgops.runbook.plugins.module_utils._system import load
 from ansible_collections.pgops.runbook.plugins.plugin_utils._backup_policies import NOT_MADE, plan
-from ansible_collections.pgops.runbook.plugins.plugin_utils._backup_words import backup_lines, drill_lines
+from ansible_collections.pgops.runbook.plugins.plugin_utils._backup_words import backup_lines, drill_lines, restore_lines
 from tests.ground.systems import BUILT_IN, description_of
 
 SCHEDULES = ("hourly", "daily", "weekly", "monthly")
@@ -143,7 +143,7 @@ MADE |= {
     "verified": "decode",
     "tables": 4,
     "rows": 1234,
-    "left_out": [{"what": "unlogged"}],
+    "left_out": [{"what": "rows of foreign table"}, {"what": "database"}],
     "copies": [{"place": "/mnt/other"}, {"place": "x", "action": "failed"}],
 }
 
@@ -182,15 +182,48 @@ def test_a_drill_is_told_with_its_times() -> None:
     assert drill_lines({"passed": True, "backup": "shop.full.1", **times}) == [
         "drill passed: shop.full.1, RTO 12 s (target 30 min: met), RPO 2 h (target 15 min: MISSED)"
     ]
-    differences = [{"message": f"table {number}"} for number in range(7)]
-    checks = [{"id": "schema.table", "status": "critical", "message": "gone"}, {"id": "db.size", "status": "ok"}]
-    lines = drill_lines({"passed": False, "backup": {"id": "b"}, "differences": differences, "checks": checks, "notices": ["slow"]})
-    assert lines == [
-        "drill FAILED: b",
-        "drill: not as it was backed up: table 0; table 1; table 2; table 3; table 4; and 2 more",
-        "drill: checks: schema.table: gone",
-        "note: drill: slow",
-    ]
+    reasons = [f"table {number}" for number in range(7)]
+    lines = drill_lines({"passed": False, "backup": {"id": "b"}, "reasons": reasons, "notices": ["slow"]})
+    assert lines == ["drill FAILED: b", "drill: why: table 0; table 1; table 2; table 3; table 4; and 2 more", "note: drill: slow"]
     assert drill_lines({"failed": True, "msg": "no backup is there"}) == ["drill failed: no backup is there"]
     assert drill_lines({"passed": None, "backup": "b"}, check=True) == ["drill: to restore b"]
     assert drill_lines({}) == []
+
+
+BACKUP = {"id": "shop.full.1", "taken_at": "2026-11-21T02:00:00+00:00", "bytes": 3 << 20, "verified": "decode"}
+FROM = "from: shop.full.1, taken 21 Nov 2026 02:00 UTC, 3 MB, verified (decode)"
+
+
+def test_a_restore_says_how_to_take_it_back() -> None:
+    known = {"action": "restored", "backup": BACKUP, "target": 'sh"op', "kept": None, "notices": ["no passwords"]}
+    assert restore_lines(known, preview=True) == [FROM, "note: no passwords"]
+    assert restore_lines(known)[-1] == 'undo: DROP DATABASE "sh""op";'
+    swapped = {**known, "action": "swapped", "target": "shop", "kept": "shop_before_1"}
+    undo = 'ALTER DATABASE "shop" RENAME TO "shop_restored"; ALTER DATABASE "shop_before_1" RENAME TO "shop";'
+    assert restore_lines(swapped)[-1] == f"undo: {undo}"
+    assert restore_lines({**swapped, "kept": None})[-1] == "undo: none, the database that shop was is gone"
+    assert restore_lines({**known, "action": "present"}) == [FROM, 'nothing was restored: sh"op holds what the backup holds']
+    assert restore_lines({}) == []
+
+
+def test_a_restore_of_tables_says_what_became_of_each() -> None:
+    replaced = {"table": "a.b", "rows_before": 1, "rows": 1200, "kept": "a.b_before_1"}
+    copied = {"table": "a.c", "key": ["id", "at"], "inserted": 3, "present": 7, "different": 2}
+    tokens = [{"store": "web", "back": 2}, {"store": "api", "back": 0}, {"store": "old", "back": None, "unknown": "no privilege"}]
+    known = {
+        "action": "replaced",
+        "backup": BACKUP,
+        "target": "shop",
+        "restored": [replaced, copied],
+        "tokens_back": tokens,
+        "dropped": ["x"],
+    }
+    assert restore_lines(known)[1:] == [
+        "table: a.b: 1 row before, 1,200 now",
+        "table: a.c: 3 rows copied back by id, at; 7 rows there, 2 of them with other values",
+        "tokens: web: 2 tokens would be accepted again",
+        "tokens: old: no privilege",
+        "dropped: x, left by a run that was killed",
+        "undo: the rows of before are in a.b_before_1; drop it when nobody misses them",
+        "undo: none, 3 rows came back to a.c; their keys tell them from the others",
+    ]

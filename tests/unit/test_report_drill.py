@@ -54,6 +54,7 @@ def test_a_drill_that_failed_names_the_table_first() -> None:
     assert seen["differences"][0] == {"what": "missing", "kind": "table grants", "table": "vault.t", "message": "vault.t: 0"}
     assert (len(seen["differences"]), seen["differences_more"]) == (MOST_LISTED, 100)
     assert page(passed=False, msg="no server could be made")["sentence"] == "no server could be made"
+    assert page(passed=False, reasons=["too slow", "x"], differences=differences)["sentence"] == "too slow"
 
 
 def test_what_has_no_target_and_what_was_not_measured_is_told_as_that() -> None:
