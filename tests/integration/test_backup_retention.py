@@ -100,3 +100,10 @@ def test_nothing_goes_after_a_run_that_failed(history: History) -> None:
     with pytest.raises(RunbookError):
         history.back_up({"count": 1}, databases=[history.shop.name, "nowhere"])
     assert names <= history.names()
+
+
+def test_nothing_goes_while_a_copy_is_missing(history: History, tmp_path: Path) -> None:
+    names = {history.add(hours) for hours in (30, 40)}
+    with pytest.raises(RunbookError, match="a copy of it is not"):
+        history.back_up({"count": 1}, copies=[{"path": str(tmp_path / "not mounted")}])
+    assert names < history.names()
