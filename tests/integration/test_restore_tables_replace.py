@@ -10,8 +10,9 @@ import pytest
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._content.objects import measure_objects
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, MissingObject, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, MissingObject, Refused, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
+from ansible_collections.pgops.runbook.plugins.module_utils._restore import attached
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.request import Outcome, Request
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.table_replace import replace_tables
 from tests.ground.databases import Database
@@ -39,11 +40,13 @@ ALTER TABLE app."To ""kens" ADD CONSTRAINT self_fk FOREIGN KEY (parent) REFERENC
 CREATE INDEX "by person" ON app."To ""kens" (person DESC, lower(body)) INCLUDE (parent) WHERE person > 0;
 CREATE UNIQUE INDEX "for replicas" ON app."To ""kens" (person, serial_);
 ALTER INDEX app."by person" ALTER COLUMN 2 SET STATISTICS 77;
-ALTER TABLE app."To ""kens" ALTER serial_ SET NOT NULL, ALTER body SET STATISTICS 55, ALTER body SET STORAGE EXTERNAL, ALTER person SET (n_distinct = -0.5);
+ALTER TABLE app."To ""kens" ALTER serial_ SET NOT NULL, ALTER body SET STATISTICS 55, ALTER body SET STORAGE EXTERNAL,
+  ALTER person SET (n_distinct = -0.5);
 ALTER TABLE app."To ""kens" CLUSTER ON "for replicas", REPLICA IDENTITY USING INDEX "for replicas";
 CREATE STATISTICS app.together (dependencies) ON person, parent FROM app."To ""kens";
 CREATE TABLE app.uses (token int CONSTRAINT used REFERENCES app."To ""kens" (id) ON UPDATE CASCADE, at text);
-CREATE TRIGGER a_note BEFORE INSERT OR UPDATE OF body ON app."To ""kens" FOR EACH ROW WHEN (NEW.person > 0) EXECUTE FUNCTION app.note();
+CREATE TRIGGER a_note BEFORE INSERT OR UPDATE OF body ON app."To ""kens"
+  FOR EACH ROW WHEN (NEW.person > 0) EXECUTE FUNCTION app.note();
 CREATE CONSTRAINT TRIGGER b_note AFTER UPDATE ON app."To ""kens" DEFERRABLE FOR EACH ROW EXECUTE FUNCTION app.note();
 ALTER TABLE app."To ""kens" DISABLE TRIGGER a_note; ALTER TABLE app."To ""kens" ENABLE ALWAYS TRIGGER b_note;
 CREATE POLICY mine ON app."To ""kens" AS RESTRICTIVE FOR UPDATE TO rich_reader, rich_writer
@@ -80,9 +83,18 @@ def structure(database: Database) -> dict[str, dict[str, str]]:
         return measure_objects(session, Scope())
 
 
-def replace(database: Database, folder: Path, manifest: dict[str, Any], *tables: str, check: bool = False, **options: Any) -> Outcome:
+def replace(
+    database: Database,
+    folder: Path,
+    manifest: dict[str, Any],
+    *tables: str,
+    check: bool = False,
+    login: dict[str, Any] | None = None,
+    **options: Any,
+) -> Outcome:
     request = Request(archive(folder, manifest), manifest, tuple(map(parse_relation, tables)), **options)
-    with connect(ConnectionOptions.from_params(database.login(tcp=False)), application_name="restore", read_only=check) as session:
+    place = ConnectionOptions.from_params({**database.login(tcp=False), **(login or {})})
+    with connect(place, application_name="restore", read_only=check) as session:
         return replace_tables(session, request, check_mode=check)
 
 
@@ -100,18 +112,18 @@ def test_everything_hangs_on_the_new_table(rich: Database, tmp_path: Path) -> No
     manifest = backup(rich, tmp_path)
     before, counted = structure(rich), rich.query(COUNTED)
     run_script(rich, f"DELETE FROM app.uses; DELETE FROM {NAME} WHERE person > 5; UPDATE {NAME} SET body = 'changed'")
-    run_script(rich, f"INSERT INTO {NAME} (person, body) SELECT 1, n::text FROM generate_series(1, 50) AS n; INSERT INTO app.uses VALUES (1004)")
+    run_script(rich, f"INSERT INTO {NAME} (person, body) SELECT 1, n::text FROM generate_series(1, 50) AS n")
+    run_script(rich, "INSERT INTO app.uses VALUES (1004)")
     now = rich.query(COUNTED)
     planned = replace(rich, tmp_path, manifest, NAME, check=True).tables[0].as_result()
     assert structure(rich) == before
     done = replace(rich, tmp_path, manifest, NAME).tables[0].as_result()
     assert {**planned, "kept": None} == {**done, "kept": None}
-    assert (done["rows_before"], done["rows"], done["compared"], done["defaults"]) == (55, 20, True, [])
+    assert (done["action"], done["rows_before"], done["rows"], done["compared"], done["defaults"]) == ("replaced", 55, 20, True, [])
     assert rich.query(COUNTED) == counted
-    assert rich.query(COUNTED.replace(NAME, done["kept"].replace('To ""kens', 'To ""kens'))) == now
+    assert rich.query(COUNTED.replace(NAME, done["kept"])) == now
     after = structure(rich)
-    kept = done["kept"]
-    assert {kind: {name: text for name, text in found.items() if kept not in name and "_before_" not in name} for kind, found in after.items()} == before
+    assert {kind: {name: text for name, text in found.items() if "_before_" not in name} for kind, found in after.items()} == before
     # Numbers go on where they were.
     run_script(rich, f"INSERT INTO {NAME} (person, body) VALUES (1, 'new')")
     assert rich.query(f"SELECT id, serial_, plain FROM {NAME} WHERE body = 'new'") == [(1140, 71, 71)]
@@ -119,5 +131,153 @@ def test_everything_hangs_on_the_new_table(rich: Database, tmp_path: Path) -> No
     run_script(rich, "DELETE FROM app.uses; DELETE FROM app.people")
     assert rich.query(f"SELECT count(*) FROM {NAME}") == [(0,)]
     assert rich.query("SELECT count(*) FROM app.summary") == [(0,)]
-    run_script(rich, f"DROP TABLE {kept}")
+    run_script(rich, f"DROP TABLE {done['kept']}")
     assert structure(rich) == before
+
+
+PAIR = """
+CREATE SCHEMA app;
+CREATE TABLE app.people (id int PRIMARY KEY, name text);
+CREATE TABLE app.visits (id serial PRIMARY KEY, person int CONSTRAINT of_person REFERENCES app.people, gone text);
+CREATE TABLE app.other (person int CONSTRAINT of_other REFERENCES app.people);
+INSERT INTO app.people SELECT n, 'person ' || n FROM generate_series(1, 30) AS n;
+INSERT INTO app.visits (person) SELECT n FROM generate_series(1, 30) AS n;
+"""
+
+
+@pytest.fixture
+def pair(database: Database, tmp_path: Path) -> tuple[Database, Path, dict[str, Any]]:
+    run_script(database, PAIR)
+    return database, tmp_path, backup(database, tmp_path, "custom")
+
+
+def test_tables_that_belong_together_are_replaced_together(pair: Any) -> None:
+    database, folder, manifest = pair
+    before = structure(database)
+    same = replace(database, folder, manifest, "app.visits", "app.people")
+    assert [one.as_result()["action"] for one in same.tables] == ["present", "present"]
+    run_script(database, "UPDATE app.visits SET person = 1; DELETE FROM app.people WHERE id > 10; INSERT INTO app.people VALUES (99)")
+    with pytest.raises(Refused, match=r"foreign key of_person of app\.visits does not hold .* violates foreign key constraint") as caught:
+        replace(database, folder, manifest, "app.visits")
+    assert "together" in (caught.value.hint or "")
+    assert structure(database) == before
+    run_script(database, "INSERT INTO app.other VALUES (99)")
+    with pytest.raises(Refused, match=r"foreign key of_other of app\.other does not hold"):
+        replace(database, folder, manifest, "app.visits", "app.people")
+    run_script(database, "DELETE FROM app.other")
+    done = replace(database, folder, manifest, "app.visits", "app.people", keep_old=False)
+    assert [(one.rows_before, one.rows, one.kept) for one in done.tables] == [(30, 30, None), (11, 30, None)]
+    assert structure(database) == before
+    assert database.query("SELECT count(*), count(DISTINCT person) FROM app.visits") == [(30, 30)]
+
+
+def test_columns_that_came_and_went(pair: Any) -> None:
+    database, folder, manifest = pair
+    run_script(
+        database, "UPDATE app.people SET name = 'x'; ALTER TABLE app.people ADD since date DEFAULT '2026-11-01' NOT NULL, ADD note text"
+    )
+    (done,) = replace(database, folder, manifest, "app.people").tables
+    assert (done.staged.filled, done.staged.compared) == (("since", "note"), True)
+    assert database.query("SELECT count(*), min(since)::text FROM app.people WHERE name LIKE 'person%'") == [(30, "2026-11-01")]
+    run_script(database, "UPDATE app.people SET name = 'x'; ALTER TABLE app.people ALTER since DROP DEFAULT")
+    with pytest.raises(Refused, match="its column since is NOT NULL without a default"):
+        replace(database, folder, manifest, "app.people")
+    run_script(database, "UPDATE app.visits SET person = 1; ALTER TABLE app.visits DROP gone")
+    with pytest.raises(Refused, match="it has no column gone any more"):
+        replace(database, folder, manifest, "app.visits", check=True)
+
+
+def test_other_rows_than_the_manifest_says_are_not_taken(pair: Any) -> None:
+    database, folder, manifest = pair
+    run_script(database, "UPDATE app.visits SET gone = 'y'")
+    for key, value, message in (
+        ("rows", 31, "30 rows came out of the backup, and its manifest says 31"),
+        ("hash", "1", "with other values"),
+    ):
+        wrong = {**manifest, "tables": [{**table, key: value} for table in manifest["tables"]]}
+        with pytest.raises(Refused, match=message):
+            replace(database, folder, wrong, "app.visits")
+
+
+def test_a_run_that_is_broken_off_leaves_nothing(pair: Any) -> None:
+    database, folder, manifest = pair
+    run_script(database, "UPDATE app.visits SET gone = 'y'")
+    before, calls = structure(database), []
+
+    def tick() -> None:
+        calls.append(1)
+        if len(calls) > 1:  # the first is before anything is loaded
+            raise RunbookError("out of time")
+
+    with pytest.raises(RunbookError, match="out of time"):
+        replace(database, folder, manifest, "app.visits", tick=tick)
+    assert structure(database) == before
+
+
+def test_a_manifest_without_contents(pair: Any) -> None:
+    database, folder, manifest = pair
+    without = {**manifest, "tables": None}
+    assert replace(database, folder, without, "app.visits", check=True).tables[0].as_result()["compared"] is False
+
+
+ODD = """
+CREATE TABLE parted (id int) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF parted FOR VALUES FROM (0) TO (9);
+CREATE TABLE parent (id int); CREATE TABLE child () INHERITS (parent);
+CREATE TABLE kept (id int); CREATE MATERIALIZED VIEW kept_view AS SELECT id FROM kept;
+CREATE TABLE ruled (id int); CREATE RULE nothing AS ON DELETE TO ruled DO INSTEAD NOTHING;
+CREATE TABLE typed (id int); CREATE FUNCTION of_row(typed) RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE TABLE policed (id int); CREATE TABLE elsewhere (id int); CREATE POLICY p ON elsewhere USING (id IN (SELECT id FROM policed));
+CREATE VIEW seen AS SELECT 1 AS id;
+"""
+REFUSED = {
+    "parted": "it is a partitioned table, not an ordinary table",
+    "part": "it is a partition, which",
+    "parent": "it has part in inheritance",
+    "child": "it has part in inheritance",
+    "kept": r"the materialized view public\.kept_view would stay",
+    "ruled": "its rule nothing would stay",
+    "typed": r"function (public\.)?of_row\((public\.)?typed\) would stay",
+    "policed": r"policy p on table (public\.)?elsewhere would stay",
+    "seen": "it is a view, not",
+}
+
+
+def test_what_cannot_be_carried_over_is_refused_before_anything_is_done(database: Database, tmp_path: Path) -> None:
+    run_script(database, ODD)
+    for table, message in REFUSED.items():
+        with pytest.raises(Refused, match=rf"table public\.{table}: {message}"):
+            replace(database, tmp_path, {**NO_FILES}, table, check=True)
+    with pytest.raises(MissingObject, match=r"table public\.nowhere does not exist"):
+        replace(database, tmp_path, {**NO_FILES}, "nowhere", check=True)
+
+
+NO_FILES = {"id": "none", "dump": {"format": "custom"}, "files": [{"path": "database.dump"}], "tables": None}
+
+
+def test_what_nobody_knew_to_be_lost_takes_everything_back(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    database, folder, manifest = pair
+    run_script(
+        database, "CREATE POLICY p ON app.visits USING (true); GRANT SELECT ON app.visits TO PUBLIC; UPDATE app.visits SET gone = 'z'"
+    )
+    before = structure(database)
+    for query, message in (
+        ("_ROW_SECURITY", r"policies: app\.visits p is lost"),
+        ("_GRANTS", r"grants: app\.visits SELECT to PUBLIC is lost"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(attached, query, f"SELECT * FROM ({getattr(attached, query)}) AS none_ WHERE false")
+            with pytest.raises(Refused, match=message):
+                replace(database, folder, manifest, "app.visits")
+    assert structure(database) == before
+
+
+def test_a_lock_that_somebody_holds_costs_nothing_but_the_time(pair: Any) -> None:
+    database, folder, manifest = pair
+    run_script(database, "UPDATE app.visits SET gone = 'z'")
+    before = structure(database)
+    with database.connect() as other:
+        other.execute("BEGIN; SELECT count(*) FROM app.visits")
+        with pytest.raises(DatabaseError, match=r"app\.visits could not be locked within 1 s: locked by pid \d+"):
+            replace(database, folder, manifest, "app.visits", login={"lock_timeout": "150 ms"})
+        other.execute("ROLLBACK")
+    assert structure(database) == before

@@ -18,7 +18,8 @@ from tests.integration.watching import run_script
 
 TABLES = """
 CREATE SCHEMA app;
-CREATE TABLE app.people (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, at timestamptz, twice int GENERATED ALWAYS AS (id * 2) STORED);
+CREATE TABLE app.people (
+  id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, at timestamptz, twice int GENERATED ALWAYS AS (id * 2) STORED);
 CREATE TABLE app.visits (person int REFERENCES app.people DEFERRABLE INITIALLY DEFERRED, day date, details json, PRIMARY KEY (person, day));
 INSERT INTO app.people (name, at) SELECT 'person ' || n, '2026-01-01'::timestamptz + n * interval '1 h' FROM generate_series(1, 30) AS n;
 INSERT INTO app.visits SELECT n, '2026-02-01'::date + n, '{"a": 1}' FROM generate_series(1, 30) AS n;
@@ -52,7 +53,9 @@ def test_what_is_gone_comes_back_and_what_is_there_stays(database: Database, tmp
     assert done[0]["sequences_moved"] == ["app.people_id_seq"]
     found = database.query("SELECT id, name, at, twice, since FROM app.people WHERE id IN (3, 29, 31) ORDER BY id")
     assert [(row[0], row[1], row[3], str(row[4])) for row in found] == [
-        (3, "person 3", 6, "2026-11-01"), (29, "renamed", 58, "2026-11-01"), (31, "new", 62, "2026-11-01")
+        (3, "person 3", 6, "2026-11-01"),
+        (29, "renamed", 58, "2026-11-01"),
+        (31, "new", 62, "2026-11-01"),
     ]
     run_script(database, "INSERT INTO app.people (name) VALUES ('after')")
     assert database.query("SELECT id FROM app.people WHERE name = 'after'") == [(32,)]
@@ -63,11 +66,14 @@ def test_what_is_gone_comes_back_and_what_is_there_stays(database: Database, tmp
 def test_triggers_that_veto_or_rewrite_are_noticed(database: Database, tmp_path: Path) -> None:
     run_script(database, TABLES)
     manifest = backup(database, tmp_path)
-    run_script(database, """
+    run_script(
+        database,
+        """
         CREATE FUNCTION app.odd() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
           IF NEW.id = 3 THEN RETURN NULL; END IF; IF NEW.id < 6 THEN NEW.name := upper(NEW.name); END IF; RETURN NEW; END $$;
         CREATE TRIGGER odd BEFORE INSERT ON app.people FOR EACH ROW EXECUTE FUNCTION app.odd();
-        ALTER TABLE app.visits DROP CONSTRAINT visits_person_fkey; DELETE FROM app.people WHERE id < 9""")
+        ALTER TABLE app.visits DROP CONSTRAINT visits_person_fkey; DELETE FROM app.people WHERE id < 9""",
+    )
     (done,) = copy_back(database, tmp_path, manifest, "app.people")
     assert numbers([done]) == [("app.people", 30, 22, 0, 7, 1, 4)]
     assert done["triggers"] == ["odd"]
@@ -80,7 +86,10 @@ def test_nothing_is_inserted_where_something_does_not_fit(database: Database, tm
     with pytest.raises(Refused, match='violates foreign key constraint "visits_person_fkey"') as caught:
         copy_back(database, tmp_path, manifest, "app.visits")
     assert "name both tables" in (caught.value.hint or "")
-    run_script(database, "CREATE UNIQUE INDEX one ON app.people ((id % 100)); INSERT INTO app.people (id, name) OVERRIDING SYSTEM VALUE VALUES (103, 'x')")
+    run_script(
+        database,
+        "CREATE UNIQUE INDEX one ON app.people ((id % 100)); INSERT INTO app.people (id, name) OVERRIDING SYSTEM VALUE VALUES (103, 'x')",
+    )
     with pytest.raises(Refused, match='violates unique constraint "one"'):
         copy_back(database, tmp_path, manifest, "app.people")
     assert database.query("SELECT count(*) FROM app.people") == [(21,)]

@@ -84,7 +84,7 @@ def test_the_rows_of_a_table_and_no_others(hard: Database, tmp_path: Path, form:
     lines = rows.split(b"\n")
     assert lines[:5] == [b"1\t\\\\.", b'2\tCOPY a."b t" (id, v) FROM stdin;\\n', b"3\t\\N", "4\tõ".encode(), b"5\t\\\\\\\\.\\n\\\\.\\n"]
     assert len(lines) == 401
-    with pytest.raises(MissingObject, match="holds no rows of table public.nowhere"):
+    with pytest.raises(MissingObject, match=r"holds no rows of table public\.nowhere"):
         rows_of(source, RelationName("public", "nowhere"))
 
 
@@ -98,11 +98,11 @@ def test_a_dump_that_is_cut_off_gives_an_error_and_not_fewer_rows(hard: Database
     for share in (0.999, 0.5, 0.1):
         file.write_bytes(whole[: int(len(whole) * share)])
         try:
-            # What pg_restore does not read of the end may be gone.
-            assert rows_of(source, table) == expected
-            assert (form, share) == ("custom", 0.999)
-        except (ProgramFailed, InvalidValue, MissingObject) as error:
-            assert error.message
+            found = rows_of(source, table)
+        except (ProgramFailed, InvalidValue, MissingObject):
+            continue
+        # What pg_restore does not read of the end may be gone.
+        assert (form, share, found) == ("custom", 0.999, expected)
 
 
 def test_a_plain_dump_without_its_last_line_is_no_dump(hard: Database, tmp_path: Path) -> None:

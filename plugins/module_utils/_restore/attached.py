@@ -16,188 +16,188 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.live_table 
 
 # Of foreign keys, those that a partition has from its parent come and go with the parent's.
 _FOREIGN_KEYS = """
-SELECT pg_catalog.format('ALTER TABLE %%I.%%I DROP CONSTRAINT %%I', n.nspname, c.relname, k.conname) AS off,
-    pg_catalog.format('ALTER TABLE %%I.%%I ADD CONSTRAINT %%I %%s', n.nspname, c.relname, k.conname, pg_catalog.pg_get_constraintdef(k.oid))
+SELECT format('ALTER TABLE %%I.%%I DROP CONSTRAINT %%I', n.nspname, c.relname, k.conname) AS off,
+    format('ALTER TABLE %%I.%%I ADD CONSTRAINT %%I %%s', n.nspname, c.relname, k.conname, pg_get_constraintdef(k.oid))
         AS put,
-    pg_catalog.format('%%I.%%I', n.nspname, c.relname) AS referencing, pg_catalog.format('%%I.%%I', m.nspname, r.relname) AS referenced, k.conname AS name,
-    pg_catalog.format('COMMENT ON CONSTRAINT %%I ON %%I.%%I IS %%L', k.conname, n.nspname, c.relname,
-        pg_catalog.obj_description(k.oid, 'pg_constraint')) AS said,
-    pg_catalog.obj_description(k.oid, 'pg_constraint') IS NOT NULL AS commented
-FROM pg_catalog.pg_constraint k
-JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_catalog.pg_class r ON r.oid = k.confrelid
-JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace
+    format('%%I.%%I', n.nspname, c.relname) AS referencing, format('%%I.%%I', m.nspname, r.relname) AS referenced, k.conname AS name,
+    format('COMMENT ON CONSTRAINT %%I ON %%I.%%I IS %%L', k.conname, n.nspname, c.relname,
+        obj_description(k.oid, 'pg_constraint')) AS said,
+    obj_description(k.oid, 'pg_constraint') IS NOT NULL AS commented
+FROM pg_constraint k
+JOIN pg_class c ON c.oid = k.conrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class r ON r.oid = k.confrelid
+JOIN pg_namespace m ON m.oid = r.relnamespace
 WHERE k.contype = 'f' AND k.conparentid = 0 AND %(oid)s IN (k.conrelid, k.confrelid)
 ORDER BY n.nspname, c.relname, k.conname
 """
 _TRIGGERS = """
-SELECT pg_catalog.pg_get_triggerdef(t.oid) AS put FROM pg_catalog.pg_trigger t WHERE t.tgrelid = %(oid)s AND NOT t.tgisinternal
+SELECT pg_get_triggerdef(t.oid) AS put FROM pg_trigger t WHERE t.tgrelid = %(oid)s AND NOT t.tgisinternal
 UNION ALL
-SELECT pg_catalog.format('ALTER TABLE %%I.%%I %%s TRIGGER %%I', n.nspname, c.relname,
+SELECT format('ALTER TABLE %%I.%%I %%s TRIGGER %%I', n.nspname, c.relname,
     CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END, t.tgname)
-FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE t.tgrelid = %(oid)s AND NOT t.tgisinternal AND t.tgenabled <> 'O'
 """
 _ROW_SECURITY = """
-SELECT pg_catalog.format('CREATE POLICY %%I ON %%I.%%I AS %%s FOR %%s TO %%s', p.polname, n.nspname, c.relname,
+SELECT format('CREATE POLICY %%I ON %%I.%%I AS %%s FOR %%s TO %%s', p.polname, n.nspname, c.relname,
         CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
         CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
-        (SELECT pg_catalog.string_agg(CASE WHEN o = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(o)) END, ', ')
-         FROM pg_catalog.unnest(p.polroles) AS o))
-    || coalesce(' USING (' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) || ')', '')
-    || coalesce(' WITH CHECK (' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) || ')', '') AS put
-FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        (SELECT string_agg(CASE WHEN o = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(o)) END, ', ')
+         FROM unnest(p.polroles) AS o))
+    || coalesce(' USING (' || pg_get_expr(p.polqual, p.polrelid) || ')', '')
+    || coalesce(' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')', '') AS put
+FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE p.polrelid = %(oid)s
 UNION ALL
-SELECT pg_catalog.format('ALTER TABLE %%I.%%I %%s', n.nspname, c.relname, f.flag)
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace,
+SELECT format('ALTER TABLE %%I.%%I %%s', n.nspname, c.relname, f.flag)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
     LATERAL (VALUES (CASE WHEN c.relrowsecurity THEN 'ENABLE ROW LEVEL SECURITY' END),
         (CASE WHEN c.relforcerowsecurity THEN 'FORCE ROW LEVEL SECURITY' END)) AS f(flag)
 WHERE c.oid = %(oid)s AND f.flag IS NOT NULL
 """
 _GRANTS = """
-SELECT pg_catalog.format('GRANT %%s ON %%s %%I.%%I TO %%s%%s', a.privilege_type || a.columns,
+SELECT format('GRANT %%s ON %%s %%I.%%I TO %%s%%s', a.privilege_type || a.columns,
     CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, n.nspname, c.relname,
-    CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END,
+    CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
     CASE WHEN a.is_grantable AND a.grantee <> c.relowner THEN ' WITH GRANT OPTION' END) AS put
-FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (
     SELECT t.privilege_type, '' AS columns, t.grantee, t.is_grantable
-    FROM pg_catalog.aclexplode(coalesce(c.relacl, pg_catalog.acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))) AS t
+    FROM aclexplode(coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))) AS t
     UNION ALL
-    SELECT t.privilege_type, pg_catalog.format(' (%%I)', o.attname), t.grantee, t.is_grantable
-    FROM pg_catalog.pg_attribute o, pg_catalog.aclexplode(o.attacl) AS t
+    SELECT t.privilege_type, format(' (%%I)', o.attname), t.grantee, t.is_grantable
+    FROM pg_attribute o, aclexplode(o.attacl) AS t
     WHERE o.attrelid = c.oid AND NOT o.attisdropped
 ) AS a
 WHERE c.oid = %(oid)s
 """
 _GRANTED = """
-SELECT DISTINCT pg_catalog.format('REVOKE ALL ON %%s %%I.%%I FROM %%s', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+SELECT DISTINCT format('REVOKE ALL ON %%s %%I.%%I FROM %%s', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
     n.nspname, c.relname,
-    CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END) AS off
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace,
-    pg_catalog.aclexplode(coalesce(c.relacl, pg_catalog.acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))) AS a
+    CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END) AS off
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
+    aclexplode(coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))) AS a
 WHERE c.oid = %(oid)s
 """
 _VIEWS = """
-SELECT DISTINCT pg_catalog.format('CREATE OR REPLACE VIEW %%I.%%I%%s AS %%s', n.nspname, v.relname,
-    ' WITH (' || (SELECT pg_catalog.string_agg(pg_catalog.format('%%s = %%L', pg_catalog.split_part(o, '=', 1),
-        pg_catalog.substr(o, pg_catalog.strpos(o, '=') + 1)), ', ') FROM pg_catalog.unnest(v.reloptions) AS o) || ')',
-    pg_catalog.pg_get_viewdef(v.oid)) AS put
-FROM pg_catalog.pg_depend d
-JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
-JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relkind = 'v'
-JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace
-WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = %(oid)s
+SELECT DISTINCT format('CREATE OR REPLACE VIEW %%I.%%I%%s AS %%s', n.nspname, v.relname,
+    ' WITH (' || (SELECT string_agg(format('%%s = %%L', split_part(o, '=', 1),
+        substr(o, strpos(o, '=') + 1)), ', ') FROM unnest(v.reloptions) AS o) || ')',
+    pg_get_viewdef(v.oid)) AS put
+FROM pg_depend d
+JOIN pg_rewrite r ON r.oid = d.objid
+JOIN pg_class v ON v.oid = r.ev_class AND v.relkind = 'v'
+JOIN pg_namespace n ON n.oid = v.relnamespace
+WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = %(oid)s
 """
 _COMMENTS = """
-SELECT pg_catalog.format('COMMENT ON %%s IS %%L', s.thing, s.said) AS put
+SELECT format('COMMENT ON %%s IS %%L', s.thing, s.said) AS put
 FROM (
-    SELECT pg_catalog.format('TABLE %%I.%%I', n.nspname, c.relname), pg_catalog.obj_description(c.oid, 'pg_class')
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %(oid)s
+    SELECT format('TABLE %%I.%%I', n.nspname, c.relname), obj_description(c.oid, 'pg_class')
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %(oid)s
     UNION ALL
-    SELECT pg_catalog.format('INDEX %%I.%%I', n.nspname, i.relname), pg_catalog.obj_description(i.oid, 'pg_class')
-    FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
+    SELECT format('INDEX %%I.%%I', n.nspname, i.relname), obj_description(i.oid, 'pg_class')
+    FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace
     WHERE x.indrelid = %(oid)s
     UNION ALL
-    SELECT pg_catalog.format('CONSTRAINT %%I ON %%I.%%I', k.conname, n.nspname, c.relname), pg_catalog.obj_description(k.oid, 'pg_constraint')
-    FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    SELECT format('CONSTRAINT %%I ON %%I.%%I', k.conname, n.nspname, c.relname), obj_description(k.oid, 'pg_constraint')
+    FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE k.conrelid = %(oid)s AND k.contype <> 'f'
     UNION ALL
-    SELECT pg_catalog.format('TRIGGER %%I ON %%I.%%I', t.tgname, n.nspname, c.relname), pg_catalog.obj_description(t.oid, 'pg_trigger')
-    FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    SELECT format('TRIGGER %%I ON %%I.%%I', t.tgname, n.nspname, c.relname), obj_description(t.oid, 'pg_trigger')
+    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE t.tgrelid = %(oid)s
     UNION ALL
-    SELECT pg_catalog.format('POLICY %%I ON %%I.%%I', p.polname, n.nspname, c.relname), pg_catalog.obj_description(p.oid, 'pg_policy')
-    FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    SELECT format('POLICY %%I ON %%I.%%I', p.polname, n.nspname, c.relname), obj_description(p.oid, 'pg_policy')
+    FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE p.polrelid = %(oid)s
     UNION ALL
-    SELECT pg_catalog.format('STATISTICS %%I.%%I', n.nspname, s.stxname), pg_catalog.obj_description(s.oid, 'pg_statistic_ext')
-    FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace WHERE s.stxrelid = %(oid)s
+    SELECT format('STATISTICS %%I.%%I', n.nspname, s.stxname), obj_description(s.oid, 'pg_statistic_ext')
+    FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE s.stxrelid = %(oid)s
     UNION ALL
-    SELECT pg_catalog.format('SEQUENCE %%I.%%I', n.nspname, q.relname), pg_catalog.obj_description(q.oid, 'pg_class')
-    FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class q ON q.oid = d.objid AND q.relkind = 'S'
-    JOIN pg_catalog.pg_namespace n ON n.oid = q.relnamespace
-    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = %(oid)s
+    SELECT format('SEQUENCE %%I.%%I', n.nspname, q.relname), obj_description(q.oid, 'pg_class')
+    FROM pg_depend d JOIN pg_class q ON q.oid = d.objid AND q.relkind = 'S'
+    JOIN pg_namespace n ON n.oid = q.relnamespace
+    WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = %(oid)s
         AND d.deptype = 'i'
 ) AS s(thing, said)
 WHERE s.said IS NOT NULL
 """
 _OWNER = """
-SELECT pg_catalog.format('ALTER TABLE %%I.%%I OWNER TO %%I', n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner)) AS put
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %(oid)s
+SELECT format('ALTER TABLE %%I.%%I OWNER TO %%I', n.nspname, c.relname, pg_get_userbyid(c.relowner)) AS put
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %(oid)s
 """
 _STATISTICS = """
-SELECT s.stxname AS name, n.nspname AS schema, pg_catalog.pg_get_statisticsobjdef(s.oid) AS put,
-    pg_catalog.format('ALTER STATISTICS %%I.%%I OWNER TO %%I', n.nspname, s.stxname, pg_catalog.pg_get_userbyid(s.stxowner)) AS owner,
-    pg_catalog.format('ALTER STATISTICS %%I.%%I SET STATISTICS %%s', n.nspname, s.stxname,
-        NULLIF((pg_catalog.to_jsonb(s) ->> 'stxstattarget')::int, -1)) AS target,
-    NULLIF((pg_catalog.to_jsonb(s) ->> 'stxstattarget')::int, -1) IS NOT NULL AS has_target
-FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace WHERE s.stxrelid = %(oid)s
+SELECT s.stxname AS name, n.nspname AS schema, pg_get_statisticsobjdef(s.oid) AS put,
+    format('ALTER STATISTICS %%I.%%I OWNER TO %%I', n.nspname, s.stxname, pg_get_userbyid(s.stxowner)) AS owner,
+    format('ALTER STATISTICS %%I.%%I SET STATISTICS %%s', n.nspname, s.stxname,
+        NULLIF((to_jsonb(s) ->> 'stxstattarget')::int, -1)) AS target,
+    NULLIF((to_jsonb(s) ->> 'stxstattarget')::int, -1) IS NOT NULL AS has_target
+FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE s.stxrelid = %(oid)s
 """
 _PUBLICATIONS = """
-SELECT pg_catalog.format('ALTER PUBLICATION %%I DROP TABLE ONLY %%I.%%I', p.pubname, n.nspname, c.relname) AS off,
-    pg_catalog.format('ALTER PUBLICATION %%I ADD TABLE ONLY %%I.%%I', p.pubname, n.nspname, c.relname){} AS put
-FROM pg_catalog.pg_publication_rel m
-JOIN pg_catalog.pg_publication p ON p.oid = m.prpubid
-JOIN pg_catalog.pg_class c ON c.oid = m.prrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+SELECT format('ALTER PUBLICATION %%I DROP TABLE ONLY %%I.%%I', p.pubname, n.nspname, c.relname) AS off,
+    format('ALTER PUBLICATION %%I ADD TABLE ONLY %%I.%%I', p.pubname, n.nspname, c.relname){} AS put
+FROM pg_publication_rel m
+JOIN pg_publication p ON p.oid = m.prpubid
+JOIN pg_class c ON c.oid = m.prrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE m.prrelid = %(oid)s
 """
 _OF_ITS_ROWS = """
-|| coalesce((SELECT ' (' || pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) || ')'
-    FROM pg_catalog.pg_attribute a WHERE a.attrelid = m.prrelid AND a.attnum = ANY (m.prattrs::int2[])), '')
-|| coalesce(' WHERE (' || pg_catalog.pg_get_expr(m.prqual, m.prrelid) || ')', '')
+|| coalesce((SELECT ' (' || string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) || ')'
+    FROM pg_attribute a WHERE a.attrelid = m.prrelid AND a.attnum = ANY (m.prattrs::int2[])), '')
+|| coalesce(' WHERE (' || pg_get_expr(m.prqual, m.prrelid) || ')', '')
 """
 _ROWS_OF_PUBLICATIONS = 150000  # the first server whose publications may leave rows and columns out
 # Which index says what a row is to replication, and by which one the table was last put in order.
 _MARKS = """
-SELECT pg_catalog.format('ALTER TABLE %%I.%%I CLUSTER ON %%I', n.nspname, c.relname, i.relname) AS put
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_catalog.pg_index x ON x.indrelid = c.oid AND x.indisclustered JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+SELECT format('ALTER TABLE %%I.%%I CLUSTER ON %%I', n.nspname, c.relname, i.relname) AS put
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_index x ON x.indrelid = c.oid AND x.indisclustered JOIN pg_class i ON i.oid = x.indexrelid
 WHERE c.oid = %(oid)s
 UNION ALL
-SELECT pg_catalog.format('ALTER TABLE %%I.%%I REPLICA IDENTITY %%s', n.nspname, c.relname,
+SELECT format('ALTER TABLE %%I.%%I REPLICA IDENTITY %%s', n.nspname, c.relname,
     CASE c.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING' ELSE (
-        SELECT pg_catalog.format('USING INDEX %%I', i.relname) FROM pg_catalog.pg_index x
-        JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = c.oid AND x.indisreplident) END)
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        SELECT format('USING INDEX %%I', i.relname) FROM pg_index x
+        JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = c.oid AND x.indisreplident) END)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = %(oid)s AND c.relreplident <> 'd'
 """
 # Sequences that go with a column: `own` ones are the columns' identity, the others are taken over as they are.
 _SEQUENCES = """
 SELECT q.oid::bigint AS oid, n.nspname AS schema, q.relname AS name, a.attname AS "column", d.deptype = 'i' AS own,
     CASE d.deptype
-        WHEN 'a' THEN pg_catalog.format('ALTER SEQUENCE %%I.%%I OWNED BY %%I.%%I.%%I', n.nspname, q.relname, t.nspname, c.relname, a.attname)
-        ELSE pg_catalog.format('ALTER SEQUENCE %%I.%%I AS %%s INCREMENT %%s MINVALUE %%s MAXVALUE %%s START %%s CACHE %%s %%s CYCLE', n.nspname,
-            q.relname, pg_catalog.format_type(s.seqtypid, NULL), s.seqincrement, s.seqmin, s.seqmax, s.seqstart, s.seqcache,
+        WHEN 'a' THEN format('ALTER SEQUENCE %%I.%%I OWNED BY %%I.%%I.%%I', n.nspname, q.relname, t.nspname, c.relname, a.attname)
+        ELSE format('ALTER SEQUENCE %%I.%%I AS %%s INCREMENT %%s MINVALUE %%s MAXVALUE %%s START %%s CACHE %%s %%s CYCLE', n.nspname,
+            q.relname, format_type(s.seqtypid, NULL), s.seqincrement, s.seqmin, s.seqmax, s.seqstart, s.seqcache,
             CASE WHEN s.seqcycle THEN '' ELSE 'NO' END)
     END AS put
-FROM pg_catalog.pg_depend d
-JOIN pg_catalog.pg_class q ON q.oid = d.objid AND q.relkind = 'S'
-JOIN pg_catalog.pg_sequence s ON s.seqrelid = q.oid
-JOIN pg_catalog.pg_namespace n ON n.oid = q.relnamespace
-JOIN pg_catalog.pg_class c ON c.oid = d.refobjid
-JOIN pg_catalog.pg_namespace t ON t.oid = c.relnamespace
-JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid
-WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
+FROM pg_depend d
+JOIN pg_class q ON q.oid = d.objid AND q.relkind = 'S'
+JOIN pg_sequence s ON s.seqrelid = q.oid
+JOIN pg_namespace n ON n.oid = q.relnamespace
+JOIN pg_class c ON c.oid = d.refobjid
+JOIN pg_namespace t ON t.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid
+WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
     AND d.refobjid = %(oid)s
 ORDER BY a.attnum
 """
 # The table that is replaced must not go on depending on the sequences that the new one takes over.
 _DEFAULTS = """
-SELECT DISTINCT pg_catalog.format('ALTER TABLE %%I.%%I ALTER COLUMN %%I DROP DEFAULT', n.nspname, c.relname, a.attname) AS off
-FROM pg_catalog.pg_attrdef f
-JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum AND a.attgenerated = ''
-JOIN pg_catalog.pg_class c ON c.oid = f.adrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_catalog.pg_depend u ON u.classid = 'pg_catalog.pg_attrdef'::regclass AND u.objid = f.oid
-    AND u.refclassid = 'pg_catalog.pg_class'::regclass
-JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = u.refobjid
-    AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = f.adrelid AND d.deptype = 'a'
-JOIN pg_catalog.pg_class q ON q.oid = d.objid AND q.relkind = 'S'
+SELECT DISTINCT format('ALTER TABLE %%I.%%I ALTER COLUMN %%I DROP DEFAULT', n.nspname, c.relname, a.attname) AS off
+FROM pg_attrdef f
+JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum AND a.attgenerated = ''
+JOIN pg_class c ON c.oid = f.adrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass AND u.objid = f.oid
+    AND u.refclassid = 'pg_class'::regclass
+JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = u.refobjid
+    AND d.refclassid = 'pg_class'::regclass AND d.refobjid = f.adrelid AND d.deptype = 'a'
+JOIN pg_class q ON q.oid = d.objid AND q.relkind = 'S'
 WHERE f.adrelid = %(oid)s
 """
 
@@ -236,7 +236,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Attached:
-    """Everything that hangs on a table. `off` takes it off under the old name, `put` puts it on under the name that the new one then has."""
+    """Everything that hangs on a table: `off` takes it off the old one, the rest puts it onto the new one, which has the name then."""
 
     foreign_keys: Tuple[ForeignKey, ...]
     off: Tuple[str, ...]

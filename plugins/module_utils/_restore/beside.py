@@ -17,42 +17,42 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging imp
 # What LIKE leaves out: of the table, how and where it is stored.
 _STORED = """
 SELECT c.relpersistence = 'u' AS unlogged,
-    coalesce(' USING ' || (SELECT pg_catalog.quote_ident(m.amname) FROM pg_catalog.pg_am m WHERE m.oid = c.relam), '')
+    coalesce(' USING ' || (SELECT quote_ident(m.amname) FROM pg_am m WHERE m.oid = c.relam), '')
     || coalesce(' WITH (' || (
-        SELECT pg_catalog.string_agg(pg_catalog.format('%%s = %%L', pg_catalog.split_part(o, '=', 1),
-            pg_catalog.substr(o, pg_catalog.strpos(o, '=') + 1)), ', ')
-        FROM (SELECT pg_catalog.unnest(c.reloptions) UNION ALL SELECT 'toast.' || pg_catalog.unnest(t.reloptions)) AS s(o)) || ')', '')
-    || coalesce(' TABLESPACE ' || (SELECT pg_catalog.quote_ident(s.spcname) FROM pg_catalog.pg_tablespace s WHERE s.oid = c.reltablespace), '')
+        SELECT string_agg(format('%%s = %%L', split_part(o, '=', 1),
+            substr(o, strpos(o, '=') + 1)), ', ')
+        FROM (SELECT unnest(c.reloptions) UNION ALL SELECT 'toast.' || unnest(t.reloptions)) AS s(o)) || ')', '')
+    || coalesce(' TABLESPACE ' || (SELECT quote_ident(s.spcname) FROM pg_tablespace s WHERE s.oid = c.reltablespace), '')
     AS words
-FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
+FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
 WHERE c.oid = %(oid)s
 """
 # Of its columns, how they are analyzed.
 _ANALYZED = """
 SELECT a.attname AS name, NULLIF(a.attstattarget, -1) AS target,
-    (SELECT pg_catalog.string_agg(pg_catalog.format('%%s = %%L', pg_catalog.split_part(o, '=', 1),
-        pg_catalog.substr(o, pg_catalog.strpos(o, '=') + 1)), ', ') FROM pg_catalog.unnest(a.attoptions) AS o) AS options
-FROM pg_catalog.pg_attribute a
+    (SELECT string_agg(format('%%s = %%L', split_part(o, '=', 1),
+        substr(o, strpos(o, '=') + 1)), ', ') FROM unnest(a.attoptions) AS o) AS options
+FROM pg_attribute a
 WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
     AND (NULLIF(a.attstattarget, -1) IS NOT NULL OR a.attoptions IS NOT NULL)
 """
 # `definition` is what follows the table's name in CREATE INDEX; it is NULL where the server writes that otherwise than is known here.
 _INDEXES = """
-SELECT i.relname AS name, x.indisunique AS is_unique, k.contype AS kind, pg_catalog.pg_get_constraintdef(k.oid) AS said,
-    coalesce((pg_catalog.to_jsonb(k) ->> 'conperiod')::boolean, false) OR k.contype = 'x' AS as_constraint,
+SELECT i.relname AS name, x.indisunique AS is_unique, k.contype AS kind, pg_get_constraintdef(k.oid) AS said,
+    coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false) OR k.contype = 'x' AS as_constraint,
     CASE WHEN k.condeferrable THEN ' DEFERRABLE' ELSE '' END || CASE WHEN k.condeferred THEN ' INITIALLY DEFERRED' ELSE '' END AS deferred,
-    CASE WHEN pg_catalog.starts_with(d.text, d.beginning) THEN pg_catalog.substr(d.text, pg_catalog.length(d.beginning) + 1) END AS definition,
-    coalesce((SELECT s.spcname FROM pg_catalog.pg_tablespace s WHERE s.oid = i.reltablespace), '') AS tablespace,
-    (SELECT pg_catalog.string_agg(pg_catalog.format('%%s = %%L', pg_catalog.split_part(o, '=', 1),
-        pg_catalog.substr(o, pg_catalog.strpos(o, '=') + 1)), ', ') FROM pg_catalog.unnest(i.reloptions) AS o) AS options,
-    (SELECT pg_catalog.jsonb_object_agg(a.attnum, a.attstattarget) FROM pg_catalog.pg_attribute a
+    CASE WHEN starts_with(d.text, d.beginning) THEN substr(d.text, length(d.beginning) + 1) END AS definition,
+    coalesce((SELECT s.spcname FROM pg_tablespace s WHERE s.oid = i.reltablespace), '') AS tablespace,
+    (SELECT string_agg(format('%%s = %%L', split_part(o, '=', 1),
+        substr(o, strpos(o, '=') + 1)), ', ') FROM unnest(i.reloptions) AS o) AS options,
+    (SELECT jsonb_object_agg(a.attnum, a.attstattarget) FROM pg_attribute a
      WHERE a.attrelid = i.oid AND NULLIF(a.attstattarget, -1) IS NOT NULL) AS targets
-FROM pg_catalog.pg_index x
-JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-JOIN pg_catalog.pg_class c ON c.oid = x.indrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.oid AND k.conrelid = c.oid AND k.contype IN ('p', 'u', 'x')
-CROSS JOIN LATERAL (SELECT pg_catalog.pg_get_indexdef(i.oid) AS text, pg_catalog.format('CREATE %%sINDEX %%I ON %%I.%%I USING ',
+FROM pg_index x
+JOIN pg_class i ON i.oid = x.indexrelid
+JOIN pg_class c ON c.oid = x.indrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_constraint k ON k.conindid = i.oid AND k.conrelid = c.oid AND k.contype IN ('p', 'u', 'x')
+CROSS JOIN LATERAL (SELECT pg_get_indexdef(i.oid) AS text, format('CREATE %%sINDEX %%I ON %%I.%%I USING ',
     CASE WHEN x.indisunique THEN 'UNIQUE ' END, i.relname, n.nspname, c.relname) AS beginning) AS d
 WHERE x.indrelid = %(oid)s
 ORDER BY x.indisprimary DESC, i.oid

@@ -12,7 +12,7 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass
-from typing import Iterable, Iterator, List, Optional, Tuple
+from typing import Callable, Iterable, Iterator, List, Optional, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
@@ -40,10 +40,13 @@ class Header:
 
 
 class CopyText:
-    """Reads the bytes of a dump in one pass; `origin` names it in errors."""
+    """Reads the bytes of a dump in one pass; `origin` names it in errors.
 
-    def __init__(self, chunks: Iterable[bytes], origin: str) -> None:
-        self._chunks, self._origin = iter(chunks), origin
+    `other` gets every line of SQL that is no header of rows, and whether it begins where a statement may.
+    """
+
+    def __init__(self, chunks: Iterable[bytes], origin: str, other: Callable[[bytes, bool], None] | None = None) -> None:
+        self._chunks, self._origin, self._other = iter(chunks), origin, other
         self._buffer, self._at = b"", 0
         self._encoding = "UTF8"
         self._sql = _Sql()
@@ -81,8 +84,15 @@ class CopyText:
                 self._encoding = encoding.group(1).decode("ascii")
             if line.startswith(b"COPY "):
                 return self._header(line)
+        if self._other is not None:
+            self._other(line, not self._sql.inside)
         self._sql.read(line)
         return None
+
+    @property
+    def encoding(self) -> str:
+        """The encoding of the text, as the server calls it."""
+        return self._encoding
 
     def _header(self, line: bytes) -> Optional[Header]:
         self._sql.read(line)
@@ -101,7 +111,7 @@ class CopyText:
 
     def _name(self, written: bytes) -> str:
         plain = written[1:-1].replace(b'""', b'"') if written.startswith(b'"') else written
-        return plain.decode(_codec(self._encoding), "surrogateescape")
+        return plain.decode(codec(self._encoding), "surrogateescape")
 
     def _take(self) -> Iterator[bytes]:
         """Yield the bytes up to the end of the rows; the line end before the first row stands for the one of the header."""
@@ -186,14 +196,12 @@ class _Sql:
         return end + len(opened)
 
 
-def _codec(encoding: str) -> str:
+def codec(encoding: str) -> str:
     """Return Python's name of a server's encoding; texts of one that it does not know are taken for UTF-8."""
-    for name in (encoding.replace("WIN", "cp"), _CODECS.get(encoding, "")):
-        try:
-            return codecs.lookup(name).name
-        except LookupError:
-            continue
-    return "utf-8"
+    try:
+        return codecs.lookup(_CODECS.get(encoding) or encoding.replace("WIN", "cp")).name
+    except LookupError:
+        return "utf-8"
 
 
 _CODECS = {f"LATIN{number}": f"iso8859-{part}" for number, part in ((5, 9), (6, 10), (7, 13), (8, 14), (9, 15), (10, 16))}

@@ -15,46 +15,46 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.live_table 
 _OTHERS = """
 WITH depends AS (
     SELECT DISTINCT d.classid, d.objid
-    FROM pg_catalog.pg_class c
-    LEFT JOIN pg_catalog.pg_type w ON w.oid = c.reltype
-    JOIN pg_catalog.pg_depend d ON (d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = c.oid)
-        OR (d.refclassid = 'pg_catalog.pg_type'::regclass AND d.refobjid IN (w.oid, w.typarray))
+    FROM pg_class c
+    LEFT JOIN pg_type w ON w.oid = c.reltype
+    JOIN pg_depend d ON (d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid)
+        OR (d.refclassid = 'pg_type'::regclass AND d.refobjid IN (w.oid, w.typarray))
     WHERE c.oid = %(oid)s AND d.deptype <> 'p'
 )
-SELECT CASE WHEN v.relkind = 'm' THEN pg_catalog.format('the materialized view %%I.%%I', n.nspname, v.relname)
-    WHEN v.oid = %(oid)s THEN pg_catalog.format('its rule %%I', r.rulename)
-    ELSE pg_catalog.pg_describe_object(d.classid, d.objid, 0) END AS what
+SELECT CASE WHEN v.relkind = 'm' THEN format('the materialized view %%I.%%I', n.nspname, v.relname)
+    WHEN v.oid = %(oid)s THEN format('its rule %%I', r.rulename)
+    ELSE pg_describe_object(d.classid, d.objid, 0) END AS what
 FROM depends d
-LEFT JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND r.oid = d.objid
-LEFT JOIN pg_catalog.pg_class v ON v.oid = r.ev_class
-LEFT JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace
+LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+LEFT JOIN pg_class v ON v.oid = r.ev_class
+LEFT JOIN pg_namespace n ON n.oid = v.relnamespace
 WHERE NOT CASE d.classid
-    WHEN 'pg_catalog.pg_class'::regclass THEN EXISTS (
-        SELECT FROM pg_catalog.pg_class o WHERE o.oid = d.objid AND o.relkind IN ('i', 't', 'S') OR o.oid = %(oid)s)
-    WHEN 'pg_catalog.pg_type'::regclass THEN EXISTS (
-        SELECT FROM pg_catalog.pg_type t JOIN pg_catalog.pg_class c ON c.oid = %(oid)s
+    WHEN 'pg_class'::regclass THEN EXISTS (
+        SELECT FROM pg_class o WHERE o.oid = d.objid AND o.relkind IN ('i', 't', 'S') OR o.oid = %(oid)s)
+    WHEN 'pg_type'::regclass THEN EXISTS (
+        SELECT FROM pg_type t JOIN pg_class c ON c.oid = %(oid)s
         WHERE t.oid = d.objid AND (t.oid = c.reltype OR t.typelem = c.reltype AND t.typtype = 'b'))
-    WHEN 'pg_catalog.pg_attrdef'::regclass THEN EXISTS (
-        SELECT FROM pg_catalog.pg_attrdef f WHERE f.oid = d.objid AND f.adrelid = %(oid)s)
-    WHEN 'pg_catalog.pg_constraint'::regclass THEN EXISTS (
-        SELECT FROM pg_catalog.pg_constraint k WHERE k.oid = d.objid AND (k.conrelid = %(oid)s OR k.contype = 'f'))
-    WHEN 'pg_catalog.pg_trigger'::regclass THEN EXISTS (
-        SELECT FROM pg_catalog.pg_trigger g WHERE g.oid = d.objid AND (g.tgrelid = %(oid)s OR g.tgisinternal))
-    WHEN 'pg_catalog.pg_policy'::regclass THEN EXISTS (
-        SELECT FROM pg_catalog.pg_policy p WHERE p.oid = d.objid AND p.polrelid = %(oid)s)
-    WHEN 'pg_catalog.pg_statistic_ext'::regclass THEN EXISTS (
-        SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.oid = d.objid AND s.stxrelid = %(oid)s)
-    WHEN 'pg_catalog.pg_publication_rel'::regclass THEN true
-    WHEN 'pg_catalog.pg_rewrite'::regclass THEN v.relkind = 'v' AND r.rulename = '_RETURN'
+    WHEN 'pg_attrdef'::regclass THEN EXISTS (
+        SELECT FROM pg_attrdef f WHERE f.oid = d.objid AND f.adrelid = %(oid)s)
+    WHEN 'pg_constraint'::regclass THEN EXISTS (
+        SELECT FROM pg_constraint k WHERE k.oid = d.objid AND (k.conrelid = %(oid)s OR k.contype = 'f'))
+    WHEN 'pg_trigger'::regclass THEN EXISTS (
+        SELECT FROM pg_trigger g WHERE g.oid = d.objid AND (g.tgrelid = %(oid)s OR g.tgisinternal))
+    WHEN 'pg_policy'::regclass THEN EXISTS (
+        SELECT FROM pg_policy p WHERE p.oid = d.objid AND p.polrelid = %(oid)s)
+    WHEN 'pg_statistic_ext'::regclass THEN EXISTS (
+        SELECT FROM pg_statistic_ext s WHERE s.oid = d.objid AND s.stxrelid = %(oid)s)
+    WHEN 'pg_publication_rel'::regclass THEN true
+    WHEN 'pg_rewrite'::regclass THEN v.relkind = 'v' AND r.rulename = '_RETURN'
     ELSE false END
 UNION ALL
-SELECT pg_catalog.format('its rule %%I', r.rulename) FROM pg_catalog.pg_rewrite r WHERE r.ev_class = %(oid)s
+SELECT format('its rule %%I', r.rulename) FROM pg_rewrite r WHERE r.ev_class = %(oid)s
 UNION ALL
-SELECT pg_catalog.format('its index %%I, which is not valid', i.relname)
-FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = %(oid)s AND NOT x.indisvalid
+SELECT format('its index %%I, which is not valid', i.relname)
+FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = %(oid)s AND NOT x.indisvalid
 UNION ALL
-SELECT pg_catalog.format('a security label of %%s', l.provider) FROM pg_catalog.pg_seclabel l
-WHERE l.classoid = 'pg_catalog.pg_class'::regclass AND l.objoid = %(oid)s
+SELECT format('a security label of %%s', l.provider) FROM pg_seclabel l
+WHERE l.classoid = 'pg_class'::regclass AND l.objoid = %(oid)s
 ORDER BY what
 """
 _MOST_NAMED = 5

@@ -15,20 +15,20 @@ from ansible_collections.pgops.runbook.plugins.module_utils._relation import KIN
 _TABLE = """
 SELECT c.oid::bigint AS oid, c.relkind AS kind, c.relispartition AS is_partition, c.reloftype <> 0 AS is_typed,
     c.relpersistence AS persistence,
-    EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)) AS inherits,
-    EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
+    EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)) AS inherits,
+    EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
         AND d.deptype = 'e') AS of_extension,
-    pg_catalog.row_security_active(c.oid) AS hides_rows,
-    pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned, pg_catalog.has_schema_privilege(n.oid, 'CREATE') AS can_create,
-    pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AS can_insert,
-    pg_catalog.pg_get_userbyid(c.relowner) AS owner
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    row_security_active(c.oid) AS hides_rows,
+    pg_has_role(c.relowner, 'USAGE') AS owned, has_schema_privilege(n.oid, 'CREATE') AS can_create,
+    has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') AS can_insert,
+    pg_get_userbyid(c.relowner) AS owner
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s
 """
 _COLUMNS = """
-SELECT a.attname AS name, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null, a.atthasdef AS has_default,
+SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null, a.atthasdef AS has_default,
     a.attgenerated <> '' AS generated, a.attidentity AS identity
-FROM pg_catalog.pg_attribute a WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+FROM pg_attribute a WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 
 

@@ -15,14 +15,17 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import Relati
 _Result = TypeVar("_Result")
 _OIDS = """
 SELECT c.oid::bigint AS oid
-FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[])) AS w(schema, name)
-JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema
-JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+FROM ROWS FROM (unnest(%s::text[]), unnest(%s::text[])) AS w(schema, name)
+JOIN pg_namespace n ON n.nspname = w.schema
+JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
 """
 
 
 def lock(database: Any, tables: Sequence[RelationName], mode: str, more: Callable[[], Any] | None = None) -> Any:
-    """Lock `tables` in `mode`, then do `more`, which may lock others, and return its result. Raises DatabaseError that names who holds one."""
+    """Lock `tables` in `mode`, then do `more`, which may lock others, and return its result.
+
+    Raises DatabaseError that names who holds a lock.
+    """
     sql, tries = database.sql, lock_tries.Tries(database)
     database.execute("SAVEPOINT pgops_locks")
     for wait in tries:

@@ -22,27 +22,27 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.sequences i
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import Staged, hidden_name, stage, temporary_like
 
 _PRIMARY_KEY = """
-SELECT a.attname AS name FROM pg_catalog.pg_index x
-CROSS JOIN LATERAL pg_catalog.unnest(x.indkey::int2[]) WITH ORDINALITY AS k(number, place)
-JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.number
+SELECT a.attname AS name FROM pg_index x
+CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k(number, place)
+JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.number
 WHERE x.indrelid = %s AND x.indisprimary AND k.place <= x.indnkeyatts ORDER BY k.place
 """
 # Whether one index sees to it that no two rows have the key, at once and for all rows.
 _IS_UNIQUE = """
 SELECT EXISTS (
-    SELECT FROM pg_catalog.pg_index x
+    SELECT FROM pg_index x
     WHERE x.indrelid = %s AND x.indisunique AND x.indimmediate AND x.indisvalid AND x.indpred IS NULL AND x.indexprs IS NULL
-        AND (SELECT pg_catalog.array_agg(a.attname::text ORDER BY a.attname::text COLLATE "C")
-             FROM pg_catalog.unnest(x.indkey::int2[]) WITH ORDINALITY AS k(number, place)
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.number WHERE k.place <= x.indnkeyatts)
+        AND (SELECT array_agg(a.attname::text ORDER BY a.attname::text COLLATE "C")
+             FROM unnest(x.indkey::int2[]) WITH ORDINALITY AS k(number, place)
+             JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.number WHERE k.place <= x.indnkeyatts)
             = %s::text[])
 """
 _TRIGGERS = """
-SELECT t.tgname AS name FROM pg_catalog.pg_trigger t
+SELECT t.tgname AS name FROM pg_trigger t
 WHERE t.tgrelid = %s AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype::int & 4 <> 0 ORDER BY t.tgname
 """
 _REFERENCES = """
-SELECT k.conrelid::bigint AS referencing, k.confrelid::bigint AS referenced FROM pg_catalog.pg_constraint k
+SELECT k.conrelid::bigint AS referencing, k.confrelid::bigint AS referenced FROM pg_constraint k
 WHERE k.contype = 'f' AND k.conrelid::bigint = ANY (%(oids)s::bigint[]) AND k.confrelid::bigint = ANY (%(oids)s::bigint[])
     AND k.conrelid <> k.confrelid
 """

@@ -19,10 +19,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.request imp
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import OPERATION, Run
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import said_of
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import Archive
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.table_replace import replace_tables
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.table_replace import PRESENT, REPLACED, replace_tables
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.tokens_back import read_stores
 
-REPLACED, COPIED, PRESENT = "replaced", "rows_copied", "present"
+COPIED = "rows_copied"
 
 
 def restore_tables(run: Run) -> Dict[str, Any]:
@@ -32,7 +32,7 @@ def restore_tables(run: Run) -> Dict[str, Any]:
     """
     stores = read_stores(run.options.token_stores)
     require_target(run)
-    require_readable(run)
+    require_readable(run, rows=True)
     return alone(run, lambda: _restore(run, stores))
 
 
@@ -57,9 +57,11 @@ def require_target(run: Run) -> None:
         raise MissingObject(f"database {run.target} does not exist", object_name="target", hint=hint)
 
 
-def require_readable(run: Run) -> None:
-    """Raise Refused, InvalidValue or ProgramMissing where the programs here cannot read the backup, or it holds no rows."""
-    if run.backup.kind == "schema_only":
+def require_readable(run: Run, *, rows: bool) -> None:
+    """Raise Refused, InvalidValue or ProgramMissing where the programs here cannot read the backup, or it holds no rows or nothing else."""
+    if run.backup.kind == "data_only" and not rows:
+        raise Refused(f"the backup {run.backup.id} holds rows alone", object_name=run.backup.id, hint="Choose another backup.")
+    if run.backup.kind == "schema_only" and rows:
         raise Refused(f"the backup {run.backup.id} holds no rows", object_name=run.backup.id, hint="Choose another backup.")
     dumper = int(str(run.manifest["versions"]["client"]).partition(".")[0])
     if run.client.major < dumper:
@@ -96,13 +98,16 @@ def _result(run: Run, outcome: Outcome) -> Dict[str, Any]:
     tables = [table.as_result() for table in outcome.tables]
     replaces = run.options.how == REPLACE
     rows = sum(table["rows" if replaces else "inserted"] for table in tables)
-    changed = replaces or any(table["inserted"] or table["sequences_moved"] for table in tables)
+    if replaces:
+        changed = any(table["action"] == REPLACED for table in tables)
+    else:
+        changed = any(table["inserted"] or table["sequences_moved"] for table in tables)
     for table in [] if replaces else tables:
         _warn_of_triggers(run, table)
     return {
         "changed": changed,
         "mode": run.options.mode,
-        "action": REPLACED if replaces else COPIED if changed else PRESENT,
+        "action": PRESENT if not changed else REPLACED if replaces else COPIED,
         "backup": run.backup.summary(),
         "target": run.target,
         "tables": len(tables),

@@ -12,16 +12,16 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import Relati
 # A column's identity, and those that its default names, whoever owns them.
 _FEEDING = """
 SELECT DISTINCT q.oid::bigint AS oid, n.nspname AS schema, q.relname AS name, a.attname AS "column", s.seqincrement AS increment
-FROM pg_catalog.pg_attribute a
-JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-JOIN pg_catalog.pg_namespace t ON t.oid = c.relnamespace
-LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
-JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass
+FROM pg_attribute a
+JOIN pg_class c ON c.oid = a.attrelid
+JOIN pg_namespace t ON t.oid = c.relnamespace
+LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
         AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype = 'i'
-    OR d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_catalog.pg_class'::regclass
-JOIN pg_catalog.pg_class q ON q.relkind = 'S' AND q.oid = CASE d.deptype WHEN 'i' THEN d.objid ELSE d.refobjid END
-JOIN pg_catalog.pg_sequence s ON s.seqrelid = q.oid
-JOIN pg_catalog.pg_namespace n ON n.oid = q.relnamespace
+    OR d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass
+JOIN pg_class q ON q.relkind = 'S' AND q.oid = CASE d.deptype WHEN 'i' THEN d.objid ELSE d.refobjid END
+JOIN pg_sequence s ON s.seqrelid = q.oid
+JOIN pg_namespace n ON n.oid = q.relnamespace
 WHERE t.nspname = %s AND c.relname = %s AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
 ORDER BY 2, 3
 """

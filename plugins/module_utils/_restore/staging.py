@@ -5,24 +5,23 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping, Sequence, Tuple
+from typing import Any, Mapping, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._content.hashing import TableContent, measure_tables
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Table
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.live_table import LiveTable
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.script import copy_rows
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import Archive, Tick, table_rows
 
 _TEMPORARY = "pg_temp"
-_QUOTED_VALUE = re.compile(r': ".*', re.DOTALL)
 _OID = """
-SELECT c.oid::bigint FROM pg_catalog.pg_class c
-WHERE c.relname = %(name)s AND c.relnamespace = CASE WHEN %(schema)s = 'pg_temp' THEN pg_catalog.pg_my_temp_schema()
-    ELSE (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = %(schema)s) END
+SELECT c.oid::bigint FROM pg_class c
+WHERE c.relname = %(name)s AND c.relnamespace = CASE WHEN %(schema)s = 'pg_temp' THEN pg_my_temp_schema()
+    ELSE (SELECT n.oid FROM pg_namespace n WHERE n.nspname = %(schema)s) END
 """
 
 
@@ -64,29 +63,14 @@ def stage(database: Any, archive: Archive, manifest: Mapping[str, Any], live: Li
 
     Raises Refused where the columns do not fit or where other rows come out of the backup than its manifest says; see `table_rows` too.
     """
-    sql = database.sql
     with table_rows(archive, live.name, tick) as rows:
         filled = live.filled(rows.header.columns)
         given = rows.header.columns
-        columns = sql.SQL(" ({})").format(sql.SQL(", ").join(map(sql.Identifier, given))) if given else sql.SQL("")
-        statement = sql.SQL("COPY {}{} FROM STDIN WITH (ENCODING {})").format(
-            place.identifier(sql), columns, sql.Literal(rows.header.encoding)
-        )
-        loaded = _copied(database, live, statement, rows.chunks)
+        loaded = copy_rows(database, rows.header, rows.chunks, place)
     known = said_of(manifest, live.name)
     if known is not None:
         _compare(database, live, place, given, known, tick)
     return Staged(place, given, filled, loaded, known is not None)
-
-
-def _copied(database: Any, live: LiveTable, statement: Any, chunks: Iterable[bytes]) -> int:
-    try:
-        return int(database.copy_in(statement, chunks))
-    except DatabaseError as error:
-        # The server quotes the value that it does not take.
-        said = _QUOTED_VALUE.sub("", error.message)
-        message = f"the rows of the backup do not fit into table {live.name}: {said}"
-        raise DatabaseError(message, object_name=str(live.name), sqlstate=error.sqlstate, hint=error.hint) from None
 
 
 def said_of(manifest: Mapping[str, Any], table: RelationName) -> Mapping[str, Any] | None:

@@ -18,7 +18,7 @@ from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, T
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import PIPE, Child
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import decoders
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, MissingObject
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, MissingObject, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.copy_text import CopyText, Header
 
@@ -155,6 +155,47 @@ def _around(archive: Archive, entry: bytes, number: str, tick: Tick) -> bytes:
         command = [archive.client.program("pg_restore"), "--data-only", "-L", place, "-f", "-", folder]
         with piped(None, [command], tick) as chunks:
             return b"".join(chunks)
+
+
+@contextmanager
+def schema_text(archive: Archive, schema: str, arguments: Sequence[str], tick: Tick = None) -> Iterator[Iterator[bytes]]:
+    """Yield the text of everything in `schema`, not of the schema itself; of members that a program compressed, without their rows."""
+    words = [f"--schema={schema}", *arguments, "-f", "-"]
+    if not (archive.format == DIRECTORY and archive.by_program):
+        with archive.restored(*words, tick=tick) as chunks:
+            yield chunks
+        return
+    with tempfile.TemporaryDirectory(prefix="pgops-") as folder:
+        (Path(folder) / "toc.dat").symlink_to(archive.path / "toc.dat")
+        for number in {path.name.split(".")[0] for path in archive.path.glob("*.dat*")} - {"toc"}:
+            (Path(folder) / f"{number}.dat").write_bytes(_TERMINATOR)
+        with piped(None, [[archive.client.program("pg_restore"), *words, folder]], tick) as chunks:
+            yield chunks
+
+
+def schema_entries(archive: Archive, schema: str, tick: Tick = None) -> List[bytes]:
+    """Return the lines of the table of contents about the schema itself: that it is made, its comment and its privileges.
+
+    Raises Refused where names with spaces in them leave open which those are.
+    """
+    found: List[bytes] = []
+    lines = list(contents(archive, tick))
+    quoted = '"' + schema.replace('"', '""') + '"'
+    for kind, names in (("SCHEMA -", [schema]), ("COMMENT - SCHEMA", [schema, quoted]), ("ACL - SCHEMA", [schema, quoted])):
+        wanted = [_entry_pattern(f"{kind} {name} ") for name in names]
+        fitting = [line for line, what in lines if any(pattern.match(what) for pattern in wanted)]
+        if len(fitting) > 1:
+            hint = "Restore mode=new."
+            raise Refused(f"the backup holds schemas that cannot be told apart from {schema!r}", object_name=schema, hint=hint)
+        found += fitting
+    return found
+
+
+@contextmanager
+def entries_text(archive: Archive, entries: Sequence[bytes], arguments: Sequence[str], tick: Tick = None) -> Iterator[Iterator[bytes]]:
+    """Yield the text of `entries` of the table of contents."""
+    with _list_file(entries) as place, archive.restored("-L", place, *arguments, "-f", "-", tick=tick) as chunks:
+        yield chunks
 
 
 def table_entries(archive: Archive, table: RelationName, tick: Tick = None) -> List[bytes]:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Mapping, Sequence
 
+from ansible_collections.pgops.runbook.plugins.module_utils._content.hashing import measure_tables
 from ansible_collections.pgops.runbook.plugins.module_utils._content.objects import Objects, measure_objects
-from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope
+from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope, Table
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import tokens_back
@@ -35,32 +36,37 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.live_table 
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.locks import lock
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.request import Outcome, Request, rehearsed
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sequences import move_forward
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import Staged, stage, temporary_like
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import Staged, said_of, stage, temporary_like
 
+REPLACED, PRESENT = "replaced", "present"
 _SHOWN = 5
-_ROWS = "SELECT count(*) FROM {}"
 _FOREIGN_KEY, _DEPENDENT = "23503", "2BP01"
 
 
 @dataclass(frozen=True)
 class Replaced:
-    """What became of one table, or would."""
+    """What became of one table, or would: it had `rows_before` and has `rows` now, those of the backup and denials that were kept.
+
+    `staged` is None for a table that held just what the backup has of it already, and was left alone.
+    """
 
     table: RelationName
     rows_before: int
-    staged: Staged
-    denials_kept: int
-    kept: RelationName | None
+    rows: int
+    staged: Staged | None = None
+    denials_kept: int = 0
+    kept: RelationName | None = None
 
     def as_result(self) -> Dict[str, Any]:
         """Return what a result says of it."""
         return {
             "table": str(self.table),
+            "action": REPLACED if self.staged else PRESENT,
             "rows_before": self.rows_before,
-            "rows": self.staged.rows + self.denials_kept,
-            "in_backup": self.staged.rows,
-            "compared": self.staged.compared,
-            "defaults": list(self.staged.filled),
+            "rows": self.rows,
+            "in_backup": self.staged.rows if self.staged else self.rows,
+            "compared": self.staged.compared if self.staged else True,
+            "defaults": list(self.staged.filled) if self.staged else [],
             "denials_kept": self.denials_kept,
             "kept": str(self.kept) if self.kept else None,
         }
@@ -75,11 +81,28 @@ def replace_tables(database: Any, request: Request, *, check_mode: bool) -> Outc
     for live in lives:
         live.require_plain()
         require_carried(database, live)
+    present = {live.name: Replaced(live.name, rows, rows) for live in lives for rows in _present(database, request, live)}
+    others = [live for live in lives if live.name not in present]
     moment = datetime.now(timezone.utc)
+    if not others:
+        return Outcome(tuple(present.values()), ())
     if check_mode:
-        return rehearsed(database, lambda: _rehearse(database, request, lives, moment))
-    with database.transaction():
-        return _replace(database, request, lives, moment)
+        outcome = rehearsed(database, lambda: _rehearse(database, request, others, moment))
+    else:
+        with database.transaction():
+            outcome = _replace(database, request, others, moment)
+    done = {**present, **{one.table: one for one in outcome.tables}}
+    return Outcome(tuple(done[live.name] for live in lives), outcome.tokens)
+
+
+def _present(database: Any, request: Request, live: LiveTable) -> List[int]:
+    """Return the number of its rows where the table holds just what the backup has of it, else nothing."""
+    known = said_of(request.manifest, live.name)
+    if known is None:
+        return []
+    table = Table(live.oid, str(live.name), live.name.schema, live.name.name, "table", True)
+    found = measure_tables(database, [table], by=known.get("by"), tick=request.tick)[0]
+    return [found.rows] if (found.rows, found.hash) == (int(known["rows"]), str(known["hash"])) else []
 
 
 def _rehearse(database: Any, request: Request, lives: Sequence[LiveTable], moment: datetime) -> Outcome:
@@ -108,10 +131,14 @@ def _outcome(
     tokens_back.require_none_back(counts, accepted=request.accept_tokens_back)
     tables = []
     for live in lives:
-        rows = int(database.value(database.sql.SQL(_ROWS).format(live.name.identifier(database.sql))))
+        before, rows = (_count(database, name) for name in (live.name, places[live.name]))
         kept = _old_name(live.name, moment) if request.keep_old else None
-        tables.append(Replaced(live.name, rows, staged[live.name], denials[live.name], kept))
+        tables.append(Replaced(live.name, before, rows, staged[live.name], denials[live.name], kept))
     return Outcome(tuple(tables), tuple(counts))
+
+
+def _count(database: Any, name: RelationName) -> int:
+    return int(database.value(database.sql.SQL("SELECT count(*) FROM {}").format(name.identifier(database.sql))))
 
 
 def _replace(database: Any, request: Request, lives: Sequence[LiveTable], moment: datetime) -> Outcome:
@@ -236,8 +263,9 @@ class _Swap:
         except DatabaseError as error:
             if error.sqlstate != _FOREIGN_KEY:
                 raise
+            said = f"does not hold with the rows of the backup: {error.message}. Nothing was changed"
             raise Refused(
-                f"the foreign key {key.name} of {key.referencing} does not hold with the rows of the backup: {error.message}. Nothing was changed",
+                f"the foreign key {key.name} of {key.referencing} {said}",
                 object_name=key.name,
                 hint="Restore the tables on both its sides together, or copy rows with how=missing_rows.",
             ) from None
@@ -249,7 +277,7 @@ class _Swap:
 
 
 _OID = """
-SELECT c.oid::bigint FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s
+SELECT c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s
 """
 _WRITTEN = "SELECT pg_catalog.format('%%I.%%I', %s::text, %s::text)"
 
@@ -270,5 +298,5 @@ def _require_same(database: Any, before: Objects, after: Objects, aside: Sequenc
         raise Refused(
             f"the table would not be the same with the rows of the backup: {'; '.join(differences[:_SHOWN])}{more}. Nothing was changed",
             object_name=differences[0].partition(": ")[2],
-            hint="Somebody else may have changed it in the meantime: try again. If it stays, restore mode=new and take over what is needed.",
+            hint="Somebody else may have changed it meanwhile: try again. If it stays, restore mode=new and take over what is needed.",
         )

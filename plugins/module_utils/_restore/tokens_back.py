@@ -5,8 +5,8 @@
 
 A token is looked at as the application sees it: one with a row in the deny list is refused, however long that row is meant to last. Where
 the application accepts what the deny list lacks, a token without a row of its own is accepted now; everywhere else it is not, because
-it was revoked by deleting the row, because a clean-up took it after it had been revoked, or because it was lost, which is why it is restored.
-Which of these, only a person can tell.
+it was revoked by deleting the row, because a clean-up took it after it had been revoked, or because it was lost, which is why it is
+restored. Which of these, only a person can tell.
 """
 
 from __future__ import annotations
@@ -97,10 +97,11 @@ def _told(count: StoreCount) -> str:
 def touched(stores: Sequence[Mapping[str, Any]], tables: Iterable[RelationName]) -> List[Mapping[str, Any]]:
     """Return the stores whose acceptance depends on one of `tables`."""
     changed = set(tables)
-    return [store for store in stores if not changed.isdisjoint(_tables_of(store))]
+    return [store for store in stores if not changed.isdisjoint(tables_of(store))]
 
 
-def _tables_of(store: Mapping[str, Any]) -> Iterator[RelationName]:
+def tables_of(store: Mapping[str, Any]) -> Iterator[RelationName]:
+    """Yield the tables on which the acceptance of the tokens of a store depends."""
     for part in (store["tokens"], store["revoke"], *(store.get("not_before") or ())):
         if part.get("table"):
             yield parse_relation(part["table"])
@@ -113,13 +114,39 @@ def tokens_back_here(
 
     Raises MissingObject, InvalidValue, DatabaseError.
     """
+    pairs = [(now, _moved(now, after)) for now in resolve_stores(database, touched(stores, after))]
+    return _between(database, pairs, clock_skew)
+
+
+class Exchange:
+    """Stores before and after tables took the places of others under the same names: made before that, and asked after it.
+
+    `aside` says where the tables that are there now are then. A store whose tables are not there is `unknown`.
+    """
+
+    def __init__(self, database: Any, stores: Sequence[Mapping[str, Any]], aside: Mapping[RelationName, RelationName]) -> None:
+        self._database, self._stores = database, touched(stores, aside)
+        self._now: Dict[str, TokenStore] = {}
+        self._unknown: List[StoreCount] = []
+        for store in self._stores:
+            self._look(store, aside)
+
+    def _look(self, store: Mapping[str, Any], aside: Mapping[RelationName, RelationName]) -> None:
+        try:
+            self._now[store["name"]] = _moved(resolve_stores(self._database, [store])[0], aside)
+        except MissingObject as error:
+            self._unknown.append(StoreCount(store["name"], store["revoke"]["how"], unknown=error.message))
+
+    def counts(self, clock_skew: float = CLOCK_SKEW) -> List[StoreCount]:
+        """Return the counts, now that everything has its place. Raises MissingObject, InvalidValue, DatabaseError."""
+        known = [store for store in self._stores if store["name"] in self._now]
+        pairs = [(self._now[then.name], then) for then in resolve_stores(self._database, known)]
+        return [*self._unknown, *_between(self._database, pairs, clock_skew)]
+
+
+def _between(database: Any, pairs: Iterable[Tuple[TokenStore, TokenStore]], skew: float) -> List[StoreCount]:
     as_of = server_now(database)
-    counts = []
-    for now in resolve_stores(database, touched(stores, after)):
-        then = _moved(now, after)
-        accepted = _AsSeen(database, then, as_of, clock_skew).accepted()
-        counts.append(_count(database, now, as_of, clock_skew, then.tokens.name, accepted))
-    return counts
+    return [_count(database, now, as_of, skew, then.tokens.name, _AsSeen(database, then, as_of, skew).accepted()) for now, then in pairs]
 
 
 def _moved(store: TokenStore, after: Mapping[RelationName, RelationName]) -> TokenStore:
@@ -138,7 +165,8 @@ def _count(database: Any, now: TokenStore, as_of: Instant, skew: float, place: R
     refused = _AsSeen(database, now, as_of, skew).revoked()
     row = database.row(
         sql.SQL(
-            "SELECT count(DISTINCT id) FILTER (WHERE present) AS revoked, count(DISTINCT id) FILTER (WHERE NOT present AND refused) AS denied,"
+            "SELECT count(DISTINCT id) FILTER (WHERE present) AS revoked,"
+            " count(DISTINCT id) FILTER (WHERE NOT present AND refused) AS denied,"
             " count(DISTINCT id) FILTER (WHERE NOT present AND NOT refused) AS gone"
             " FROM (SELECT {token} AS id, EXISTS (SELECT FROM {live} AS {there} WHERE {is_token} AND {same_there}) AS present,"
             " {refused} AS refused FROM {place} AS {alias} WHERE {accepted}"
@@ -238,7 +266,7 @@ def _accepted(restored: Any, store: TokenStore, as_of: Instant, skew: float, col
 
 # A value in the text format of COPY.
 _WRITTEN = (
-    "coalesce(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(pg_catalog.replace({}::text, E'\\\\', E'\\\\\\\\'), E'\\t', E'\\\\t'),"
+    "coalesce(replace(replace(replace(replace({}::text, E'\\\\', E'\\\\\\\\'), E'\\t', E'\\\\t'),"
     " E'\\n', E'\\\\n'), E'\\r', E'\\\\r'), '\\N')"
 )
 
