@@ -116,8 +116,8 @@ options:
         type: path
   jobs:
     description:
-      - How many processes work at once with O(format=directory), and how many threads compress and hash. As many sessions and one more
-        are opened.
+      - How many processes work at once with O(format=directory), and how many threads compress and hash. C(pg_dump) then opens as many
+        sessions and one more, and the module has one of its own.
       - The number of processors, but no more than 4, if it is not given.
     type: int
   fresh_for:
