@@ -65,6 +65,8 @@ def test_from_every_format(shop: Database, target: Database, tmp_path: Path, for
     assert set(result["seconds"]) >= {"fetch", "create", "pre_data", "data", "post_data", "settings", "analyze", "compare", "total"}
 
 
+@pytest.mark.any_driver
+@pytest.mark.usefixtures("_one_driver")
 def test_check_mode_then_for_real_then_again(shop: Database, backup: Path, target: Database) -> None:
     before = restoring.databases(shop.cluster)
     planned = restoring.restore(shop, backup.parent, target=target.name, check_mode=True)

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._restore import whole
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing, restoring
@@ -38,6 +39,8 @@ def backup(live: Database, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.any_driver
+@pytest.mark.usefixtures("_one_driver")
 def test_it_takes_the_place_and_the_old_one_is_kept(live: Database, backup: Path) -> None:
     live.query("ALTER DATABASE swapped SET work_mem TO '9MB'")
     planned = restoring.restore(live, backup.parent, mode="swap", replace="swapped", check_mode=True)
@@ -127,8 +130,6 @@ def test_applications_that_come_back_at_once_do_not_hinder_it(live: Database, ba
 
 
 def test_somebody_who_comes_while_it_is_restored(live: Database, backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ansible_collections.pgops.runbook.plugins.module_utils._restore import whole
-
     guests = []
     analyze = whole.analyze
     monkeypatch.setattr(whole, "analyze", lambda *given: (analyze(*given), guests.append(live.connect())))

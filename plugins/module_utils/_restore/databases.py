@@ -21,6 +21,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._lock import lock_ke
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions
 
 PREFIX = "pgops_restore_"
+DEFAULT_TABLESPACE = "pg_default"
 LIBC, ICU, BUILTIN = "libc", "icu", "builtin"
 _HIDDEN = re.compile(PREFIX + "[0-9a-f]{8}")
 _MARK = "pgops.runbook/pg_restore"
@@ -95,8 +96,9 @@ def create_hidden(database: Any, hidden: str, settings: Mapping[str, Any], *, ru
     sql = database.sql
     words, parameters = locale_words(settings, {row["name"] for row in database.rows(_COLUMNS)})
     parts = [sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(hidden)), *map(sql.SQL, words)]
-    space = settings.get("tablespace")
-    if space and database.value(_TABLESPACE, (space,)):
+    space = settings.get("tablespace") or DEFAULT_TABLESPACE
+    # To name the default one takes a privilege on it, to get it none.
+    if space != DEFAULT_TABLESPACE and database.value(_TABLESPACE, (space,)):
         parts.append(sql.SQL("TABLESPACE {}").format(sql.Identifier(space)))
     statement = sql.SQL(" ").join(parts)
     try:

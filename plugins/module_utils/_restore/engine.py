@@ -14,16 +14,17 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.programs imp
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
 from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import PLAIN
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import NEW, SWAP, TABLES, Options
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import NEW, SCHEMA, SWAP, TABLES, Options
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.parts import restore_tables
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup, pick
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run, Watch
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.schema import restore_schema
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions, maintenance_database
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.whole import restore_whole
 
 _SUPERUSER = "SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = session_user"
 
-WAYS: Dict[str, Callable[[Run], Dict[str, Any]]] = {NEW: restore_whole, SWAP: restore_whole, TABLES: restore_tables}
+WAYS: Dict[str, Callable[[Run], Dict[str, Any]]] = {NEW: restore_whole, SWAP: restore_whole, TABLES: restore_tables, SCHEMA: restore_schema}
 
 
 def _nobody(_view: ProgressView) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Mapping, Set
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_document
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import OBJECTS
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.databases import DEFAULT_TABLESPACE
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.settings import settings_roles
 
 Objects = Mapping[str, Mapping[str, str]]
@@ -24,7 +25,6 @@ _DEFAULTS_OF = re.compile(rf"default for ({_ROLE}) ")
 _POLICY_OF = re.compile(rf"\bto ((?:{_ROLE})(?:, (?:{_ROLE}))*)")
 _LARGE_OBJECTS_OF = "large objects of "
 _EVERYBODY = frozenset({"PUBLIC", "public"})
-_DEFAULT_TABLESPACE = "pg_default"
 
 _ROLES = "SELECT r.rolname AS name FROM pg_catalog.pg_roles r"
 _EXTENSIONS = "SELECT e.name FROM pg_catalog.pg_available_extensions e"
@@ -56,7 +56,7 @@ def missing(
     spaces: Set[str] = set()
     if whole:
         roles |= set(settings_roles(settings, owners=owners, privileges=privileges))
-        spaces = {str(settings.get("tablespace") or _DEFAULT_TABLESPACE), *map(str, settings.get("tablespaces") or ())}
+        spaces = {str(settings.get("tablespace") or DEFAULT_TABLESPACE), *map(str, settings.get("tablespaces") or ())}
     wanted = {
         "roles": (roles, _ROLES),
         "extensions": (set(objects.get("extensions") or ()), _EXTENSIONS),

@@ -1,0 +1,273 @@
+"""A restore that is ended anywhere leaves the target as it was, and nothing that the next one does not drop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import sealed, write_document
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import Busy, RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, whole
+from tests.ground import runner, servers
+from tests.ground.account import server_account
+from tests.ground.cluster import Cluster
+from tests.ground.databases import Database
+from tests.integration import backing, restoring
+from tests.integration.test_backup_full_disk import small_disk
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNT = "SELECT count(*), sum(n) FROM t"
+SCRIPT = """
+import json, sys
+sys.path[:0] = json.loads(sys.argv[1])
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.interrupt import taking_back
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
+from ansible_collections.pgops.runbook.plugins.module_utils._restore import engine
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import read_options
+given = json.loads(sys.argv[2])
+with taking_back():
+    engine.restore(ConnectionOptions.from_params(given["login"]), read_options(given["options"]), check_mode=False)
+print("done")
+"""
+
+
+@pytest.fixture(scope="module")
+def live(cluster: Cluster) -> Iterator[Database]:
+    """A database whose restore takes a while: its index computes slowly."""
+    with Database.create(cluster, "interrupted") as made:
+        made.query("CREATE TABLE t AS SELECT n, repeat(md5(n::text), 10) AS x FROM generate_series(1, 20000) n")
+        made.query(
+            "CREATE FUNCTION slow(n integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.0001); RETURN n; END'"
+        )
+        made.query("CREATE INDEX slowly ON t (public.slow(n)) WHERE n <= 400")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def backup(live: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backup of it."""
+    return backing.made(live, tmp_path_factory.mktemp("backups"), compression="zstd")
+
+
+@pytest.fixture
+def target(live: Database) -> Iterator[Database]:
+    """What is restored; all that is there after the test goes."""
+    before = restoring.databases(live.cluster)
+    yield Database(live.cluster, "interrupted_again")
+    for name in restoring.databases(live.cluster) - before:
+        live.cluster.drop_database(name)
+
+
+def started(live: Database, backup: Path, target: str) -> subprocess.Popen[str]:
+    """Start a restore in a process of its own."""
+    options = {"folder": str(backup.parent), "target": target, "bin_dir": backing.bin_dir(), "jobs": 2}
+    given = json.dumps({"login": live.login(), "options": options})
+    path = json.dumps([str(ROOT), str(runner.collections_path())])
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, path, given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait until `condition` holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it has not come to that"
+        time.sleep(0.002)
+
+
+def at_work(live: Database, name: str = "%") -> bool:
+    """Say whether pg_restore is at work in a hidden database, on a statement that looks like `name`."""
+    with live.connect(dbname="postgres") as connection:
+        found = connection.execute(
+            r"SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'pgops\_restore\_%%' AND query LIKE %s AND state = 'active'", [name]
+        ).fetchone()
+    return found is not None and found[0] > 0
+
+
+def programs(backup: Path) -> list[str]:
+    """Return the programs that work on a backup or what was unpacked of it."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if "pg_restore" in command and str(backup.parent) in command:
+            found.append(command)
+    return found
+
+
+MOMENTS: dict[str, Callable[[Database], object]] = {
+    "it has made the database": lambda live: restoring.hidden(live.cluster),
+    "it loads rows": lambda live: at_work(live, "COPY %"),
+    "it builds an index": lambda live: at_work(live, "CREATE INDEX %"),
+    "it compares": lambda live: at_work(live, "%record_send%"),
+    "it analyzes": lambda live: at_work(live, "ANALYZE%"),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_when(live: Database, backup: Path, target: Database, moment: str) -> None:
+    with started(live, backup, target.name) as process:
+        until(lambda: MOMENTS[moment](live) or process.poll() is not None)
+        process.kill()
+    assert not restoring.databases(live.cluster) & {target.name}
+    until(lambda: not programs(backup))
+    until(lambda: not at_work(live))
+    left = restoring.hidden(live.cluster)
+    assert len(left) == 1
+
+    def dead() -> bool:
+        with live.connect(dbname="postgres") as connection:
+            return not connection.execute("SELECT FROM pg_locks WHERE locktype = 'advisory'").fetchall()
+
+    until(dead)
+    result = restoring.restore(live, backup.parent, target=target.name)
+    assert (result["action"], set(result["dropped"])) == ("restored", left)
+    assert target.query(COUNT) == live.query(COUNT)
+    assert restoring.hidden(live.cluster) == set()
+    assert not [path for path in backup.parent.iterdir() if path.name.startswith(".pgops-restore-")]
+
+
+def test_asked_to_end(live: Database, backup: Path, target: Database) -> None:
+    with started(live, backup, target.name) as process:
+        until(lambda: at_work(live, "CREATE INDEX %"))
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+    assert process.returncode != 0
+    assert restoring.databases(live.cluster) & {target.name} == set()
+    assert restoring.hidden(live.cluster) == set()
+    assert programs(backup) == []
+
+
+def test_two_at_once(live: Database, backup: Path, target: Database) -> None:
+    with started(live, backup, target.name) as process:
+        until(lambda: at_work(live, "CREATE INDEX %"))
+        with pytest.raises(Busy, match="pg_restore"):
+            restoring.restore(live, backup.parent, target=target.name)
+        # One for another target goes on beside it and takes nothing for a leftover.
+        beside = restoring.restore(live, backup.parent, target="interrupted_beside")
+        said = process.communicate(timeout=60)
+    assert (process.returncode, beside["dropped"], said[0]) == (0, [], "done\n")
+    assert target.query(COUNT) == live.query(COUNT)
+
+
+def test_the_session_that_watches_is_lost(live: Database, backup: Path, target: Database) -> None:
+    """The server ends it while pg_restore works; the hidden database is dropped over a new one."""
+
+    def end_it() -> None:
+        until(lambda: at_work(live, "CREATE INDEX %"))
+        with live.connect(dbname="template1") as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%pg_restore%' AND datname = 'postgres'"
+            )
+
+    live.query("ALTER FUNCTION slow(integer) COST 100")
+    thread = threading.Thread(target=end_it)
+    thread.start()
+    with pytest.raises(RunbookError):
+        restoring.restore(backing.login(live, login_db="postgres"), backup.parent, target=target.name)
+    thread.join()
+    assert restoring.databases(live.cluster) & {target.name} == set()
+    assert restoring.hidden(live.cluster) == set()
+
+
+def test_a_session_that_loads_is_lost(live: Database, backup: Path, target: Database) -> None:
+    def end_it() -> None:
+        until(lambda: at_work(live, "CREATE INDEX %"))
+        with live.connect(dbname="template1") as connection:
+            connection.execute(r"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'pgops\_restore\_%'")
+
+    thread = threading.Thread(target=end_it)
+    thread.start()
+    with pytest.raises(RunbookError, match="pg_restore"):
+        restoring.restore(live, backup.parent, target=target.name)
+    thread.join()
+    assert restoring.hidden(live.cluster) == set()
+
+
+def test_the_server_crashes_and_comes_back(backup: Path, live: Database, request: pytest.FixtureRequest) -> None:
+    with Cluster(servers.find(request.config.getoption("--pg-major"))) as server:
+        place = Database(server, "postgres")
+
+        def crash() -> None:
+            until(lambda: at_work(place, "CREATE INDEX %"))
+            server.crash()
+
+        thread = threading.Thread(target=crash)
+        thread.start()
+        with pytest.raises(RunbookError) as failed:
+            restoring.restore(place, backup.parent, target="again")
+        thread.join()
+        assert "the next run does that" in str(failed.value.hint)
+        (server.data / "postmaster.pid").unlink(missing_ok=True)
+        server.start()
+        assert len(restoring.hidden(server)) <= 1
+        result = restoring.restore(place, backup.parent, target="again")
+        assert (result["action"], Database(server, "again").query(COUNT)) == ("restored", live.query(COUNT))
+        assert restoring.databases(server) == {"again"}
+
+
+def test_a_swap_that_is_killed_before_its_end_changes_nothing(
+    live: Database, backup: Path, target: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last moment: both names are changed, and the transaction is not yet committed."""
+    live.cluster.create_database(target.name)
+    target.query("CREATE TABLE mine (n int)")
+
+    def die(*_given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(whole, "settle", die)
+    with pytest.raises(KeyboardInterrupt):
+        restoring.restore(live, backup.parent, mode="swap", target=target.name, replace=target.name)
+    assert target.query("SELECT count(*) FROM mine") == [(0,)]
+    assert restoring.hidden(live.cluster) == set()
+
+
+def test_what_only_looks_like_a_leftover_stays(live: Database, backup: Path, target: Database) -> None:
+    names = [databases.hidden_name(), "pgops_restore_me", f"{databases.PREFIX}0123456g"]
+    for name in names:
+        live.cluster.create_database(name)
+    with live.connect() as connection:
+        connection.execute(f"COMMENT ON DATABASE {names[0]} IS 'mine'")
+    result = restoring.restore(live, backup.parent, target=target.name)
+    assert result["dropped"] == []
+    assert restoring.databases(live.cluster) >= set(names)
+
+
+def test_a_leftover_with_a_subscription(live: Database, backup: Path, target: Database) -> None:
+    """A database with one is not dropped before that is."""
+    left = databases.hidden_name()
+    live.cluster.create_database(left)
+    Database(live.cluster, left).query(
+        "CREATE SUBSCRIPTION interrupted_sub CONNECTION 'host=/nowhere' PUBLICATION p WITH (connect = false, slot_name = 'far')"
+    )
+    result = restoring.restore(live, backup.parent, target=target.name)
+    assert result["dropped"] == [left]
+
+
+def test_the_disk_of_the_server_is_full(live: Database, tmp_path: Path, target: Database) -> None:
+    with Database.create(live.cluster, "interrupted_large") as large:
+        large.query("CREATE TABLE t AS SELECT n, repeat(md5(n::text), 30) AS x FROM generate_series(1, 10000) n")
+        path = backing.made(large, tmp_path)
+    document = {name: part for name, part in backing.manifest(path).items() if name != "sha256"}
+    document["settings"]["tablespace"] = "interrupted_space"
+    write_document(path / "manifest.json", sealed(document))
+    with small_disk(live.cluster.folder / "disk", 6 << 20) as disk:
+        server_account().own(disk)
+        live.query(f"CREATE TABLESPACE interrupted_space LOCATION '{disk}'")
+        try:
+            with pytest.raises(RunbookError, match=r"No space left|could not extend|could not write"):
+                restoring.restore(live, path=str(path), target=target.name)
+            assert restoring.hidden(live.cluster) == set()
+            assert not restoring.databases(live.cluster) & {target.name}
+        finally:
+            live.query("DROP TABLESPACE interrupted_space")
