@@ -71,8 +71,7 @@ def restore_globals(database: Any, found: Globals) -> List[str]:
                 sqlstate=error.sqlstate,
                 hint=error.hint,
             ) from None
-    notices = [f"{left_out} statements about tablespaces of the source were left out; everything is in the default one"] if left_out else []
-    return notices
+    return [f"{left_out} statements about tablespaces of the source were left out; everything is in the default one"] if left_out else []
 
 
 def _statements(text: str) -> Iterator[str]:

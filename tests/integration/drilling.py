@@ -1,0 +1,93 @@
+"""Drills in this process, and backups whose dump is not what their manifest says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import sealed
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.engine import DrillFailed, drill
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.options import read_options
+from tests.ground import servers
+from tests.ground.cluster import Cluster
+from tests.ground.databases import Database
+from tests.integration import backing
+
+
+@contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """Yield a folder that the account of servers can enter, as those of pytest cannot be when root runs it."""
+    place = Path(tempfile.mkdtemp(prefix="pgops-ground.drill."))
+    place.chmod(0o755)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def options(folder: Path, **given: Any) -> dict[str, Any]:
+    """Return the options of a drill of the newest backup in `folder`, in a database unless something else is said."""
+    return {"folder": str(folder), "bin_dir": backing.bin_dir(), "in": "database", "checks": [], "jobs": 2, **given}
+
+
+def in_cluster(installation: servers.Installation, place: Path, **given: Any) -> dict[str, Any]:
+    """Return the options of a drill in a scratch server below `place`."""
+    return {"in": "cluster", "server_bin_dir": str(installation.bin_dir), "scratch_folder": str(place), **given}
+
+
+def rehearse(cluster: Cluster | None, folder: Path, *, check_mode: bool = False, **given: Any) -> dict[str, Any]:
+    """Drill and return the result, also where the drill does not pass; without `cluster` there is no server to connect to."""
+    login = ConnectionOptions(login_host="/nonexistent") if cluster is None else ConnectionOptions.from_params(cluster.login())
+    wanted = read_options(options(folder, **given), "test_drill")
+    try:
+        return drill(login, wanted, check_mode=check_mode)
+    except DrillFailed as failure:
+        return failure.as_result()
+
+
+def phases(result: dict[str, Any]) -> list[str]:
+    """Return the names of the phases of a drill."""
+    return [phase["name"] for phase in result["phases"]]
+
+
+def hidden_databases(cluster: Cluster) -> list[str]:
+    """Return the databases that a restore has left."""
+    with cluster.connect() as connection:
+        return [name for (name,) in connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'pgops_restore_%'")]
+
+
+def with_the_manifest_of(other: Path, backup: Path) -> None:
+    """Let the backup in the folder `backup` say that it holds what `other` held, with a seal that fits."""
+    document, theirs = backing.manifest(backup), backing.manifest(other)
+    for key in ("tables", "sequences", "large_objects"):
+        document[key] = theirs[key]
+    shutil.copyfile(other / "objects.json", backup / "objects.json")
+    data = (backup / "objects.json").read_bytes()
+    for file in document["files"]:
+        if file["path"] == "objects.json":
+            file.update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    sums = "".join(f"{file['sha256']}  {file['path']}\n" for file in document["files"])
+    (backup / "SHA256SUMS").write_text(sums, encoding="ascii")
+    (backup / "manifest.json").write_text(json.dumps(sealed(document)), encoding="utf-8")
+
+
+def flip_a_byte(path: Path) -> None:
+    """Change one byte in the middle of a file, without changing its size."""
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 0x20]))
+
+
+def fresh_backup(database: Database, folder: Path, **given: Any) -> Path:
+    """Make another backup, however young the last one is."""
+    return backing.made(database, folder, fresh_for="0 s", **given)

@@ -1,0 +1,153 @@
+"""A drill that is killed leaves no server at work, and the next one clears what is left; and drills of an ordinary user."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ground import runner, servers
+from tests.ground.cluster import Cluster
+from tests.ground.databases import Database
+from tests.integration import backing
+from tests.integration.drilling import hidden_databases, in_cluster, options, reachable_folder, rehearse
+
+pytestmark = pytest.mark.any_driver
+
+# Where it is restored, and only there, the index over the one row takes a minute: room to be killed in.
+SLOW = """
+CREATE FUNCTION public.slow(n integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_database() LIKE 'pgops_restore_%' THEN PERFORM pg_sleep(60); END IF;
+    RETURN n;
+END $$;
+CREATE TABLE public.one (n integer);
+INSERT INTO public.one VALUES (1);
+CREATE INDEX one_slow ON public.one (public.slow(n));
+"""
+
+
+@pytest.fixture
+def slow(database: Database, tmp_path: Path) -> Path:
+    """A folder with a backup whose restore takes a minute."""
+    with database.connect() as connection:
+        connection.execute(SLOW)
+    folder = tmp_path / "backups"
+    backing.made(database, folder)
+    return folder
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder for scratch servers."""
+    with reachable_folder() as found:
+        yield found
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_drill_that_is_ended_in_a_scratch_server_leaves_nothing_at_work(
+    slow: Path, installation: servers.Installation, place: Path, tmp_path: Path, number: int
+) -> None:
+    child = _module(tmp_path, options(slow, **in_cluster(installation, place)))
+    _until(lambda: any("CREATE INDEX" in name for name in _commands(place)), child)
+    child.send_signal(number)
+    child.wait(20)
+    _until(lambda: not _commands(place))
+    left = list(place.iterdir())
+    assert len(left) == (1 if number == signal.SIGKILL else 0)
+    result = rehearse(None, slow, max_runtime="2 s", **in_cluster(installation, place))
+    assert "max_runtime (2 s) is over" in result["msg"]
+    assert [path for path in left if str(path) in str(result["warnings"])] == left
+    assert list(place.iterdir()) == []
+
+
+def test_a_drill_that_is_killed_in_a_database_leaves_one_that_the_next_drill_drops(slow: Path, cluster: Cluster, tmp_path: Path) -> None:
+    child = _module(tmp_path, {**cluster.login(), **options(slow)})
+    _until(lambda: bool(hidden_databases(cluster)), child)
+    left = hidden_databases(cluster)
+    child.kill()
+    child.wait(20)
+    _until(lambda: not _sessions(cluster))
+    result = rehearse(cluster, slow, max_runtime="2 s")
+    assert f"database {left[0]} of a run that was killed has been dropped" in result["warnings"]
+    assert hidden_databases(cluster) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user runs all the other tests")
+def test_an_ordinary_user_drills_too(database: Database, installation: servers.Installation, place: Path) -> None:
+    backing.fill(database)
+    folder = place / "backups"
+    backing.made(database, folder)
+    user = pwd.getpwnam("nobody")
+    for path in (place, *place.rglob("*")):
+        os.chown(path, user.pw_uid, user.pw_gid)
+    python = next((program for program in (sys.executable, shutil.which("python3", path=os.defpath)) if _can_run(program, user)), None)
+    if python is None:
+        pytest.skip("no Python of this version is in reach of other users")
+    account = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    child = _module(place, options(folder, **in_cluster(installation, place)), python=python, **account)
+    said = child.communicate(timeout=60)[0]
+    result = json.loads(said)
+    assert result.get("passed") is True, result
+    assert Path(result["evidence"]).stat().st_uid == user.pw_uid
+    shutil.rmtree(folder)
+    assert [path.name for path in place.iterdir()] == ["arguments.json"]
+
+
+def _can_run(program: str | None, user: pwd.struct_passwd) -> bool:
+    """Say whether a user can run a Python, and that has what modules need."""
+    if program is None:
+        return False
+    try:
+        command = [program, "-c", "import ansible, psycopg2"]
+        environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(command, check=False, user=user.pw_uid, cwd="/", capture_output=True, env=environment)
+    except PermissionError:
+        return False
+    return done.returncode == 0
+
+
+def _module(folder: Path, arguments: dict[str, Any], python: str = sys.executable, **given: Any) -> subprocess.Popen[str]:
+    """Start the module as the process that Ansible would make of it."""
+    file = folder / "arguments.json"
+    file.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(runner.collections_path()), *sys.path]), "HOME": str(folder)}
+    command = [python, "-m", "ansible_collections.pgops.runbook.plugins.modules.pg_recovery_drill", str(file)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd="/", **given)
+
+
+def _until(condition: Callable[[], bool], child: subprocess.Popen[str] | None = None) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        if child is not None and child.poll() is not None:
+            raise AssertionError(child.communicate()[0])
+        if time.monotonic() > end:
+            raise AssertionError("it did not come to that in half a minute")
+        time.sleep(0.02)
+
+
+def _commands(place: Path) -> list[str]:
+    """Return what the processes that work in a folder call themselves."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(process / "cwd").startswith(f"{place}/"):
+                found.append((process / "cmdline").read_text(encoding="utf-8"))
+        except OSError:
+            continue
+    return found
+
+
+def _sessions(cluster: Cluster) -> list[Any]:
+    with cluster.connect() as connection:
+        return connection.execute("SELECT pid FROM pg_stat_activity WHERE datname LIKE 'pgops_restore_%'").fetchall()
