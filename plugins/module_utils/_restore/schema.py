@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
-from ansible_collections.pgops.runbook.plugins.module_utils._content.compare import Difference, compare
+from ansible_collections.pgops.runbook.plugins.module_utils._content.compare import Difference, compare, not_compared
 from ansible_collections.pgops.runbook.plugins.module_utils._content.measure import Measured, measure
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, MissingObject, Refused
@@ -76,6 +76,7 @@ class _Restore:
         self.archive = Archive.of(run.backup.path, run.manifest, run.client, run.options.identity, run.options.gpg_home)
         self.expected = Measured.from_manifest(run.manifest, read_objects(run.backup.path))
         self.left_out = left_out_kinds(run.options.owners, run.options.privileges)
+        self.unseen: List[Dict[str, str]] = []
 
     def result(self) -> Dict[str, Any]:
         """Do it, and say what came of it."""
@@ -106,7 +107,7 @@ class _Restore:
             "tables": len(tables),
             "rows": sum(table.rows for table in tables),
             "tokens_back": [count.as_result() for count in tokens],
-            "not_compared": self.left_out,
+            "not_compared": self.unseen,
             "seconds": {**run.seconds},
             "warnings": list(run.warnings),
         }
@@ -121,16 +122,20 @@ class _Restore:
         if is_empty(session, self.schema):
             return _Plan(True, False, True, None)
         differences = self._differences(session)
-        if not differences:
+        if not differences and self._tells_everything():
             return _Plan(True, True, False, None)
         if self.run.options.replace != self.schema:
+            why = differences[0].message if differences else "the backup does not tell what is in it"
             raise Refused(
-                f"schema {self.schema} is there, not empty, and not what the backup holds: {differences[0].message}",
+                f"schema {self.schema} is there, not empty, and not known to be what the backup holds: {why}",
                 object_name="replace",
                 hint=f"Say replace={self.schema} if the backup is to take its place.",
             )
         require_separate(session, self.schema)
         return _Plan(True, False, False, kept_name(self.schema, datetime.now(timezone.utc)))
+
+    def _tells_everything(self) -> bool:
+        return self.expected.objects is not None and (self.expected.tables is not None or not self.expected.scope.with_rows)
 
     def _made_by_backup(self, quoted: str) -> bool:
         return quoted in ((self.expected.objects or {}).get("schemas") or ())
@@ -202,6 +207,7 @@ class _Restore:
         found = measure(session, Scope("schemas", (self.schema,)).restored(), rows=self.expected.tables is not None, tick=self.run.tick)
         expected = inside(self.expected, self.schema, quoted, found)
         found = replace(found, large_objects=None)
+        self.unseen = not_compared(expected, found, same_major=self.run.same_major, leave_out=self.left_out)
         return compare(expected, found, same_major=self.run.same_major, leave_out=self.left_out)
 
     def _rehearse(self, session: Any, plan: _Plan) -> List[StoreCount]:

@@ -77,10 +77,14 @@ class Script:
 
 
 def copy_rows(database: Any, header: Header, chunks: Iterable[bytes], place: RelationName) -> int:
-    """Load rows into `place` and return how many there were. Raises DatabaseError, without the value that the server quotes."""
+    """Load rows into `place`, made in the same transaction, and return how many there were.
+
+    They are there for transactions that began before this one, too: for them the table would else be empty. Raises DatabaseError, without
+    the value that the server quotes.
+    """
     sql = database.sql
     columns = sql.SQL(" ({})").format(sql.SQL(", ").join(map(sql.Identifier, header.columns))) if header.columns else sql.SQL("")
-    statement = sql.SQL("COPY {}{} FROM STDIN WITH (ENCODING {})").format(place.identifier(sql), columns, sql.Literal(header.encoding))
+    statement = sql.SQL("COPY {}{} FROM STDIN WITH (FREEZE, ENCODING {})").format(place.identifier(sql), columns, sql.Literal(header.encoding))
     try:
         return int(database.copy_in(statement, chunks))
     except DatabaseError as error:
