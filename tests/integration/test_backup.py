@@ -78,7 +78,7 @@ def test_check_mode_writes_nothing_and_foresees_the_run(tim: Database, tmp_path:
     first = made(tim, folder)
     standing = sorted(folder.rglob("*"))
     assert back_up(tim, folder, check_mode=True)["changed"] is False
-    options = {"fresh_for": "0 s", "keep": {"count": 1}}
+    options: dict[str, Any] = {"fresh_for": "0 s", "keep": {"count": 1}}
     foreseen = back_up(tim, folder, check_mode=True, **options)
     assert (foreseen["purged"], foreseen["kept"]) == ([first.name], [])
     assert sorted(folder.rglob("*")) == standing

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def fill_up(folder: Path, leave: int) -> None:
         file.write(b"\0" * (free - leave))
 
 
-def used_at_most(database: Database, folder: Path, options: dict[str, str]) -> int:
+def used_at_most(database: Database, folder: Path, options: dict[str, Any]) -> int:
     """Return the bytes that a backup takes on its disk when it is done."""
     before = os.statvfs(folder).f_bavail
     backup = backing.made(database, folder, min_free="0", **options)
@@ -83,7 +84,7 @@ def test_a_full_disk_is_refused_before_anything_begins(tim: Database, disk: Call
     ids=lambda options: options["format"],
 )
 def test_every_block_that_can_be_missing(
-    tim: Database, disk: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
+    tim: Database, disk: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     folder = disk(8 << 20)
     good = backing.made(tim, folder, min_free="0", name="good", **options)
