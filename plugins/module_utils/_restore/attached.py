@@ -243,6 +243,7 @@ class Attached:
     owner: Tuple[str, ...]
     put: Tuple[str, ...]
     views: Tuple[str, ...]
+    grants: Tuple[str, ...]
     comments: Tuple[str, ...]
     sequences: Tuple[OwnedSequence, ...]
     statistics: Tuple[Statistics, ...]
@@ -266,8 +267,9 @@ def read_attached(database: Any, live: LiveTable) -> Attached:
         ),
         off=(*texts(publications, "off"), *texts(_DEFAULTS, "off")),
         owner=texts(_OWNER),
-        put=(*texts(_TRIGGERS), *texts(_ROW_SECURITY), *texts(_GRANTS), *texts(_MARKS), *texts(publications)),
+        put=(*texts(_TRIGGERS), *texts(_ROW_SECURITY), *texts(_MARKS), *texts(publications)),
         views=texts(_VIEWS),
+        grants=texts(_GRANTS),
         comments=texts(_COMMENTS),
         sequences=tuple(
             OwnedSequence(

@@ -193,6 +193,10 @@ class _Swap:
         for key in foreign_keys.values():
             self._tie(key)
         self._each(dict.fromkeys(view for _new, attached in self.pairs for view in attached.views))
+        for new, attached in self.pairs:
+            # At last: what an owner may not do with the table, was done with it all the same.
+            revoke_everything(self.database, self._oid(new.live.name))
+            self._each(attached.grants)
 
     def drop_old(self) -> None:
         """Remove the tables that were replaced. Raises Refused where something still hangs on one."""
@@ -234,9 +238,7 @@ class _Swap:
 
     def _dress(self, new: Beside, attached: Attached) -> None:
         """Put onto the new table, which has the name now, what hung on the old one."""
-        oid = self._oid(new.live.name)
         self._each(attached.owner)
-        revoke_everything(self.database, oid)
         self._each(attached.put)
         for sequence in attached.sequences:
             self._take_over(sequence)
