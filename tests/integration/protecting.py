@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.ground import servers
 from tests.ground.databases import Database
 from tests.ground.runner import PlaybookResult
 from tests.integration.backing import bin_dir
@@ -35,7 +34,7 @@ def host_of(database: Database, folder: Path | str = "", **variables: Any) -> di
     """Return the variables of a host whose backups stand in `folder`."""
     programs = {
         "backup_bin_dir": bin_dir(),
-        "recovery_drill_server_bin_dir": str(servers.find(database.cluster.installation.major).bin_dir),
+        "recovery_drill_server_bin_dir": str(database.cluster.installation.bin_dir),
     }
     # Whatever is wrong with the made-up rows is no matter here.
     quiet = {"pgops_fail_on": "never", "health_checks": ["avail", "backup"]}
