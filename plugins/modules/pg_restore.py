@@ -29,8 +29,8 @@ options:
     description:
       - Which of the backups in O(folder), by its RV(backup.id), or V(newest).
       - V(newest) is the newest verified one, by the moment of its snapshot; of whole databases for O(mode=new) and O(mode=swap),
-        unless O(name) says otherwise; one with the rows of O(tables) for O(mode=tables). A backup that was never verified has to be
-        named.
+        unless O(name) says otherwise; one with the rows of O(tables), or with O(schema), for the others. A backup that was never verified
+        has to be named.
     type: str
     default: newest
   source_database:
@@ -50,7 +50,7 @@ options:
       - V(new), into a database that does not exist yet.
       - V(swap), into a hidden one that then takes the name of O(target) in one transaction, in which that one gets another name.
       - V(tables), only O(tables) of O(target), as O(how) says.
-      - V(schema), only O(schema) of O(target).
+      - V(schema), only O(schema) of O(target), in the place of the one that is there, which gets another name.
     type: str
     choices: [new, swap, tables, schema]
     default: new
@@ -127,7 +127,8 @@ options:
     default: false
   keep_old:
     description:
-      - Keep the database or the tables that were replaced, under a name that ends in C(_before_) and the time. RV(kept) says which.
+      - Keep the database, the schema or the tables that were replaced, under a name that ends in C(_before_) and the time. RV(kept) says
+      which.
     type: bool
     default: true
   analyze:
@@ -252,8 +253,9 @@ mode:
   sample: new
 action:
   description:
-    - V(restored), there is a new database. V(swapped), it has taken the place of another. V(replaced), tables were replaced.
-      V(rows_copied), rows were copied back. V(present), the target holds what the backup holds, and nothing was done.
+    - V(restored), there is a new database or schema. V(swapped), it has taken the place of another database. V(replaced), tables or
+      a schema were replaced. V(rows_copied), rows were copied back. V(present), the target holds what the backup holds, and nothing was
+      done.
     - In check mode, what would be done.
   returned: success
   type: str
@@ -293,9 +295,14 @@ target:
   returned: success
   type: str
   sample: tim
+schema:
+  description: The schema that was restored.
+  returned: success and O(mode=schema)
+  type: str
+  sample: custom
 kept:
-  description: What the database is called now that was replaced. None where there was none, or it was dropped.
-  returned: success and O(mode) is V(new) or V(swap)
+  description: What the database or schema is called now that was replaced. None where there was none, or it was dropped.
+  returned: success and O(mode) is not V(tables)
   type: str
   sample: tim_before_20261121_093000
 tables:
@@ -408,8 +415,8 @@ left_out:
       description: Why it is not in the backup.
       type: str
 not_compared:
-  description: What of the restored database was not compared with the backup.
-  returned: success and O(mode) is V(new) or V(swap)
+  description: What of the restored database or schema was not compared with the backup.
+  returned: success and O(mode) is not V(tables)
   type: list
   elements: dict
   contains:
@@ -432,7 +439,7 @@ seconds:
     - How long each phase took. Phases that there were not are left out.
     - C(fetch), comparing the files with the manifest; C(create), making the database; C(unpack); C(pre_data), C(data) and C(post_data),
       the definitions, the rows, and the indexes and constraints; C(settings); C(compare); C(analyze); C(publish), giving it its name;
-      C(restore), for O(mode=tables) all of it; C(total).
+      C(restore), for O(mode=tables) and O(mode=schema) all of it; C(total).
     - With several sessions, indexes of one table are built while rows of others are loaded. C(data) ends with the last row then. A dump
       in plain SQL is all C(data).
   returned: success

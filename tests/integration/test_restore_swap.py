@@ -184,3 +184,41 @@ def test_settings_that_the_server_refuses_are_told_before_a_row_is_loaded(live: 
     assert restoring.hidden(live.cluster) == set()
     with pytest.raises((Refused, DatabaseError)):
         restoring.restore(live, path=str(path), target="swapped_2")
+
+
+STORE = {
+    "name": "app",
+    "tokens": {"table": "tokens", "id": "id", "expires_at": {"column": "expires_at", "time_zone": "UTC"}},
+    "revoke": {"how": "denylist", "table": "denied", "id": "id", "expires_at": {"column": "expires_at", "time_zone": "UTC"}},
+}
+
+
+def test_tokens_that_were_revoked_since_are_told_before_they_come_back(live: Database, tmp_path: Path) -> None:
+    live.query(
+        "CREATE TABLE tokens (id uuid PRIMARY KEY, expires_at timestamp); CREATE TABLE denied (id uuid PRIMARY KEY, expires_at timestamp)"
+    )
+    live.query("INSERT INTO tokens SELECT md5(n::text)::uuid, now() + interval '1 day' FROM generate_series(1, 10) n")
+    path = backing.made(live, tmp_path)
+    live.query("INSERT INTO denied SELECT * FROM tokens LIMIT 3")
+    options = {"path": str(path), "mode": "swap", "replace": "swapped", "token_stores": [STORE]}
+    with pytest.raises(Refused, match="store app: 3"):
+        restoring.restore(live, **options)
+    assert live.query("SELECT count(*) FROM denied") == [(3,)]
+    result = restoring.restore(live, **options, accept_tokens_back=True)
+    assert [(one["store"], one["back"]) for one in result["tokens_back"]] == [("app", 3)]
+    assert (result["warnings"], live.query("SELECT count(*) FROM denied")) == ([], [(0,)])
+
+
+def test_a_session_role_restores_every_format(live: Database, tmp_path: Path) -> None:
+    """It owns what is restored, and the login role nothing."""
+    live.query("CREATE ROLE swapped_owner CREATEDB")
+    with Database.create(live.cluster, "swapped_theirs") as theirs:
+        theirs.query("ALTER DATABASE swapped_theirs OWNER TO swapped_owner; ALTER SCHEMA public OWNER TO swapped_owner")
+        theirs.query("SET ROLE swapped_owner; CREATE TABLE t AS SELECT 1 AS n")
+        for form in ("directory", "plain"):
+            path = backing.made(theirs, tmp_path, format=form, name=form)
+            restoring.restore(backing.login(live, session_role="swapped_owner"), path=str(path), target=f"swapped_{form}")
+            again = Database(live.cluster, f"swapped_{form}")
+            assert again.query("SELECT tableowner FROM pg_tables WHERE tablename = 't'") == [("swapped_owner",)]
+            again.drop()
+    live.query("DROP ROLE swapped_owner")

@@ -76,7 +76,7 @@ def load(
         if form == PLAIN:
             path = _file(backup, manifest, form)
             commands = decoders(path.name, loading.identity, loading.gpg_home)
-            return {"unpack": 0.0, **restore_plain(path, commands, client, access, server_version, login.session_role, tick)}
+            return {"unpack": 0.0, **restore_plain(path, commands, client, access, server_version, tick)}
         began = time.monotonic()
         source, commands = _archive(stack, form, backup, manifest, loading, tick)
         unpacked = time.monotonic() - began

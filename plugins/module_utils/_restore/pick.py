@@ -16,7 +16,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.verification
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import checksum_faults
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, MissingObject, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import NEW, NEWEST, SWAP, Options
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import NEW, NEWEST, SCHEMA, SWAP, TABLES, Options
 
 WITH_ROWS = ("full", "schemas", "tables", "data_only")
 _BROKEN = "Take another one: pg_backup_info lists them."
@@ -118,7 +118,9 @@ def _suits(options: Options, head: Head) -> bool:
         return False
     if options.name:
         return head.name == options.name
-    return head.kind == "full" if options.mode in (NEW, SWAP) else head.kind in WITH_ROWS
+    if options.mode == TABLES:
+        return head.kind in WITH_ROWS
+    return head.kind == "full" or (options.mode == SCHEMA and head.kind == "schemas" and options.schema in head.schemas)
 
 
 def _holds(backup: Backup, tables: Sequence[str]) -> bool:
@@ -131,6 +133,7 @@ def _meaning(options: Options) -> str:
     parts = [f" of database {options.source_database}"] if options.source_database else []
     parts += [f" called {options.name}"] if options.name else [" of a whole database"] if options.mode in (NEW, SWAP) else []
     parts += [f" with {', '.join(options.tables)}"] if options.tables else []
+    parts += [f" with schema {options.schema}"] if options.schema else []
     return "".join(parts)
 
 

@@ -45,7 +45,6 @@ def restore_plain(
     client: Client,
     login: ClientLogin,
     server_version: int,
-    role: str | None,
     tick: Tick = None,
 ) -> Dict[str, float]:
     """Restore the plain dump that `decoders` make of the file at `path`, all of it or nothing, and return the seconds of each phase.
@@ -53,11 +52,11 @@ def restore_plain(
     Raises ProgramFailed, Refused where the dump does not come to its end or this psql is too old for it.
     """
     words = Words()
-    variables = ["ON_ERROR_STOP=1", "VERBOSITY=terse", *([f"pgops_role={role}"] if role else [])]
-    command = [client.program("psql"), *login.arguments, "--no-psqlrc", "--quiet", *(f"--set={one}" for one in variables), "--file=-"]
-    with Child(command, environment=login.environment, secrets=login.secrets, stdin=PIPE, on_line=words.line) as child:
+    command = [client.program("psql"), *login.arguments, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=terse"]
+    environment = login.role_in_environment()
+    with Child([*command, "--file=-"], environment=environment, secrets=login.secrets, stdin=PIPE, on_line=words.line) as child:
         reader = _Reader(Feed(child, tick), client, server_version)
-        reader.begin(bool(role))
+        reader.begin()
         read_stream(path, decoders, reader.take, tick=tick, secrets=login.secrets)
         if reader.taken:
             reader.commit(path)
@@ -85,9 +84,9 @@ class _Reader:
         self._tail = b""
         self.taken = True
 
-    def begin(self, as_role: bool) -> None:
-        """Open the transaction, as the role that psql was told of where one was asked for."""
-        self._send(b"BEGIN;\n" + (b'SET ROLE :"pgops_role";\n' if as_role else b""))
+    def begin(self) -> None:
+        """Open the transaction."""
+        self._send(b"BEGIN;\n")
 
     def take(self, data: bytes) -> None:
         """Take the next bytes of the dump."""

@@ -133,31 +133,45 @@ def _restore(run: Run, plan: Plan) -> Compared:
         if compared.differences:
             raise refuse.different(run, compared.differences)
         run.warnings += [f"not compared: {one['what']} {one['object']}: {one['why']}" for one in compared.unseen]
-        if plan.replaces and plan.stores:
-            with run.phase("compare"):
-                plan.tokens = _tokens_back(run, plan, hidden.name)
-            require_none_back(plan.tokens, accepted=run.options.accept_tokens_back)
         if run.options.analyze:
             analyze(run, hidden.name)
+        if plan.replaces and plan.stores:
+            plan.tokens = _tokens_back(run, plan, run.target, hidden.name)
+            require_none_back(plan.tokens, accepted=run.options.accept_tokens_back)
         run.deadline.check()
         with run.phase("publish"):
             _publish(run, hidden.name, plan)
         hidden.kept = True
+    if plan.kept and plan.stores:
+        _count_again(run, plan, plan.kept)
     if plan.kept and not run.options.keep_old:
         _drop_old(run, plan, plan.kept)
     return compared
 
 
-def _tokens_back(run: Run, plan: Plan, hidden: str) -> List[StoreCount]:
-    """Return how many tokens of each store would be accepted again; unknown where the target cannot be read."""
+def _tokens_back(run: Run, plan: Plan, before: str, after: str) -> List[StoreCount]:
+    """Return how many tokens of each store the database `after` accepts and `before` does not; unknown where one cannot be read."""
     try:
-        with run.open(run.target) as live, run.open(hidden) as restored:
+        with run.phase("compare"), run.open(before) as live, run.open(after) as restored:
             return tokens_back(live, restored, plan.stores)
     except (ConnectError, DatabaseError) as error:
         if run.database.closed:
             raise
         why = f"the two databases cannot be compared: {error.message}"
         return [StoreCount(str(store["name"]), str(store["revoke"]["how"]), unknown=why) for store in plan.stores]
+
+
+def _count_again(run: Run, plan: Plan, old: str) -> None:
+    """Count what came back once nobody could revoke anything in the old database any more, and say what was not known before."""
+    known = {count.store: count.back for count in plan.tokens}
+    plan.tokens = _tokens_back(run, plan, old, run.target)
+    for count in plan.tokens:
+        late = count.back - known.get(count.store, 0)
+        if late > 0:
+            run.warnings.append(
+                f"{late} tokens of store {count.store} were revoked in {old} in the last moments before the swap and are accepted again:"
+                " revoke them again"
+            )
 
 
 def _drop_old(run: Run, plan: Plan, name: str) -> None:
