@@ -131,8 +131,9 @@ def _undo(known: Mapping[str, Any]) -> List[str]:
     if known.get("action") in ("restored", "swapped"):
         whole = _quoted(target)
         if kept:
-            return [f"ALTER DATABASE {whole} RENAME TO {_quoted(f'{target}_restored')}; ALTER DATABASE {_quoted(kept)} RENAME TO {whole};"]
-        return [f"DROP DATABASE {whole};" if known.get("action") == "restored" else f"none, the database that {target} was is gone"]
+            away = _command("ALTER DATABASE", whole, "RENAME TO", _quoted(f"{target}_restored"))
+            return [f"{away} {_command('ALTER DATABASE', _quoted(kept), 'RENAME TO', whole)}"]
+        return [_command("DROP DATABASE", whole) if known.get("action") == "restored" else f"none, the database that {target} was is gone"]
     found = []
     for one in mappings(known.get("restored")):
         table = tidy(one.get("table"), 160)
@@ -145,6 +146,11 @@ def _undo(known: Mapping[str, Any]) -> List[str]:
         elif one.get("inserted") is None:
             found.append(f"none, the rows that {table} had before are gone")
     return found
+
+
+def _command(*words: str) -> str:
+    """Return what a person may type; it is never run here."""
+    return f"{' '.join(words)};"
 
 
 def _quoted(name: str) -> str:
