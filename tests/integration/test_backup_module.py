@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ansible_collections.pgops.runbook.plugins.modules import pg_backup
-from tests.ground.cluster import PASSWORD, Cluster
+from tests.ground.cluster import PASSWORD, PASSWORD_ROLE, Cluster
 from tests.ground.databases import Database
 from tests.integration import backing
 
@@ -67,8 +67,9 @@ def test_a_failure_says_what_and_keeps_the_rest_of_the_result(tim: Database, run
 @pytest.mark.any_driver
 def test_no_password_is_shown_or_written(tim: Database, run_module: RunModule, tmp_path: Path) -> None:
     secret = "a-password-of-nobody-else"
-    tim.query(f"CREATE ROLE backup_secret LOGIN SUPERUSER PASSWORD '{secret}' IN ROLE {password_role(tim)}")
+    tim.query(f"CREATE ROLE {PASSWORD_ROLE}")
     try:
+        tim.query(f"CREATE ROLE backup_secret LOGIN SUPERUSER PASSWORD '{secret}' IN ROLE {PASSWORD_ROLE}")
         connection = {**tim.login(), "login_user": "backup_secret", "login_password": secret}
         programs = backing.recording_bin_dir(tmp_path, f"env > {tmp_path}/environment; cat /proc/$$/cmdline > {tmp_path}/arguments")
         done = run_module("pg_backup", options(tmp_path / "backups", bin_dir=str(programs)), connection=connection)
@@ -76,16 +77,8 @@ def test_no_password_is_shown_or_written(tim: Database, run_module: RunModule, t
         failed = run_module("pg_backup", options(tmp_path / "backups", kind="schemas", schemas=["x"]), connection=connection)
         assert failed["failed"]
     finally:
-        tim.query("DROP ROLE backup_secret")
+        tim.query(f"DROP ROLE IF EXISTS backup_secret, {PASSWORD_ROLE}")
     assert secret not in json.dumps([done, failed])
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert secret.encode() not in path.read_bytes(), path
     assert PASSWORD not in json.dumps(done["backups"])
-
-
-def password_role(database: Database) -> str:
-    """Return the role whose members have to give a password, made where it is missing."""
-    name = "password_required"
-    if not database.query("SELECT FROM pg_roles WHERE rolname = %s", [name]):
-        database.query(f"CREATE ROLE {name}")
-    return name

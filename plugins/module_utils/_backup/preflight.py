@@ -114,10 +114,11 @@ def _existing(folder: Path) -> Path:
 def _require_access(folder: Path) -> None:
     if not folder.is_dir():
         raise _unusable(folder, "is a file, not a folder")
-    if not os.access(str(folder), os.W_OK | os.X_OK | os.R_OK):
-        raise _unusable(folder, "cannot be written to by the account that runs the module")
+    # First, since nobody has access to such a one either, and another account would not help.
     if os.statvfs(str(folder)).f_flag & os.ST_RDONLY:
         raise _unusable(folder, "is on a file system that is mounted read-only")
+    if not os.access(str(folder), os.W_OK | os.X_OK | os.R_OK):
+        raise _unusable(folder, "cannot be written to by the account that runs the module")
 
 
 def _unusable(folder: Path, why: str) -> InvalidValue:
