@@ -1,4 +1,4 @@
-"""What was backed up comes back from every format as it was; here pg_dump and plain queries say so, and not what the collection measures."""
+"""What was backed up comes back from every format: pg_dump and plain queries say so here, and not what the collection measures."""
 
 from __future__ import annotations
 
@@ -23,26 +23,33 @@ FORMS = {
 # One question for each kind of content that is hard. None of the answers may be empty, or the content was never there.
 ITEMS = {
     "row-level security": """
-        SELECT c.oid::regclass::text, c.relrowsecurity, c.relforcerowsecurity, p.polname, p.polcmd, p.polpermissive, pg_get_expr(p.polqual, c.oid)
+        SELECT c.oid::regclass::text, c.relrowsecurity, c.relforcerowsecurity,
+            p.polname, p.polcmd, p.polpermissive, pg_get_expr(p.polqual, c.oid)
         FROM pg_class c JOIN pg_policy p ON p.polrelid = c.oid WHERE c.relrowsecurity ORDER BY 1, 4""",
     "large objects": "SELECT oid, md5(lo_get(oid)), lomacl FROM pg_largeobject_metadata ORDER BY 1",
     "partitions": """
         SELECT inhrelid::regclass, inhparent::regclass, pg_get_expr(c.relpartbound, c.oid)
-        FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE c.relispartition AND c.relkind = 'r' ORDER BY inhrelid::regclass::text""",
+        FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE c.relispartition AND c.relkind = 'r'
+        ORDER BY inhrelid::regclass::text""",
     "rows of partitions": "SELECT tableoid::regclass, * FROM app.events ORDER BY id",
     "rows by hash": "SELECT tableoid::regclass, count(*), sum(id) FROM app.hashed GROUP BY 1 ORDER BY 1",
     "inheritance": "SELECT tableoid::regclass, *, (SELECT count(*) FROM ONLY app.animal) FROM app.animal ORDER BY id",
     "generated columns": "SELECT small, doubled FROM app.types WHERE doubled IS NOT NULL ORDER BY id",
     "identity columns": """
-        SELECT attrelid::regclass, attname, attidentity, pg_sequence_last_value(pg_get_serial_sequence(attrelid::regclass::text, attname)::regclass)
+        SELECT attrelid::regclass, attname, attidentity,
+            pg_sequence_last_value(pg_get_serial_sequence(attrelid::regclass::text, attname)::regclass)
         FROM pg_attribute WHERE attidentity <> '' ORDER BY attrelid::regclass::text""",
     "domains": """
         SELECT typname, typnotnull, typdefault, conname, pg_get_constraintdef(c.oid) FROM pg_type t JOIN pg_constraint c ON contypid = t.oid
         ORDER BY 1, 4""",
-    "arrays": "SELECT moods, pairs, mails, matrix, odd_bounds, array_dims(odd_bounds), texts FROM app.types WHERE texts IS NOT NULL ORDER BY id",
+    "arrays": """
+        SELECT moods, pairs, mails, matrix, odd_bounds, array_dims(odd_bounds), texts FROM app.types
+        WHERE texts IS NOT NULL ORDER BY id""",
     "ranges": "SELECT whole, spans FROM app.types WHERE spans IS NOT NULL ORDER BY id",
     "NaN": "SELECT id, number, real_, double FROM app.types WHERE number = 'NaN' OR real_ = 'NaN' OR double = 'NaN' ORDER BY id",
-    "infinity": "SELECT id, double, day, moment, instant FROM app.types WHERE 'infinity' IN (day, moment) OR abs(double) = 'Infinity' ORDER BY id",
+    "infinity": """
+        SELECT id, double, day, moment, instant FROM app.types
+        WHERE 'infinity' IN (day, moment) OR abs(double) = 'Infinity' ORDER BY id""",
     "BC dates": "SELECT day, moment FROM app.types WHERE '0001-01-01' > day OR '0001-01-01' > moment ORDER BY id",
     "bytea": "SELECT id, length(bytes), md5(bytes) FROM app.types WHERE bytes IS NOT NULL ORDER BY id",
     "jsonb": "SELECT id, doc::text, docb::text FROM app.types WHERE docb IS NOT NULL ORDER BY id",
