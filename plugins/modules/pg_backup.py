@@ -124,6 +124,8 @@ options:
     description:
       - How long a backup counts as fresh, such as V(20 h), from the moment of its snapshot by the server's clock.
       - V(0 s) always makes a new one.
+      - One of another database that had the name before, of another timeline (before a promotion or a recovery, or of the server that this
+        one is a clone of), or one that is not encrypted as O(encrypt) says does not count as fresh.
     type: str
     default: 20 h
   verify:
@@ -140,7 +142,7 @@ options:
   keep:
     description:
       - Which backups of this database and O(name) stay. One stays if any of the rules wants it, and without any rule all do.
-      - Only verified backups count. The newest verified one always stays. One that is not verified goes by its age, and only if a
+      - Only verified backups count whose files are all there. The newest verified one always stays. One that is not verified goes by its age, and only if a
         newer one is verified.
     type: dict
     suboptions:

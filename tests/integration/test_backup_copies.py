@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import Copied, copy_out, read_copies
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import read_heads
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import Copied, copy_out, purge_copies, read_copies
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import read_head, read_heads
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_manifest
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from tests.ground.cluster import Cluster
@@ -75,7 +75,7 @@ every_way = pytest.mark.parametrize("place", ["path", "rsync", "rsync over a she
 
 def copy(backup: Path, *places: Mapping[str, Any], **options: Any) -> list[Copied]:
     """Copy a backup to the places that the option `copies` would name."""
-    return copy_out(backup, read_manifest(backup), read_copies(list(places), backup.parent), NOW, **options)
+    return copy_out(backup, read_manifest(backup), read_copies(list(places), backup.parent), **options)
 
 
 def only(backup: Path, place: Mapping[str, Any], **options: Any) -> Copied:
@@ -243,7 +243,8 @@ def test_a_place_has_rules_of_its_own(cluster: Cluster, database: Database, ther
         names.append(backup.name)
         done = only(backup, options)
     (there / "somebody's").mkdir()
-    assert list(done.purged) == names[:1]
+    planned, gone = (purge_copies([done], read_head(backup), NOW, check_mode=check)[0] for check in (True, False))
+    assert list(planned.purged) == list(gone.purged) == names[:1]
     assert only(backup, options).action == "present"
     assert sorted(path.name for path in there.iterdir() if path.name != ".lock") == sorted([*names[1:], "somebody's"])
     assert len(read_heads(str(tmp_path / "backups"))[0]) == 3

@@ -24,6 +24,7 @@ from tests.integration.test_cleanup_documented import ANSIBLE, unlike
 
 pytestmark = pytest.mark.any_driver
 NOW = datetime.now(UTC)
+HIDDEN = (".partial-0123456789abcdef-1", ".deleted-tim.full.20200101T000000Z", ".copy-tim.full.20200101T000000Z")
 DRILL = {"passed": True, "reasons": [], "rto": {"seconds": 61.5, "target_seconds": None, "met": None}, "rpo": {}}
 
 
@@ -131,18 +132,18 @@ def test_what_is_broken_counts_for_nothing(folder: Path, originals: dict[float, 
 
 
 def test_what_else_stands_there_is_told(folder: Path, originals: dict[float, Path], tmp_path: Path) -> None:
-    for name in (".partial-1-0", ".deleted-tim.full.1", ".copy-tim", "info.full.20261121T000000Z", "lost+found", ".snapshot"):
+    for name in (*HIDDEN, "info.full.20261121T000000Z", "lost+found", ".snapshot"):
         (folder / name).mkdir()
-    (folder / ".partial-1-0" / "database.dump").write_bytes(b"x" * 1000)
+    (folder / HIDDEN[0] / "database.dump").write_bytes(b"x" * 1000)
     (folder / "notes.txt").write_text("", encoding="utf-8")
     (folder / "link").symlink_to(originals[4])
     with (folder / ".lock").open("w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         told = ask(folder)
     assert [(one["name"], one["state"], one["bytes"]) for one in told["unfinished"]] == [
-        (".copy-tim", "being copied", 0),
-        (".deleted-tim.full.1", "being deleted", 0),
-        (".partial-1-0", "being made", 1000),
+        (HIDDEN[2], "being copied", 0),
+        (HIDDEN[1], "being deleted", 0),
+        (HIDDEN[0], "being made", 1000),
         ("info.full.20261121T000000Z", "without a manifest", 0),
     ]
     assert told["foreign"] == [".snapshot", "link", "lost+found", "notes.txt"]
@@ -174,7 +175,7 @@ def test_the_module_tells_what_it_documents(folder: Path, originals: dict[float,
     failed = folder / originals[30].name
     record(failed, read_manifest(failed), found("restore", ok=False, message="public.notes differs", drill={**DRILL, "passed": False}))
     record(folder / originals[4].name, read_manifest(folder / originals[4].name), found("restore", drill=DRILL))
-    (folder / ".partial-1-0").mkdir()
+    (folder / HIDDEN[0]).mkdir()
     (folder / "notes").mkdir()
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     results = [run_module("pg_backup_info", {"folder": str(folder), "rpo": "26 h", "rto": ""}, check=check) for check in (False, True)]

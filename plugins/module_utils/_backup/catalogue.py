@@ -6,26 +6,21 @@
 from __future__ import annotations
 
 import os
-import re
-import stat
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, each_backup, has_manifest
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, each_backup, has_manifest, missing_file
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import locked
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import DELETED, LOCK, PARTIAL
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import COPYING, DELETED, LOCK, PARTIAL, hidden, is_backup_id
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import AHEAD
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.targets import Measure
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import time_to_wait
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 
-_COPY = ".copy-"
-_HIDDEN = {PARTIAL: "being made", DELETED: "being deleted", _COPY: "being copied"}
+_STATES = {PARTIAL: "being made", DELETED: "being deleted", COPYING: "being copied"}
 _WHOLE = "full"
-# A folder with the name of a backup and without a manifest: the manifest comes last.
-_ID = re.compile(r"[^.]+\.[^.]+\.\d{8}T\d{6}Z")
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ def _row(question: Question, head: Head, manifest: Mapping[str, Any], now: datet
     compression, encryption = dump.get("compression") or {}, dump.get("encryption") or {}
     versions = manifest.get("versions") or {}
     counted = [int(table["rows"]) for table in tables if table.get("rows") is not None]
-    broken = head.broken or _incomplete(path, manifest)
+    broken = head.broken or missing_file(path, manifest)
     return {
         "id": head.folder,
         "path": str(path),
@@ -136,20 +131,6 @@ def _drill_seconds(head: Head) -> float | None:
     return float(seconds) if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) else None
 
 
-def _incomplete(path: Path, manifest: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with the files as far as it shows without reading them."""
-    for file in manifest["files"]:
-        try:
-            about = (path / str(file["path"])).lstat()
-        except OSError as error:
-            return f"{file['path']} cannot be looked at: {error.strerror}"
-        if not stat.S_ISREG(about.st_mode):
-            return f"{file['path']} is no plain file"
-        if about.st_size != int(file["bytes"]):
-            return f"{file['path']} has {about.st_size} bytes instead of {file['bytes']}"
-    return None
-
-
 def _by_database(question: Question, found: Sequence[Tuple[Head, Dict[str, Any]]], now: datetime) -> List[Dict[str, Any]]:
     """Return for each database how much of it would be lost now: what was written since the newest backup that counts.
 
@@ -189,13 +170,14 @@ def _others(folder: Path) -> Tuple[List[Dict[str, Any]], List[str]]:
     unfinished: List[Dict[str, Any]] = []
     foreign: List[str] = []
     for path in sorted(folder.iterdir()):
-        hidden = next((state for start, state in _HIDDEN.items() if path.name.startswith(start)), None)
+        use = hidden(path.name)
         if path.is_symlink() or not path.is_dir():
             foreign += [] if path.name == LOCK else [path.name]
-        elif hidden:
-            unfinished.append(_leftover(path, hidden))
+        elif use:
+            unfinished.append(_leftover(path, _STATES[use]))
         elif path.name.startswith(".") or not has_manifest(path):
-            if _ID.fullmatch(path.name):
+            if is_backup_id(path.name):
+                # The manifest comes last.
                 unfinished.append(_leftover(path, "without a manifest"))
             else:
                 foreign.append(path.name)

@@ -14,16 +14,16 @@ import re
 import shutil
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple, Type
+from typing import Any, Dict, List, Mapping, Sequence, Type
 
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import given_parts
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import read_heads
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, counting, read_heads
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import folder_lock
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import MANIFEST, SEAL, flush_folder, read_manifest
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import DELETED, SUMS, VERIFIED
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import COPYING, DELETED, SUMS, VERIFIED, hidden
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import Keep, plan_retention, purge, read_keep
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import checksum_faults
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Tick, run
@@ -35,7 +35,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Inval
 KINDS = ("path", "rsync", "rclone")
 COPIED, PRESENT, FAILED = ACTIONS = ("copied", "present", "failed")
 
-_GROWING = ".copy-"
 _CHUNK = 1 << 20
 _OPERATION = "copy"
 _RSYNC_NO_FOLDER = (3, 11, 23)
@@ -99,13 +98,21 @@ def read_copies(given: Sequence[Mapping[str, Any]] | None, folder: Path) -> List
 
 
 def copy_out(
-    backup: Path, manifest: Mapping[str, Any], places: Sequence[Place], now: datetime, *, tick: Tick | None = None, check_mode: bool = False
+    backup: Path, manifest: Mapping[str, Any], places: Sequence[Place], *, tick: Tick | None = None, check_mode: bool = False
 ) -> List[Copied]:
     """Copy a published backup to each place, and return what became of it there. One place that fails keeps no other from its copy.
 
     In check mode the places are looked at, and nothing is written.
     """
-    return [_copy_to(place, backup, manifest, now, tick, check_mode) for place in places]
+    return [_copy_to(place, backup, manifest, tick, check_mode) for place in places]
+
+
+def purge_copies(done: Sequence[Copied], copied: Head, now: datetime, *, check_mode: bool = False) -> List[Copied]:
+    """Delete in each place what its own rules do not want any more beside the backup `copied`, and return `done` with what went.
+
+    To be called when nothing has failed. In check mode nothing goes, and `copied` counts as if it were there.
+    """
+    return [_purged(one, copied, now, check_mode) for one in done]
 
 
 def _check_place(place: Place, folder: Path) -> None:
@@ -131,7 +138,7 @@ def _check_place(place: Place, folder: Path) -> None:
         raise InvalidValue(f"{option}: {place.target!r} is no place; one looks like {example}", object_name=option)
 
 
-def _copy_to(place: Place, backup: Path, manifest: Mapping[str, Any], now: datetime, tick: Tick | None, check_mode: bool) -> Copied:
+def _copy_to(place: Place, backup: Path, manifest: Mapping[str, Any], tick: Tick | None, check_mode: bool) -> Copied:
     started = time.monotonic()
     size = sum(int(file["bytes"]) for file in manifest["files"])
     notices: List[str] = []
@@ -141,15 +148,8 @@ def _copy_to(place: Place, backup: Path, manifest: Mapping[str, Any], now: datet
         there = remote.is_there()
         if not there and not check_mode:
             remote.send()
-        purged, faults = _purge(place, manifest, now) if place.kind == "path" and not check_mode else ([], [])
-        return Copied(
-            place,
-            PRESENT if there else COPIED,
-            bytes=0 if there else size,
-            seconds=time.monotonic() - started,
-            purged=purged,
-            notices=[*notices, *(f"{place.option}: {fault}" for fault in faults)],
-        )
+        seconds = time.monotonic() - started
+        return Copied(place, PRESENT if there else COPIED, bytes=0 if there else size, seconds=seconds, notices=notices)
     except (RunbookError, OSError) as fault:
         error = storage_error(fault, fault.filename or place.target) if isinstance(fault, OSError) else fault
         message = f"{place.option}: {with_hint(error.message, error.hint)}"
@@ -163,20 +163,24 @@ def _notices(place: Place, backup: Path) -> List[str]:
     return []
 
 
-def _purge(place: Place, manifest: Mapping[str, Any], now: datetime) -> Tuple[List[str], List[str]]:
-    """Delete what the place's own rules do not want any more, and return the names that are gone and what kept others."""
-    if not place.keep.given:
-        return [], []
+def _purged(done: Copied, copied: Head, now: datetime, check_mode: bool) -> Copied:
+    place = done.place
+    if place.kind != "path" or not place.keep.given:
+        return done
     folder = Path(place.target).expanduser()
-    heads, _faults = read_heads(str(folder))
-    own = [head for head in heads if head.folder == manifest["id"]]
-    series = [head for head in heads if own and head.series == own[0].series]
-    plan = plan_retention(series, place.keep, now)
-    if not plan.delete:
-        return [], []
-    with folder_lock(folder, _OPERATION):
-        gone = purge(folder, plan)
-    return gone.names, gone.faults
+    try:
+        heads, _faults = read_heads(str(folder))
+        series = [counting(folder, head) for head in heads if head.series == copied.series]
+        if check_mode and copied.folder not in {head.folder for head in series}:
+            series.append(copied)
+        plan = plan_retention(series, place.keep, now)
+        if check_mode or not plan.delete:
+            return replace(done, purged=[head.folder for head in plan.delete])
+        with folder_lock(folder, _OPERATION):
+            gone = purge(folder, plan)
+    except RunbookError as fault:
+        return replace(done, notices=[*done.notices, f"{place.option}: {fault.message}"])
+    return replace(done, purged=gone.names, notices=[*done.notices, *(f"{place.option}: {fault}" for fault in gone.faults)])
 
 
 class _Remote(ABC):
@@ -240,7 +244,7 @@ class _Folder(_Remote):
         try:
             with folder_lock(self.folder, _OPERATION):
                 self._clear()
-                growing = self.folder / f"{_GROWING}{self.backup.name}"
+                growing = self.folder / f"{COPYING}{self.backup.name}"
                 growing.mkdir(mode=0o700)
                 try:
                     self._fill(growing)
@@ -279,8 +283,9 @@ class _Folder(_Remote):
 
     def _clear(self) -> None:
         """Remove what killed runs have left."""
-        for path in [*self.folder.glob(f"{_GROWING}*"), *self.folder.glob(f"{DELETED}*")]:
-            shutil.rmtree(str(path))
+        for path in list(self.folder.iterdir()):
+            if hidden(path.name) in (COPYING, DELETED) and path.is_dir() and not path.is_symlink():
+                shutil.rmtree(str(path))
 
 
 class _Rsync(_Remote):

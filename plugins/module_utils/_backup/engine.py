@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup import preflight
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import COPIED, Copied, copy_out, purge_copies
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import FAILED as NOT_COPIED
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import copy_out
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, read_heads
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, counting, missing_file, read_head, read_heads
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.leftovers import clear_leftovers, new_run
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import folder_lock
@@ -26,6 +26,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention im
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import chosen_databases, look_at
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import DECODE, LEVELS, RESTORE, Verification, record
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import verify
+from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import Encryption
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import storage_error
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import find_client
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
@@ -64,7 +65,7 @@ class _Entry:
     verified: str | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
-    copies: List[Dict[str, Any]] = field(default_factory=list)
+    copies: List[Copied] = field(default_factory=list)
     message: str | None = None
 
     def as_result(self) -> Dict[str, Any]:
@@ -83,7 +84,7 @@ class _Entry:
             "rows": sum(counted) if counted else None,
             "left_out": list((self.manifest.get("coverage") or {}).get("left_out") or []),
             "seconds": dict(self.seconds),
-            "copies": self.copies,
+            "copies": [copy.as_result() for copy in self.copies],
             "msg": self.message,
         }
 
@@ -125,14 +126,16 @@ class _Backups:
         self._notices = list(notices)
         self._check_mode = check_mode
         self._number = 0
+        self._read: Dict[str, Head] | None = None
 
     def result(self, names: Sequence[str]) -> Dict[str, Any]:
         """Make what is missing, then copy, then purge."""
         entries = [self._entry(name) for name in names]
         failed = [entry for entry in entries if entry.action == FAILED]
-        lost = [copy["msg"] for entry in entries for copy in entry.copies if copy["action"] == NOT_COPIED]
+        lost = [copy.message for entry in entries for copy in entry.copies if copy.action == NOT_COPIED]
         purged, kept = ([], []) if failed or lost else self._purged(entries)
-        copied = any(copy["action"] == "copied" or copy["purged"] for entry in entries for copy in entry.copies)
+        copied = any(copy.action == COPIED or copy.purged for entry in entries for copy in entry.copies)
+        self._notices += [notice for entry in entries for copy in entry.copies for notice in copy.notices]
         result = {
             "changed": any(entry.action in (MADE, VERIFIED) for entry in entries) or bool(purged) or copied,
             "backups": [entry.as_result() for entry in entries],
@@ -168,6 +171,7 @@ class _Backups:
             return self._foreseen(name, series)
         made = make(self._run, name, series[0] if series else None, self._next_number())
         self._notices += made.notices
+        self._look_again(made.path)
         return self._of_made(name, made)
 
     def _next_number(self) -> int:
@@ -187,31 +191,52 @@ class _Backups:
         return sorted((head for head in same if head.verified), key=lambda head: head.taken_at, reverse=True)
 
     def _heads(self) -> List[Head]:
-        if not self._options.folder.is_dir():
-            return []
-        heads, faults = read_heads(str(self._options.folder))
-        self._notices += [fault.message for fault in faults if fault.message not in self._notices]
-        return heads
+        """Return the backups in the folder, read once: nobody else may add any, and there may be thousands."""
+        if self._read is None:
+            heads, faults = read_heads(str(self._options.folder)) if self._options.folder.is_dir() else ([], [])
+            self._notices += [fault.message for fault in faults]
+            self._read = {head.folder: head for head in heads}
+        return list(self._read.values())
+
+    def _look_again(self, path: Path) -> None:
+        """Take notice of a backup that was made, or of what was found about one."""
+        self._heads()
+        assert self._read is not None
+        self._read[path.name] = read_head(path)
 
     def _fresh(self, series: Sequence[Head]) -> Head | None:
         """Return the newest backup where it is young enough and its files are there; one of the future is no measure of anything."""
-        now = self._run.server.now
+        now = self._run.server.clock
         for head in series:
             if head.taken_at > now + timedelta(minutes=5):
                 self._notices.append(f"{head.folder} was taken in the future, by a clock that was wrong: it does not count as fresh")
                 continue
             if (now - head.taken_at).total_seconds() > self._options.fresh_for:
                 return None
-            missing = _missing_files(self._options.folder / head.folder)
-            if missing is None:
+            path = self._options.folder / head.folder
+            why = self._of_another(head) or missing_file(path, read_manifest(path))
+            if why is None:
                 return head
-            self._notices.append(f"{head.folder} does not count any more: {missing}")
+            self._notices.append(f"{head.folder} does not count as fresh: {why}")
+        return None
+
+    def _of_another(self, head: Head) -> str | None:
+        """Return why a backup is not one of this database as it is now, although server and name are the same."""
+        server = self._run.server
+        if None not in (head.database_oid, server.oids.get(head.database)) and head.database_oid != server.oids[head.database]:
+            return "it is of another database, which had this name then"
+        if None not in (head.timeline, server.timeline) and head.timeline != server.timeline:
+            return f"it is of timeline {head.timeline}, and the server is on {server.timeline}: it was promoted, or is a clone"
         return None
 
     def _kept(self, name: str, head: Head) -> _Entry | None:
         """Return the entry of a fresh backup, verified deeper where that is asked for; None where it does not hold."""
         path = self._options.folder / head.folder
         manifest = read_manifest(path)
+        readers = _not_for(manifest["dump"]["encryption"], Encryption.from_option(self._options.encrypt))
+        if readers:
+            self._notices.append(f"{head.folder} does not count as fresh: {readers}")
+            return None
         entry = _Entry(name, PRESENT, head.folder, str(path), head.size, self._age(head.taken_at), head.verified, manifest)
         if LEVELS.index(head.verified or LEVELS[0]) >= LEVELS.index(self._options.verify):
             return entry
@@ -221,6 +246,7 @@ class _Backups:
         if not self._check_mode:
             found = self._looked_into(path, manifest)
             record(path, manifest, found)
+            self._look_again(path)
             if not found.ok or found.how != self._options.verify:
                 self._notices.append(f"{head.folder} was looked at again: {found.message}")
                 return None
@@ -237,7 +263,7 @@ class _Backups:
         return Verification(RESTORE, datetime.now(timezone.utc), not differences, "; ".join(differences[:3]) or None)
 
     def _age(self, taken_at: datetime) -> float:
-        return max(0.0, (self._run.server.now - taken_at).total_seconds())
+        return max(0.0, (self._run.server.clock - taken_at).total_seconds())
 
     def _foreseen(self, name: str, series: Sequence[Head]) -> _Entry:
         """Return the entry of a backup that would be made, after the looks that come before one is."""
@@ -264,43 +290,31 @@ class _Backups:
         if not self._options.copies:
             return
         if entry.path is None:
-            entry.copies = [
-                {
-                    "place": place.target,
-                    "how": place.kind,
-                    "action": "copied",
-                    "bytes": entry.size,
-                    "seconds": 0.0,
-                    "purged": [],
-                    "msg": None,
-                }
-                for place in self._options.copies
-            ]
+            entry.copies = [Copied(place, COPIED, bytes=entry.size or 0) for place in self._options.copies]
             return
         path = Path(entry.path)
         # As it stands there, with its seal.
-        done = copy_out(
-            path,
-            read_manifest(path),
-            self._options.copies,
-            self._run.server.now,
-            tick=self._run.deadline.check,
-            check_mode=self._check_mode,
-        )
-        entry.copies = [one.as_result() for one in done]
-        self._notices += [notice for one in done for notice in one.notices]
+        entry.copies = copy_out(path, read_manifest(path), self._options.copies, tick=self._run.deadline.check, check_mode=self._check_mode)
 
     def _purged(self, entries: Sequence[_Entry]) -> Tuple[List[str], List[str]]:
-        """Delete what is not kept any more, and return the names of what went and of what stays; in check mode nothing goes."""
+        """Delete what is not kept any more, here and in the second places, and return the names of what went here and of what stays.
+
+        In check mode nothing goes.
+        """
         gone: List[str] = []
         stays: List[str] = []
+        keep, now = self._options.keep, self._run.server.clock
         heads = self._heads()
         for entry in entries:
             series = (self._run.server.system_identifier, entry.database, self._options.name)
             own = [head for head in heads if head.series == series]
+            new = self._hypothetical(entry) if entry.id is None else next(head for head in own if head.folder == entry.id)
+            entry.copies = purge_copies(entry.copies, new, now, check_mode=self._check_mode)
             if entry.id is None:
-                own.append(self._hypothetical(entry))
-            plan = plan_retention(own, self._options.keep, datetime.now(timezone.utc))
+                own.append(new)
+            if keep.given:
+                own = [counting(self._options.folder, head) if head is not new else head for head in own]
+            plan = plan_retention(own, keep, now)
             stays += [head.folder for head, _why in plan.keep if head.folder]
             if self._check_mode:
                 gone += [head.folder for head in plan.delete]
@@ -311,7 +325,7 @@ class _Backups:
         return gone, stays
 
     def _hypothetical(self, entry: _Entry) -> Head:
-        now = datetime.now(timezone.utc)
+        now = self._run.server.clock
         return Head(
             folder="",
             name=self._options.name,
@@ -322,17 +336,18 @@ class _Backups:
             verified=self._options.verify,
             verified_at=now,
             taken_at=now,
+            kind=self._options.kind,
+            schemas=self._options.schemas,
+            tables=self._options.tables,
             system_identifier=self._run.server.system_identifier,
         )
 
 
-def _missing_files(backup: Path) -> str | None:
-    """Return what of a backup is not there or has another size, None where everything is."""
-    for file in read_manifest(backup)["files"]:
-        try:
-            size = (backup / str(file["path"])).lstat().st_size
-        except OSError as error:
-            return f"{file['path']}: {error.strerror}"
-        if size != file["bytes"]:
-            return f"{file['path']} has {size} bytes instead of {file['bytes']}"
-    return None
+def _not_for(found: Mapping[str, Any] | None, wanted: Encryption | None) -> str | None:
+    """Return why a backup is not encrypted as is asked for; one that is encrypted without being asked for harms nobody."""
+    if wanted is None:
+        return None
+    if not found:
+        return "it is not encrypted"
+    same = found["method"] == wanted.method and set(found["recipients"]) == set(wanted.recipients)
+    return None if same else "it is encrypted for others"

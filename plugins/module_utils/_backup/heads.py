@@ -9,7 +9,8 @@ on. A backup whose manifest was changed, or that stands under another name than 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import stat
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Iterator, List, Mapping, Tuple
@@ -26,7 +27,8 @@ class Head:
     """One backup. `verified` is how it was (checksum, decode, restore) or None, `size` its bytes.
 
     `taken_at` is the moment of its snapshot, from which its freshness counts. `broken` says why one that was verified once does not
-    count any more. `schemas` and `tables` are what it was restricted to.
+    count any more. `schemas` and `tables` are what it was restricted to. `database_oid` and `timeline` tell a database that was made again
+    from the one before it, and a clone from its origin; None where the manifest does not say.
     """
 
     folder: str
@@ -44,6 +46,8 @@ class Head:
     system_identifier: str | None = None
     broken: str | None = None
     drill: Verification | None = None
+    database_oid: int | None = None
+    timeline: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -86,6 +90,34 @@ def each_backup(folder: str) -> Iterator[Tuple[Head, Mapping[str, Any]] | Invali
             yield _head(path)
         except InvalidValue as fault:
             yield fault
+
+
+def read_head(path: Path) -> Head:
+    """Return the backup in the folder `path`. Raises InvalidValue where it cannot be trusted."""
+    return _head(path)[0]
+
+
+def counting(folder: Path, head: Head) -> Head:
+    """Return what a backup counts as after a look at its files: one that has lost some is not verified any more."""
+    try:
+        why = missing_file(folder / head.folder, read_manifest(folder / head.folder))
+    except InvalidValue as fault:
+        why = fault.message
+    return replace(head, verified=None, broken=why) if why else head
+
+
+def missing_file(backup: Path, manifest: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the files of a backup as far as it shows without reading them, None where nothing is."""
+    for file in manifest["files"]:
+        try:
+            about = (backup / str(file["path"])).lstat()
+        except OSError as error:
+            return f"{file['path']} cannot be looked at: {error.strerror}"
+        if not stat.S_ISREG(about.st_mode):
+            return f"{file['path']} is no plain file"
+        if about.st_size != int(file["bytes"]):
+            return f"{file['path']} has {about.st_size} bytes instead of {file['bytes']}"
+    return None
 
 
 def backup_folders(folder: str) -> List[Path]:
@@ -142,4 +174,6 @@ def _read(path: Path, said: Mapping[str, Any]) -> Head:
         system_identifier=str(said["system_identifier"]) if said.get("system_identifier") is not None else None,
         broken=found.broken,
         drill=found.drill,
+        database_oid=said.get("database_oid"),
+        timeline=snapshot.get("timeline"),
     )

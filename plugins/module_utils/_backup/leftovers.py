@@ -19,7 +19,7 @@ from typing import Dict, List
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import whoami
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import write_document
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import DELETED, PARTIAL
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import DELETED, PARTIAL, hidden
 
 VARIABLE = "PGOPS_RUNBOOK_RUN"
 RUN = "run.json"
@@ -47,9 +47,9 @@ def clear_leftovers(folder: Path) -> List[str]:
 
     Their programs end before, so that none writes into a folder that is being removed.
     """
-    left = sorted(path for path in folder.iterdir() if path.name.startswith((PARTIAL, DELETED)) and path.is_dir() and not path.is_symlink())
+    left = sorted(path for path in folder.iterdir() if hidden(path.name) in (PARTIAL, DELETED) and path.is_dir() and not path.is_symlink())
     for path in left:
-        if path.name.startswith(PARTIAL):
+        if hidden(path.name) == PARTIAL:
             end_programs(path.name[len(PARTIAL) :].partition("-")[0])
         shutil.rmtree(str(path))
     return [path.name for path in left]

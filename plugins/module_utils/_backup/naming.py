@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 
 PARTIAL = ".partial-"
 DELETED = ".deleted-"
+COPYING = ".copy-"
 LOCK = ".lock"
 OBJECTS = "objects.json"
 SUMS = "SHA256SUMS"
@@ -17,6 +18,9 @@ VERIFIED = "verified.json"
 
 _TIME = "%Y%m%dT%H%M%SZ"
 _PLAIN = re.compile(r"[A-Za-z0-9_-]")
+_ID = r"(?:[A-Za-z0-9_-]|%[0-9a-f]{2})+\.(?:[A-Za-z0-9_-]|%[0-9a-f]{2})+\.\d{8}T\d{6}Z"
+_OWN = re.compile(_ID)
+_HIDDEN = re.compile(rf"(\.partial-)[0-9a-f]{{16}}-\d+|(\.deleted-){_ID}|(\.copy-){_ID}")
 
 
 def backup_id(database: str, name: str, moment: datetime) -> str:
@@ -26,6 +30,17 @@ def backup_id(database: str, name: str, moment: datetime) -> str:
     of its UTF-8 bytes, the dot and the percent sign included.
     """
     return ".".join([_safe(database), _safe(name), moment.astimezone(timezone.utc).strftime(_TIME)])
+
+
+def is_backup_id(name: str) -> bool:
+    """Say whether `name` is such a one as `backup_id` returns."""
+    return _OWN.fullmatch(name) is not None
+
+
+def hidden(name: str) -> str | None:
+    """Return what a hidden folder of that name is for, PARTIAL, DELETED or COPYING; None for one that no run has made."""
+    found = _HIDDEN.fullmatch(name)
+    return next(start for start in found.groups() if start) if found else None
 
 
 def _safe(text: str) -> str:

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, List, Tuple
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Dict, List, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import from_iso
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import Options
@@ -26,13 +27,21 @@ SELECT pg_catalog.current_setting('server_version') AS version,
        pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS reads_passwords,
        (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = session_user) AS superuser
 """
-_IDENTIFIER = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
+# On a standby nothing else says the timeline without the rights of a superuser; what it says may be late, so that it counts as another.
+_IDENTITY = """
+SELECT s.system_identifier::text AS system_identifier,
+       CASE WHEN pg_catalog.pg_is_in_recovery() THEN c.timeline_id
+            ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int END AS timeline
+FROM pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c
+"""
+_OIDS = "SELECT datname AS name, oid::bigint AS oid FROM pg_catalog.pg_database"
 _DATABASES = "SELECT datname AS name, datallowconn AS connectable, datconnlimit AS connections FROM pg_catalog.pg_database ORDER BY datname"
 
 
 @dataclass(frozen=True)
 class Server:
-    """What a run asks once. `now` is the server's clock; `system_identifier` None where the role may not see it.
+    """What a run asks once. `now` was the server's clock then; `system_identifier` and `timeline` are None where the role may not see
+    them. A clone has the same `system_identifier` as its origin, and another timeline as soon as it is written to. `oids` are of databases.
 
     `reads_passwords` is about the role that the session acts as, `superuser` about the login itself.
     """
@@ -43,6 +52,14 @@ class Server:
     now: datetime
     reads_passwords: bool
     superuser: bool = False
+    timeline: int | None = None
+    oids: Mapping[str, int] = field(default_factory=dict)
+    looked: float = field(default_factory=time.monotonic)
+
+    @property
+    def clock(self) -> datetime:
+        """The server's clock now."""
+        return self.now + timedelta(seconds=time.monotonic() - self.looked)
 
 
 def look_at(database: Any) -> Server:
@@ -50,8 +67,16 @@ def look_at(database: Any) -> Server:
     found = database.row(_SERVER) or {}
     # Debian adds its own version behind the server's.
     version = str(found["version"]).partition(" ")[0]
+    known = _identity(database)
     return Server(
-        version, found["version_num"], _identifier(database), from_iso(found["now"]), found["reads_passwords"], found["superuser"]
+        version,
+        found["version_num"],
+        known["system_identifier"],
+        from_iso(found["now"]),
+        found["reads_passwords"],
+        found["superuser"],
+        known["timeline"],
+        {row["name"]: row["oid"] for row in database.rows(_OIDS)},
     )
 
 
@@ -77,11 +102,11 @@ def _why_not(row: Any) -> str | None:
     return None if row["connectable"] else "it takes no connections (datallowconn)"
 
 
-def _identifier(database: Any) -> str | None:
+def _identity(database: Any) -> Dict[str, Any]:
+    unknown: Dict[str, Any] = {"system_identifier": None, "timeline": None}
     try:
-        found = database.value(_IDENTIFIER)
+        return database.row(_IDENTITY) or unknown
     except DatabaseError as error:
         if error.sqlstate != "42501":
             raise
-        return None
-    return None if found is None else str(found)
+        return unknown
