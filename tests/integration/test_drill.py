@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from tests.ground import servers
 from tests.ground.account import server_account
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
+from tests.ground.errors import ProgramMissing
 from tests.integration import backing
 from tests.integration.drilling import (
     flip_a_byte,
@@ -28,6 +31,7 @@ from tests.integration.drilling import (
     rehearse,
     with_the_manifest_of,
 )
+from tests.tools import debian_programs
 
 pytestmark = pytest.mark.any_driver
 
@@ -244,6 +248,42 @@ def test_every_format_comes_back(copy: Database, installation: servers.Installat
     assert result["passed"], result["reasons"]
 
 
+@pytest.mark.parametrize(
+    "scope", [{"kind": "schemas", "schemas": ["shop"]}, {"kind": "tables", "tables": ["shop.events"]}, {"kind": "schema_only"}]
+)
+def test_a_part_of_a_database_comes_back_as_a_part(cluster: Cluster, copy: Database, tmp_path: Path, scope: dict[str, Any]) -> None:
+    backing.made(copy, tmp_path, name="part", **scope)
+    result = rehearse(cluster, tmp_path, name="part")
+    assert result["passed"], result["reasons"]
+    assert result["backup"]["kind"] == scope["kind"]
+
+
+def test_a_part_that_cannot_stand_alone_fails_the_drill_and_is_not_broken(cluster: Cluster, copy: Database, tmp_path: Path) -> None:
+    backup = backing.made(copy, tmp_path, name="part", kind="tables", tables=["shop.orders"])
+    result = rehearse(cluster, tmp_path, name="part")
+    assert "function shop.touch() does not exist" in result["msg"]
+    assert phases(result)[-1] == "load"
+    assert not (backup / "verified.json").exists()
+
+
+def test_an_encrypted_backup_needs_its_key(copy: Database, installation: servers.Installation, place: Path, tmp_path: Path) -> None:
+    try:
+        age, keygen = (debian_programs.program(name) for name in ("age", "age-keygen"))
+    except ProgramMissing as reason:
+        pytest.skip(str(reason))
+    subprocess.run([keygen, "-o", tmp_path / "key"], check=True, capture_output=True)
+    recipient = subprocess.run([keygen, "-y", tmp_path / "key"], check=True, capture_output=True, text=True).stdout.strip()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(age.parent), prepend=os.pathsep)
+        backup = backing.made(copy, tmp_path / "backups", format="custom", encrypt={"age": [recipient]})
+        refused = rehearse(None, tmp_path / "backups", **in_cluster(installation, place))
+        result = rehearse(None, tmp_path / "backups", identity=str(tmp_path / "key"), **in_cluster(installation, place))
+    assert refused["msg"].startswith("the drill has not passed: identity: the file is encrypted with age")
+    assert result["passed"], result["reasons"]
+    entries = json.loads((backup / "verified.json").read_text(encoding="utf-8"))["entries"]
+    assert [(entry["how"], entry["ok"]) for entry in entries] == [("restore", True)]
+
+
 def test_a_backup_without_roles_has_them_made_up(copy: Database, installation: servers.Installation, place: Path, tmp_path: Path) -> None:
     backing.made(copy, tmp_path, globals=False)
     result = rehearse(None, tmp_path, **in_cluster(installation, place))
@@ -277,7 +317,7 @@ def test_a_tablespace_of_the_source_is_left_alone(
 
 def test_without_evidence_there_is_no_drill(backups: Path, installation: servers.Installation, place: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="ascii")
-    with pytest.raises(InvalidValue, match="evidence: .* cannot be written to"):
+    with pytest.raises(InvalidValue, match=r"evidence: .* cannot be written to"):
         rehearse(None, backups, **in_cluster(installation, place, evidence=str(tmp_path / "file" / "below")))
     assert list(place.iterdir()) == []
 

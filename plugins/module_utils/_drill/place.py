@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Dict, Iterator, List
+from typing import Dict, Iterator, List, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import decoders
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import read_stream
@@ -20,7 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.plan import r
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.scratch import ScratchFolder, clear_leftovers
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.servers import find_server
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, Refused
-from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, needs, refuse
+from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, needs
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
 
@@ -51,10 +51,23 @@ class Place:
 
     def make_ready(self, run: Run) -> None:
         """Look whether the backup can become a database there, and drop what killed runs have left. Raises Refused."""
-        refuse.check_server(run)
+        source, here = int(run.manifest["versions"]["server_version_num"]) // 10000, run.server.version_num // 10000
+        if source > here:
+            raise Refused(
+                f"the backup is of a server of PostgreSQL {source}, and this one is {here}",
+                object_name="in",
+                hint="Drill on a newer server, or with in=cluster.",
+            )
+        self._require(_missing(run), "Make them there, or drill with in=cluster, which needs nothing but the extensions.")
         for name in databases.leftovers(run.database):
             databases.drop_database(run.database, run.sessions, name)
             self.notices.append(f"database {name} of a run that was killed has been dropped")
+
+    def _require(self, missing: Mapping[str, List[str]], hint: str) -> None:
+        if missing:
+            words = "; ".join(f"{kind}: {_listed(names)}" for kind, names in missing.items())
+            first = next(iter(missing.values()))[0]
+            raise Refused(f"the backup needs what the server of the drill does not have: {words}", object_name=first, hint=hint)
 
 
 class ScratchPlace(Place):
@@ -94,18 +107,10 @@ class ScratchPlace(Place):
 
     def make_ready(self, run: Run) -> None:
         """Make up the roles that a backup without any names. Raises Refused where something else is missing."""
-        objects = needs.read_objects(run.backup.path) or {}
-        missing = needs.missing(run.database, run.manifest["settings"], objects, owners=True, privileges=True)
-        missing.pop("tablespaces", None)
+        missing = _missing(run)
         if not run.manifest.get("globals"):
             self._make_up(run.database, missing.pop("roles", []))
-        if missing:
-            words = "; ".join(f"{kind}: {_listed(names)}" for kind, names in missing.items())
-            raise Refused(
-                f"the backup needs what it does not bring along and the server programs here do not have: {words}",
-                object_name=next(iter(missing.values()))[0],
-                hint="Install the packages with these extensions for the server of the drill, or back the roles up again.",
-            )
+        self._require(missing, "Install the packages with these extensions beside the server programs, or back the roles up again.")
 
     def _make_up(self, database: Database, roles: List[str]) -> None:
         for role in roles:
@@ -131,6 +136,13 @@ def scratch_place(options: Options, backup: Backup) -> Iterator[ScratchPlace]:
             yield place
     finally:
         folder.remove()
+
+
+def _missing(run: Run) -> Dict[str, List[str]]:
+    """Return the roles and extensions that the server lacks; tablespaces are not used."""
+    objects = needs.read_objects(run.backup.path) or {}
+    missing = needs.missing(run.database, run.manifest["settings"], objects, owners=True, privileges=True)
+    return {kind: names for kind, names in missing.items() if kind != "tablespaces"}
 
 
 def _globals(backup: Backup, options: Options) -> Globals:

@@ -129,7 +129,7 @@ def _load(run: _Rehearsal, name: str, found: Finding) -> None:
         )
     except ProgramFailed as error:
         run.phases.add("load", began, run.phases.passed - began)
-        if blames_backup(error):
+        if blames_backup(error, run.backup.kind):
             found.broken = RESTORE
         raise
     for phase, seconds in times.items():

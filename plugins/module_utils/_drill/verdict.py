@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from typing import Any, Dict
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import CHECKSUM, RESTORE, Verification
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import RESTORE, Verification
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import record as write_down
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.finding import Finding
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed, RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed
 
+_ALONE = ("full", "schema_only")  # what of a database needs nothing beside it
 # What says more about this host than about the backup.
 _OF_THE_HOST = re.compile(
     "No space left|could not extend|out of memory|Cannot allocate|quota exceeded|too many open files|could not resize shared memory"
@@ -32,9 +33,12 @@ def record(found: Finding) -> None:
         found.notices.append(error.message)
 
 
-def blames_backup(error: RunbookError) -> bool:
-    """Return whether the program that restored has failed because of what it was given."""
-    return isinstance(error, ProgramFailed) and error.code > 0 and not _OF_THE_HOST.search(error.said)
+def blames_backup(error: ProgramFailed, kind: str) -> bool:
+    """Return whether the program that restored has failed because of what it was given.
+
+    Some tables or schemas may need what is not in their backup, and be of use all the same, where that is there.
+    """
+    return kind in _ALONE and error.code > 0 and not _OF_THE_HOST.search(error.said)
 
 
 def _verdict(found: Finding) -> Verification | None:
@@ -54,6 +58,3 @@ def _verdict(found: Finding) -> Verification | None:
         return None
     differences = found.compared.differences
     return Verification(RESTORE, found.began, not differences, found.reasons[0] if differences else None, summary)
-
-
-__all__ = ["CHECKSUM", "RESTORE", "blames_backup", "record"]
