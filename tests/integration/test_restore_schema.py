@@ -31,6 +31,9 @@ def bring(database: Database, backup: Path, schema: str, *, check: bool = False,
     return restore(login(database), read_options(given), check_mode=check)
 
 
+STORE = {"name": "orders", "tokens": {"table": "shop.orders", "id": "id", "issued_at": "at"}, "revoke": {"how": "delete"}}
+
+
 def schemas(database: Database) -> list[str]:
     return [name for (name,) in database.query("SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_|^information' ORDER BY 1")]
 
@@ -69,7 +72,12 @@ def test_a_schema_is_replaced_only_by_name_and_the_old_one_is_kept(shop: Databas
     with pytest.raises(Refused, match=r"schema shop: rule _RETURN on view (public\.)?outside outside of it"):
         bring(shop, backup, "shop", replace="shop")
     run_script(shop, "DROP VIEW public.outside")
-    done = bring(shop, backup, "shop", replace="shop")
+    for check in (True, False):
+        with pytest.raises(Refused, match=r"store orders: 990 \(990 whose rows are gone\)"):
+            bring(shop, backup, "shop", replace="shop", token_stores=[STORE], check=check)
+    planned = bring(shop, backup, "shop", replace="shop", token_stores=[STORE], accept_tokens_back=True, check=True)
+    done = bring(shop, backup, "shop", replace="shop", token_stores=[STORE], accept_tokens_back=True)
+    assert done["tokens_back"] == planned["tokens_back"]
     assert (done["action"], done["tables"], done["rows"]) == ("replaced", 4, 2700)
     assert schemas(shop) == ["odd one", "public", "shop", done["kept"]]
     assert shop.query("SELECT count(*) FROM shop.orders") == [(1000,)]

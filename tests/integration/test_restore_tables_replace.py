@@ -271,13 +271,23 @@ def test_what_nobody_knew_to_be_lost_takes_everything_back(pair: Any, monkeypatc
     assert structure(database) == before
 
 
+def test_whoever_began_before_sees_the_rows_of_the_backup_and_never_an_empty_table(pair: Any) -> None:
+    database, folder, manifest = pair
+    run_script(database, "DELETE FROM app.visits WHERE id > 3")
+    with database.connect() as other:
+        other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class")
+        assert replace(database, folder, manifest, "app.visits").tables[0].rows == 30
+        assert other.execute("SELECT count(*) FROM app.visits").fetchone() == (30,)
+
+
 def test_a_lock_that_somebody_holds_costs_nothing_but_the_time(pair: Any) -> None:
     database, folder, manifest = pair
     run_script(database, "UPDATE app.visits SET gone = 'z'")
     before = structure(database)
     with database.connect() as other:
-        other.execute("BEGIN; SELECT count(*) FROM app.visits")
-        with pytest.raises(DatabaseError, match=r"app\.visits could not be locked within 1 s: locked by pid \d+"):
-            replace(database, folder, manifest, "app.visits", login={"lock_timeout": "150 ms"})
-        other.execute("ROLLBACK")
+        for held in ("app.visits", "app.people"):
+            other.execute(f"BEGIN; SELECT count(*) FROM {held}")
+            with pytest.raises(DatabaseError, match=r"app\.visits, app\.people could not be locked within 1 s: locked by pid \d+"):
+                replace(database, folder, manifest, "app.visits", login={"lock_timeout": "150 ms"})
+            other.execute("ROLLBACK")
     assert structure(database) == before

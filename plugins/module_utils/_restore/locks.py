@@ -21,8 +21,8 @@ JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
 """
 
 
-def lock(database: Any, tables: Sequence[RelationName], mode: str, more: Callable[[], Any] | None = None) -> Any:
-    """Lock `tables` in `mode`, then do `more`, which may lock others, and return its result.
+def lock(database: Any, tables: Sequence[RelationName], mode: str, more: Callable[[], Any] | None = None, tied: Sequence[str] = ()) -> Any:
+    """Lock `tables` in `mode`, then do `more`, which may lock others (`tied`, as SQL writes them), and return its result.
 
     Raises DatabaseError that names who holds a lock.
     """
@@ -42,9 +42,10 @@ def lock(database: Any, tables: Sequence[RelationName], mode: str, more: Callabl
         set_here(database, "lock_timeout", f"{tries.longest:.0f}ms")
         return result
     oids = [row["oid"] for row in database.rows(_OIDS, ([table.schema for table in tables], [table.name for table in tables]))]
+    oids += [database.value("SELECT %s::regclass::oid::bigint", (name,)) for name in tied]
+    names = ", ".join(dict.fromkeys([*map(str, tables), *tied]))
     raise DatabaseError(
-        f"{', '.join(map(str, tables))} could not be locked within {tries.patience:.0f} s: {lock_tries.holders(database, oids)}."
-        " Nothing was changed",
+        f"{names} could not be locked within {tries.patience:.0f} s: {lock_tries.holders(database, oids)}. Nothing was changed",
         object_name=str(tables[0]),
         sqlstate="55P03",
         hint="End what holds the lock, or give lock_timeout more time: six times as long is waited.",

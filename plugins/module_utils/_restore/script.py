@@ -84,7 +84,8 @@ def copy_rows(database: Any, header: Header, chunks: Iterable[bytes], place: Rel
     """
     sql = database.sql
     columns = sql.SQL(" ({})").format(sql.SQL(", ").join(map(sql.Identifier, header.columns))) if header.columns else sql.SQL("")
-    statement = sql.SQL("COPY {}{} FROM STDIN WITH (FREEZE, ENCODING {})").format(place.identifier(sql), columns, sql.Literal(header.encoding))
+    statement = sql.SQL("COPY {}{} FROM STDIN WITH (FREEZE, ENCODING {})")
+    statement = statement.format(place.identifier(sql), columns, sql.Literal(header.encoding))
     try:
         return int(database.copy_in(statement, chunks))
     except DatabaseError as error:

@@ -145,7 +145,7 @@ def _replace(database: Any, request: Request, lives: Sequence[LiveTable], moment
     places = {live.name: make_beside(database, live) for live in lives}
     staged = _stage(database, request, lives, places)
     new = [finish_beside(database, live, places[live.name]) for live in lives]
-    attached = lock(database, [live.name for live in lives], "ACCESS EXCLUSIVE", lambda: _attached(database, lives))
+    attached = lock(database, [live.name for live in lives], "ACCESS EXCLUSIVE", lambda: _attached(database, lives), _tied(database, lives))
     outcome = _outcome(database, request, lives, moment, places, staged)
     before = measure_objects(database, Scope())
     swap = _Swap(database, new, attached, moment)
@@ -161,12 +161,16 @@ def _old_name(name: RelationName, moment: datetime) -> RelationName:
 
 
 def _attached(database: Any, lives: Sequence[LiveTable]) -> List[Attached]:
-    """Return what hangs on each table, with the tables locked that foreign keys tie to them."""
-    sql = database.sql
-    found = [read_attached(database, live) for live in lives]
-    for tied in sorted({side for one in found for key in one.foreign_keys for side in (key.referencing, key.referenced)}):
-        database.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.SQL(tied)))
-    return found
+    """Return what hangs on each table, with the tables locked that foreign keys tie to them: dropping one needs both its sides."""
+    for name in _tied(database, lives):
+        database.execute(database.sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(database.sql.SQL(name)))
+    return [read_attached(database, live) for live in lives]
+
+
+def _tied(database: Any, lives: Sequence[LiveTable]) -> List[str]:
+    """Return the tables on both sides of the foreign keys of each table, as SQL writes them."""
+    keys = [key for live in lives for key in read_attached(database, live).foreign_keys]
+    return sorted({side for key in keys for side in (key.referencing, key.referenced)})
 
 
 class _Swap:
