@@ -122,13 +122,14 @@ options:
     default: true
   disconnect:
     description:
-      - End the sessions on O(target) at the moment of the swap. Without that a database that has any is not replaced.
+      - End the sessions on O(target) at the moment of the swap, also those that come back at once; who connects then waits until it is done.
+      - Without that a database that has any is not replaced.
     type: bool
     default: false
   keep_old:
     description:
       - Keep the database, the schema or the tables that were replaced, under a name that ends in C(_before_) and the time. RV(kept) says
-      which.
+        which.
     type: bool
     default: true
   analyze:

@@ -43,7 +43,7 @@ print("done")
 def live(cluster: Cluster) -> Iterator[Database]:
     """A database whose restore takes a while: its index computes slowly."""
     with Database.create(cluster, "interrupted") as made:
-        made.query("CREATE TABLE t AS SELECT n, repeat(md5(n::text), 10) AS x FROM generate_series(1, 5000) n")
+        made.query("CREATE TABLE t AS SELECT n, repeat(md5(n::text), 3) AS x FROM generate_series(1, 60000) n")
         made.query(
             "CREATE FUNCTION slow(n integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.0001); RETURN n; END'"
         )

@@ -213,7 +213,7 @@ def test_a_session_role_restores_every_format(live: Database, tmp_path: Path) ->
     """It owns what is restored, and the login role nothing."""
     live.query("CREATE ROLE swapped_owner CREATEDB")
     with Database.create(live.cluster, "swapped_theirs") as theirs:
-        theirs.query("ALTER DATABASE swapped_theirs OWNER TO swapped_owner; ALTER SCHEMA public OWNER TO swapped_owner")
+        theirs.query("ALTER DATABASE swapped_theirs OWNER TO swapped_owner")
         theirs.query("SET ROLE swapped_owner; CREATE TABLE t AS SELECT 1 AS n")
         for form in ("directory", "plain"):
             path = backing.made(theirs, tmp_path, format=form, name=form)

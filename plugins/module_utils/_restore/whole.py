@@ -9,6 +9,7 @@ run or, where that was killed, by the next.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._lock import release_lock, take_lock
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, refuse
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.disconnect import sending_away
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.hidden import (
     analyze,
     compare,
@@ -36,7 +38,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.tokens_back
 )
 
 RESTORED, SWAPPED, PRESENT = "restored", "swapped", "present"
-_TRIES = 5  # to catch the target without sessions; applications that were sent away come back at once
+_TRIES = 3  # to find the databases without sessions, for which the server waits five seconds each time
 _IN_USE, _DUPLICATE = ("55006", "55P03"), "42P04"
 
 
@@ -185,25 +187,30 @@ def _drop_old(run: Run, plan: Plan, name: str) -> None:
 
 def _publish(run: Run, hidden: str, plan: Plan) -> None:
     """Give the hidden database its name, and the one that has it another, in one transaction."""
-    for number in range(_TRIES):
-        databases.terminate(run.database, hidden, all_roles=False)
+    with ExitStack() as stack:
         if plan.replaces and run.options.disconnect:
-            databases.terminate(run.database, run.target)
-        try:
-            with run.database.transaction():
-                if plan.kept:
-                    databases.rename(run.database, run.target, plan.kept)
-                databases.rename(run.database, hidden, run.target)
-                settle(run, run.target)
-            return
-        except DatabaseError as error:
-            if error.sqlstate == _DUPLICATE:
-                raise refuse.there_already(run, "since the restore began") from None
-            if error.sqlstate not in _IN_USE or number == _TRIES - 1:
-                raise
-        found = databases.sessions_of(run.database, run.target) if plan.replaces else []
-        if found and not run.options.disconnect:
-            raise databases.in_use(run.target, found)
+            stack.enter_context(sending_away(run.sessions, run.client, run.database.name, run.target))
+        for number in range(_TRIES):
+            try:
+                _rename(run, hidden, plan)
+                return
+            except DatabaseError as error:
+                if error.sqlstate == _DUPLICATE:
+                    raise refuse.there_already(run, "since the restore began") from None
+                if error.sqlstate not in _IN_USE or number == _TRIES - 1:
+                    raise
+            found = databases.sessions_of(run.database, run.target) if plan.replaces else []
+            if found and not run.options.disconnect:
+                raise databases.in_use(run.target, found)
+
+
+def _rename(run: Run, hidden: str, plan: Plan) -> None:
+    databases.terminate(run.database, hidden, all_roles=False)
+    with run.database.transaction():
+        if plan.kept:
+            databases.rename(run.database, run.target, plan.kept)
+        databases.rename(run.database, hidden, run.target)
+        settle(run, run.target)
 
 
 def _result(run: Run, plan: Plan, compared: Compared | None) -> Dict[str, Any]:
