@@ -1,0 +1,276 @@
+"""Programs that die, servers and disks that go away, two runs at once, and any file that is changed: what a backup makes of each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.pgops.runbook.plugins.module_utils._backup import engine
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.catalogue import Question, look_through
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.engine import Unfinished
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_manifest
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import read_options
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, RunbookError
+from tests.ground import servers
+from tests.ground.cluster import Cluster
+from tests.ground.databases import Database
+from tests.integration import backing, handmade
+from tests.integration.backing import back_up, left_over, made
+from tests.integration.test_backup_full_disk import small_disk
+from tests.integration.test_backup_killed import expect_no_programs, started
+
+pytestmark = pytest.mark.any_driver
+
+FORMS = ["directory", "custom", "plain"]
+# What a compressor may do instead of its work. The last one has written everything, and says in the end that it failed.
+DEATHS = {
+    "at once": "exit 1",
+    "while it works": "head -c 100 > /dev/null; kill -9 $$",
+    "after its work": '{real} "$@" || exit 9; exit 3',
+}
+# Large when it is written, small when it is made: pg_dump is at it for a tenth of a second or more.
+LONG = """
+CREATE TABLE long (id int, x text);
+ALTER TABLE long ALTER x SET STORAGE EXTENDED;
+INSERT INTO long SELECT n, repeat('long ', 200000) FROM generate_series(1, 60) n;
+"""
+COPYING = "application_name <> 'ground' AND query LIKE 'COPY public.long%' AND state = 'active'"
+
+
+@pytest.fixture(scope="module")
+def tim(cluster: Cluster) -> Iterator[Database]:
+    """A filled database that no test changes."""
+    with backing.filled(cluster, "backup_matrix") as database:
+        database.query("CREATE TABLE bulky AS SELECT n, md5(n::text) || md5((-n)::text) AS x FROM generate_series(1, 3000) n")
+        yield database
+
+
+def failed(database: Database, folder: Path, **options: Any) -> str:
+    """Return the message of a run that leaves what was there and nothing else."""
+    before = sorted(path.name for path in folder.iterdir() if path.name != ".lock")
+    with pytest.raises(Unfinished) as caught:
+        back_up(database, folder, fresh_for="0 s", **options)
+    assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == before
+    expect_no_programs(folder)
+    assert caught.value.as_result()["purged"] == []
+    return caught.value.message
+
+
+# --- programs that die ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("death", DEATHS)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_compressor_that_dies(tim: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, death: str) -> None:
+    good = made(tim, tmp_path / "backups", name="good")
+    own = tmp_path / "bin"
+    own.mkdir()
+    program = own / "lz4"
+    program.write_text("#!/bin/sh\n" + DEATHS[death].replace("{real}", str(shutil.which("lz4"))) + "\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{own}:{os.environ['PATH']}")
+    message = failed(tim, tmp_path / "backups", format=form, compression="lz4", keep={"count": 1})
+    assert "lz4" in message
+    assert handmade.look(good).ok
+
+
+@pytest.mark.parametrize("program", ["pg_dump", "pg_dumpall"])
+def test_a_dump_that_fails_after_it_has_written_everything(tim: Database, tmp_path: Path, program: str) -> None:
+    own = backing.recording_bin_dir(tmp_path)
+    text = (own / program).read_text(encoding="utf-8").replace("exec ", "")
+    (own / program).write_text(f'{text}code=$?\n[ "$1" = --version ] && exit $code\nexit 3\n', encoding="utf-8")
+    (tmp_path / "backups").mkdir()
+    assert program in failed(tim, tmp_path / "backups", bin_dir=str(own))
+
+
+def test_roles_that_pg_dumpall_did_not_write_though_it_says_so(tim: Database, tmp_path: Path) -> None:
+    """pg_dumpall does not look whether what it wrote has arrived."""
+    own = backing.recording_bin_dir(tmp_path)
+    text = (own / "pg_dumpall").read_text(encoding="utf-8")
+    (own / "pg_dumpall").write_text(text.replace("exec ", "").rstrip() + " | head -c 300\nexit 0\n", encoding="utf-8")
+    (tmp_path / "backups").mkdir()
+    assert "pg_dumpall" in failed(tim, tmp_path / "backups", bin_dir=str(own))
+
+
+# --- servers that go away ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def in_mid_dump(database: Database, act: Callable[[], object]) -> Iterator[list[bool]]:
+    """Do something once as soon as pg_dump reads rows of the long table."""
+    acted: list[bool] = []
+    over = threading.Event()
+
+    def wait() -> None:
+        with database.cluster.connect() as connection:
+            while not over.is_set():
+                if connection.execute(f"SELECT FROM pg_stat_activity WHERE {COPYING}").fetchall():
+                    acted.append(True)
+                    act()
+                    return
+                time.sleep(0.001)
+
+    helper = threading.Thread(target=wait)
+    helper.start()
+    try:
+        yield acted
+    finally:
+        over.set()
+        helper.join()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_connection_that_is_lost_in_mid_dump(database: Database, tmp_path: Path, form: str) -> None:
+    database.query(LONG)
+
+    def lose() -> None:
+        database.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {COPYING}")
+
+    (tmp_path / "backups").mkdir()
+    with in_mid_dump(database, lose) as acted:
+        message = failed(database, tmp_path / "backups", format=form, compression="none", contents=False)
+    assert acted
+    assert "pg_dump" in message
+    assert "terminat" in message
+
+
+@pytest.mark.parametrize("form", FORMS[:2])
+def test_a_server_that_is_back_at_once_after_a_crash(installation: servers.Installation, tmp_path: Path, form: str) -> None:
+    """It starts again by itself; what is dumped after that would be of another moment."""
+    with Cluster(installation) as server, Database.create(server, "crashing") as database:
+        database.query(LONG)
+
+        def crash() -> None:
+            for (pid,) in database.query(f"SELECT pid FROM pg_stat_activity WHERE {COPYING}"):
+                os.kill(pid, signal.SIGKILL)
+
+        with in_mid_dump(database, crash) as acted:
+            failed(database, tmp_path, format=form, compression="none", contents=False)
+        assert acted
+        assert back_up(database, tmp_path, contents=False)["backups"][0]["action"] == "made"
+
+
+# --- disks that cannot be written to ----------------------------------------------------------------------------------
+
+
+def test_a_disk_that_is_mounted_read_only(tim: Database, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 8 << 20) as disk:
+        good = made(tim, disk, min_free="0")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for check_mode in (True, False):
+            with pytest.raises(InvalidValue, match="mounted read-only"):
+                back_up(tim, disk, fresh_for="0 s", min_free="0", check_mode=check_mode)
+        assert left_over(disk) == []
+        assert handmade.look(good).ok
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
+def test_a_folder_of_somebody_else(tim: Database) -> None:
+    with handmade_place() as place:
+        # What is imported only when it is needed, the other account could not read.
+        back_up(tim, place, check_mode=True)
+        login = backing.login(tim)
+        options = read_options({"folder": str(place), "bin_dir": backing.bin_dir()})
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+                try:
+                    engine.back_up(login, options)
+                except RunbookError as error:
+                    code = 0 if "cannot be written to" in error.message else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert list(place.iterdir()) == []
+
+
+@contextmanager
+def handmade_place() -> Iterator[Path]:
+    """A folder that everybody may look into, and only root may write to."""
+    place = Path(f"/tmp/pgops-ground.matrix.{os.getpid()}")
+    place.mkdir(mode=0o755)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place)
+
+
+# --- two runs at once -------------------------------------------------------------------------------------------------
+
+
+def test_of_several_processes_at_once_one_makes_it(tim: Database, tmp_path: Path) -> None:
+    programs = backing.recording_bin_dir(tmp_path, " sleep 0.3")
+    folder = tmp_path / "backups"
+    runs = [started(tim, folder, bin_dir=str(programs)) for _number in range(3)]
+    codes = sorted(run.wait(60) for run in runs)
+    # Who came when the first was done has found its backup.
+    assert codes[0] == 0
+    assert len([call for call in backing.calls(programs) if call.startswith("pg_dump ") and "--file=" in call]) == 1
+    assert left_over(folder) == []
+    names = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    assert [handmade.look(path).ok for path in names] == [True]
+
+
+# --- files that were changed ------------------------------------------------------------------------------------------
+
+WAYS = {
+    "directory, lz4": {"format": "directory", "compression": "lz4"},
+    "directory, zstd": {"format": "directory", "compression": "zstd"},
+    "directory, none": {"format": "directory", "compression": "none"},
+    "custom, gzip": {"format": "custom", "compression": "gzip"},
+    "custom, lz4": {"format": "custom", "compression": "lz4"},
+    "plain, none": {"format": "plain", "compression": "none"},
+    "plain, lz4": {"format": "plain", "compression": "lz4"},
+}
+
+
+def flipped(content: bytes) -> bytes:
+    """Return other bytes of the same length."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 0x10]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_file_of_a_backup_is_missed_and_every_change_of_one_is_found(tim: Database, tmp_path: Path, way: str) -> None:
+    backup = made(tim, tmp_path, **WAYS[way])
+    manifest = read_manifest(backup)
+    files = sorted(path for path in backup.rglob("*") if path.is_file())
+    assert len(files) >= 5
+    for path in files:
+        name, content = str(path.relative_to(backup)), path.read_bytes()
+        for harm in (flipped(content) if content else None, content[:-2] if content else None, content + b"x", None):
+            if harm is None:
+                path.unlink()
+            else:
+                path.write_bytes(harm)
+            found = handmade.look(backup, "checksum", manifest=manifest)
+            # Nothing hangs on the list for people; and where there is no manifest, there is no backup.
+            assert not found.ok or (harm is None and name in ("SHA256SUMS", "manifest.json")), (name, harm and len(harm))
+            if (harm is None or len(harm) != len(content) or name == "manifest.json") and name != "SHA256SUMS":
+                assert look_through(Question(str(tmp_path)))["newest_verified"] == {}, name
+            path.write_bytes(content)
+            path.chmod(0o600)
+    for one, other in zip(files, files[1:], strict=False):
+        first, second = one.read_bytes(), other.read_bytes()
+        if first == second:
+            continue
+        one.write_bytes(second)
+        other.write_bytes(first)
+        assert not handmade.look(backup, "checksum", manifest=manifest).ok, (one.name, other.name)
+        one.write_bytes(first)
+        other.write_bytes(second)
+    assert handmade.look(backup, "checksum", manifest=manifest).ok
