@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import (
@@ -40,6 +41,10 @@ _TRAILER_LINES = "12"
 LOCK_PATIENCE = 1.0
 
 _ROW_SECURITY = "query would be affected by row-level security policy"
+_SPELLED = """
+SELECT pg_catalog.encode(pg_catalog.convert_to(g.given, pg_catalog.getdatabaseencoding()), 'hex') AS spelled
+FROM pg_catalog.unnest(%s::text[]) WITH ORDINALITY AS g(given, number) ORDER BY g.number
+"""
 _QUEUED = ("could not obtain lock on relation", "Query was: LOCK TABLE")
 
 
@@ -130,6 +135,13 @@ def dump_arguments(recipe: Recipe, scope: Scope, tables: Sequence[Table], snapsh
         named += [f"--table={_exactly(schema)}.{_exactly(name)}" for schema, name in sorted(meant)]
     strict = ["--strict-names"] if named else []
     return [*form, *kind, *named, *strict, f"--snapshot={snapshot}", f"--lock-wait-timeout={patience}"]
+
+
+def spelled(database: Any, arguments: Sequence[str]) -> List[str]:
+    """Return `arguments` in the bytes that `database` has for them: pg_dump takes them as being in its encoding. Raises DatabaseError."""
+    if all(argument.isascii() for argument in arguments):
+        return list(arguments)
+    return [os.fsdecode(bytes.fromhex(row["spelled"])) for row in database.rows(_SPELLED, (list(arguments),))]
 
 
 def discard(recipe: Recipe, partial: Path) -> None:

@@ -26,6 +26,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.dump import 
     discard,
     dump,
     dump_arguments,
+    spelled,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.globals import dump_globals
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head
@@ -228,7 +229,7 @@ class _Making:
                 self._phase.add("lock", lock_began)
                 progress.attend(database)
                 patience = run.login.milliseconds()["lock_timeout"] / 1000
-                arguments = dump_arguments(recipe, scope, snapshot.tables, snapshot.id, patience)
+                arguments = spelled(database, dump_arguments(recipe, scope, snapshot.tables, snapshot.id, patience))
                 dump_began = time.monotonic()
 
                 def work(tick: Callable[[], None]) -> Dumped:

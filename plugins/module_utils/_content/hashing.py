@@ -18,6 +18,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._content.session imp
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
 
 BY = "binary"
+TEXT = "text"  # of tables with text that this session's encoding does not have: only its bytes can be looked at
+_UNTRANSLATABLE = ("22021", "22P05")
 _SMALL = 1000  # pages; below, a table shares its statement with others
 _TOGETHER = (100, 8000)  # tables and pages in a statement
 
@@ -40,9 +42,14 @@ GROUP BY c.oid
 """
 _ONE = """
 SELECT {number} AS number, pg_catalog.count(*) AS rows,
-    coalesce(pg_catalog.sum(pg_catalog.hash_array_extended(ARRAY[pg_catalog.record_send(ROW({columns}))], 0)), 0)::pg_catalog.text AS hash
+    coalesce(pg_catalog.sum(pg_catalog.hash_array_extended(ARRAY[{content}], 0)), 0)::pg_catalog.text AS hash
 FROM ONLY {table} AS t {condition}
 """
+# The binary form of text is in the session's encoding, what convert_to gives in the database's own, in which nothing can fail.
+_CONTENT = {
+    BY: "pg_catalog.record_send(ROW({columns}))",
+    TEXT: "pg_catalog.convert_to(ROW({columns})::pg_catalog.text, pg_catalog.getdatabaseencoding())",
+}
 
 
 @dataclass(frozen=True)
@@ -63,9 +70,10 @@ def measure_tables(
     `by` is how the other side did it, where it is known; large tables are read with `workers` beside the session's own process;
     `tick` is called before each statement. Raises DatabaseError that names the table, InvalidValue for a `by` that is not known.
     """
-    if by not in (None, BY):
+    if by not in (None, *_CONTENT):
         raise InvalidValue(
-            f"rows were hashed by {by!r}, and only {BY!r} is known here: a newer version wrote that manifest", object_name=by
+            f"rows were hashed by {by!r}, and only {' and '.join(_CONTENT)} are known here: a newer version wrote that manifest",
+            object_name=by,
         )
     wanted = [table for table in tables if table.measured]
     with measuring(database):
@@ -78,7 +86,7 @@ def measure_tables(
             if tick is not None:
                 tick()
             set_here(database, "max_parallel_workers_per_gather", str(workers if pages >= _SMALL else 0))
-            found.update(_read(database, batch, looked))
+            found.update(_read(database, batch, looked, by or BY))
         return [found[table.oid] for table in wanted]
 
 
@@ -99,30 +107,32 @@ def _batches(tables: Sequence[Table], looked: Dict[int, Any]) -> Iterator[Tuple[
         yield batch, 0
 
 
-def _read(database: Any, batch: Sequence[Table], looked: Dict[int, Any]) -> Dict[int, TableContent]:
+def _read(database: Any, batch: Sequence[Table], looked: Dict[int, Any], by: str) -> Dict[int, TableContent]:
     """Read tables in one statement; where it fails, one by one, so that the error names the table."""
     try:
         with letting_go(database):
-            rows = _statement(database, batch, looked)
+            rows = _statement(database, batch, looked, by)
     except DatabaseError as error:
         if database.closed:
             raise
+        if len(batch) == 1 and by == BY and error.sqlstate in _UNTRANSLATABLE:
+            return _read(database, batch, looked, TEXT)
         if len(batch) == 1:
             name = batch[0].name
             raise DatabaseError(
                 f"the rows of {name} cannot be read: {error.message}", object_name=name, sqlstate=error.sqlstate, hint=error.hint
             ) from error
-        return {oid: content for table in batch for oid, content in _read(database, [table], looked).items()}
+        return {oid: content for table in batch for oid, content in _read(database, [table], looked, by).items()}
     names = {table.oid: table.name for table in batch}
-    return {row["number"]: TableContent(names[row["number"]], row["rows"], row["hash"]) for row in rows}
+    return {row["number"]: TableContent(names[row["number"]], row["rows"], row["hash"], by) for row in rows}
 
 
-def _statement(database: Any, batch: Sequence[Table], looked: Dict[int, Any]) -> List[Dict[str, Any]]:
+def _statement(database: Any, batch: Sequence[Table], looked: Dict[int, Any], by: str) -> List[Dict[str, Any]]:
     sql = database.sql
     parts = [
         sql.SQL(_ONE).format(
             number=sql.SQL("{}::bigint").format(sql.Literal(table.oid)),
-            columns=sql.SQL(looked[table.oid]["columns"] or ""),
+            content=sql.SQL(_CONTENT[by]).format(columns=sql.SQL(looked[table.oid]["columns"] or "")),
             table=sql.Identifier(table.schema, table.relname),
             condition=sql.SQL(table.condition),
         )
