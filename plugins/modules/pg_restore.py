@@ -122,7 +122,7 @@ options:
     default: true
   disconnect:
     description:
-      - End the sessions on O(target) at the moment of the swap, also those that come back at once; who connects then waits until it is done.
+      - End the sessions on O(target) at the moment of the swap, also those that come back at once. Who connects then has to wait.
       - Without that a database that has any is not replaced.
     type: bool
     default: false
