@@ -13,8 +13,8 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.runner import AnsibleRunner, PlaybookResult
 from tests.integration import backing
-from tests.integration.protecting import host_of, made, printed
-from tests.integration.scheduling import block, in_turn, summaries, words
+from tests.integration.protecting import SYSTEM, host_of, made, printed
+from tests.integration.scheduling import block, summaries, words
 
 pytestmark = [pytest.mark.any_driver, pytest.mark.xdist_group("drill_playbook")]
 
@@ -45,32 +45,35 @@ def course(ansible_runner: AnsibleRunner, shop: Database, tmp_path_factory: pyte
     done = Course(top / "backups", top / "reports")
     place = top / "second place"
     place.mkdir()
-    # The checks of the system itself: what the made-up one does not have is none of its business.
-    host = host_of(shop, done.folder, report_folder=str(done.reports), backup_copies=[{"path": str(place)}])
+    # Of all reports the page alone, which links to that of the drill.
+    written = {"report_folder": str(done.reports), "report_formats": ["html"], "report_fleet": False}
+    host = host_of(shop, done.folder, backup_copies=[{"path": str(place)}], **written)
+
+    # On the same database, which two clean-ups would want at once.
+    nowhere = host_of(shop, pgops_system={**SYSTEM, "retention": {}})
 
     def step(name: str, found: PlaybookResult) -> None:
         done.runs[name] = found
         page = done.reports / "good.drill.html"
         done.pages[name] = page.read_text(encoding="utf-8") if page.exists() else ""
 
-    step("week", ansible_runner.play(in_turn("weekly", "daily"), {"good": host, "nowhere": host_of(shop)}))
+    step("week", ansible_runner.playbook("weekly", {"good": host, "nowhere": nowhere}))
     step("check", ansible_runner.playbook("recovery_drill", {"good": host}, check=True))
-    hosts = {"good": {**host, "pgops_environment": "staging", "recovery_drill_checks": ["schema.present"]}, "nowhere": host_of(shop)}
+    hosts = {"good": {**host, "pgops_environment": "staging", "recovery_drill_checks": ["schema.present"]}, "nowhere": nowhere}
     step("missed", ansible_runner.playbook("recovery_drill", hosts))
     return done
 
 
 def test_a_weekly_run_restores_what_it_has_made_where_the_system_says_weekly(course: Course) -> None:
     week = course.runs["week"]
-    assert made(course.folder) == ["full", "orders", "snapshot"], "of the week, and of the day behind it"
-    text, daily = summaries(week)
+    assert made(course.folder) == ["snapshot"]
+    (text,) = summaries(week)
     good = block(text, "good")
     assert "backup: snapshot made: " in good
     assert "drill passed: drilled.snapshot." in good, good
     assert "(target 10 min: met), RPO " in good
     assert "(target 1 h: met)" in good
     assert week.stats["good"]["failures"] == 0
-    assert "drill passed" not in block(daily, "good")
     tasks = [task.action.rpartition(".")[2] for task in week.find(host="good") if task.status == "ok"]
     assert tasks.index("pg_backup") < tasks.index("pg_recovery_drill") < tasks.index("pg_health") < tasks.index("pg_cleanup")
 
@@ -97,7 +100,7 @@ def test_check_mode_rehearses_nothing(course: Course) -> None:
     assert (check.rc, check.changed) == (0, 0), check.stdout
     lines = printed(check, "recovery_drill_lines")
     assert lines[0].endswith("check mode: nothing was restored")
-    assert any(line.strip().startswith("drill: to restore drilled.full.") for line in lines)
+    assert any(line.strip().startswith("drill: to restore drilled.snapshot.") for line in lines)
     assert course.pages["check"] == course.pages["week"]
 
 
@@ -106,7 +109,7 @@ def test_a_target_that_is_missed_fails_the_host_and_is_told(course: Course) -> N
     assert missed.stats["good"]["failures"] == 1
     lines = printed(missed, "recovery_drill_lines")
     assert "FAILED  good (shop): the drill did not pass" in lines
-    (times,) = [line for line in lines if line.strip().startswith("drill FAILED: drilled.full.")]
+    (times,) = [line for line in lines if line.strip().startswith("drill FAILED: drilled.snapshot.")]
     assert "(target 1 s: MISSED)" in times
     assert any(line.strip().startswith("drill: why: ") and "target" in line for line in lines)
     assert words(course.pages["missed"]).startswith("Not recovered as it should")
