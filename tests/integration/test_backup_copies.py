@@ -200,6 +200,20 @@ def test_a_copy_that_is_not_right_any_more_is_told_and_left_alone(made: Path, th
     assert times(there) == before
 
 
+@pytest.mark.parametrize("place", ["path", "rsync", "rsync over a shell", "rclone"], indirect=True)
+def test_the_backup_of_another_host_with_the_same_name_is_left_alone(
+    made: Path, there: Path, place: dict[str, Any], tmp_path: Path
+) -> None:
+    """Two servers have a database of the same name, and their backups are taken in the same second."""
+    assert only(made, place).action == "copied"
+    before = times(there)
+    others = handmade.resealed(handmade.copied(made, tmp_path / "others"), system_identifier="1")
+    for check in (True, False):
+        done = only(others, place, check_mode=check)
+        assert (done.action, times(there)) == ("failed", before)
+        assert f"another backup of the name {made.name}" in str(done.message)
+
+
 @pytest.mark.parametrize("place", ["path", "rsync", "rclone"], indirect=True)
 def test_a_source_that_is_broken_is_not_passed_on(made: Path, there: Path, place: dict[str, Any], tmp_path: Path) -> None:
     backup = handmade.copied(made, tmp_path / "spoilt")

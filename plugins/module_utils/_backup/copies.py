@@ -40,6 +40,8 @@ _OPERATION = "copy"
 _RSYNC_NO_FOLDER = (3, 11, 23)
 _RCLONE_DIFFERS, _RCLONE_NO_FOLDER = 1, 3
 _RCLONE_FOUND = re.compile(r"\d+ differences found|not found")
+_RCLONE_OTHER = re.compile(rf"\b{re.escape(MANIFEST)}: [^\n]*differ", re.IGNORECASE)
+_MANIFEST_ALONE = ("--include=/" + MANIFEST, "--exclude=/*")
 _SECRET = re.compile(r"://[^/@:]*:[^/@]*@")
 # Everything that is local to the first place stays there, and the manifest comes by itself.
 _LEFT_OUT = (MANIFEST, VERIFIED, ".*")
@@ -199,9 +201,15 @@ class _Remote(ABC):
             message = f"what stands in {backup} is not what was backed up: {'; '.join(faults[:3])}"
             raise InvalidValue(message, object_name=str(backup), hint="Nothing was copied.")
 
+    def another(self) -> InvalidValue:
+        """Return the error for another backup in its place, such as that of a server whose database has the same name."""
+        name = self.backup.name
+        hint = "Look which of both is right, and move the other one away. Give each server a place of its own."
+        return InvalidValue(f"another backup of the name {name} is in {self.place.target}", object_name=name, hint=hint)
+
     @abstractmethod
     def is_there(self) -> bool:
-        """Say whether the copy is there: the same manifest, and the files by their sizes."""
+        """Say whether the copy is there: the same manifest, and the files by their sizes. Raises InvalidValue where it is another one."""
 
     @abstractmethod
     def send(self) -> None:
@@ -226,8 +234,7 @@ class _Folder(_Remote):
         if not os.path.lexists(str(target)):
             return False
         if read_manifest(target)[SEAL] != self.manifest[SEAL]:
-            hint = "Look which of both is right, and move the other one away."
-            raise InvalidValue(f"another backup of the name {target.name} is in {self.folder}", object_name=str(target), hint=hint)
+            raise self.another()
         wrong = [file["path"] for file in self.manifest["files"] if _size(target / str(file["path"])) != int(file["bytes"])]
         if wrong:
             hint = "Move it away; the next run copies it again."
@@ -293,12 +300,16 @@ class _Rsync(_Remote):
 
     def is_there(self) -> bool:
         """Look what rsync would send, by size and time; it goes without the manifest, which says that all the rest has arrived."""
-        return not self._differing(["--include=/" + MANIFEST, "--exclude=/*"], ["--checksum"]) and not self._differing(_but_manifest(), [])
+        if self._differing(_MANIFEST_ALONE, ["--checksum"]):
+            if self._differing(_MANIFEST_ALONE, ["--checksum", "--existing"]):
+                raise self.another()
+            return False
+        return not self._differing(_but_manifest(), [])
 
     def send(self) -> None:
         """Send, and look whether a comparison by hashes finds anything left to send."""
         self.require_whole(self.backup)
-        for chosen in (_but_manifest(), ["--include=/" + MANIFEST, "--exclude=/*"]):
+        for chosen in (_but_manifest(), _MANIFEST_ALONE):
             # By hashes too: what an earlier run sent may have the size and the time, and another content.
             self._rsync(["--checksum", "--chmod=D700,F600", *chosen])
             left = self._differing(chosen, ["--checksum"])
@@ -331,7 +342,7 @@ class _Rclone(_Remote):
 
     def is_there(self) -> bool:
         """Compare the manifest by its content, all else by its size."""
-        return self._same(["--include=/" + MANIFEST], ["--download"]) and self._same(_but_manifest(), ["--size-only"])
+        return self._same(["--include=/" + MANIFEST], ["--download"], other=True) and self._same(_but_manifest(), ["--size-only"])
 
     def send(self) -> None:
         """Send, read back and compare."""
@@ -345,10 +356,12 @@ class _Rclone(_Remote):
             if not self._same(chosen, ["--download"]):
                 raise InvalidValue(f"what stands in {self.place.target} is not what was sent", object_name=self.place.target)
 
-    def _same(self, chosen: Sequence[str], how: Sequence[str]) -> bool:
+    def _same(self, chosen: Sequence[str], how: Sequence[str], *, other: bool = False) -> bool:
         try:
             self._rclone(["check", "--one-way", *how, *chosen])
         except ProgramFailed as error:
+            if other and error.code == _RCLONE_DIFFERS and _RCLONE_OTHER.search(error.said):
+                raise self.another() from None
             if error.code == _RCLONE_NO_FOLDER or (error.code == _RCLONE_DIFFERS and _RCLONE_FOUND.search(error.said)):
                 return False
             raise
