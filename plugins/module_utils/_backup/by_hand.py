@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any, List, Mapping
+from typing import Any, Iterable, List, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.dump import DIRECTORY, Recipe
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import SUMS
@@ -20,14 +20,20 @@ _MEMBERS = {
 }
 
 
-def by_hand(recipe: Recipe, kind: str, settings: Mapping[str, Any], globals_: Mapping[str, Any] | None) -> List[str]:
-    """Return the commands, one a line, that check and restore a backup into a new database called `TARGET`."""
+def by_hand(
+    recipe: Recipe, kind: str, settings: Mapping[str, Any], globals_: Mapping[str, Any] | None, schemas: Iterable[str] = ()
+) -> List[str]:
+    """Return the commands, one a line, that check and restore a backup into a new database called `TARGET`.
+
+    `schemas` are those that the dump needs and does not have, because only tables were named.
+    """
     lines = [f"sha256sum --quiet --check {SUMS}"]
     if globals_ is not None:
         lines.append(_read(str(globals_["file"]), "psql --no-psqlrc --dbname=postgres"))
     if kind != "data_only":
-        locale = [f"--lc-collate={shlex.quote(str(settings['collate']))}", f"--lc-ctype={shlex.quote(str(settings['ctype']))}"]
-        lines.append(" ".join(["createdb --template=template0", f"--encoding={settings['encoding']}", *locale, TARGET]))
+        lines.append(" ".join(["createdb --template=template0", f"--encoding={settings['encoding']}", *_locale(settings), TARGET]))
+        statements = ['CREATE SCHEMA IF NOT EXISTS "{}"'.format(schema.replace('"', '""')) for schema in schemas]
+        lines += [f"psql --no-psqlrc --dbname={TARGET} --command={shlex.quote(statement)}" for statement in statements]
     only = " --data-only --disable-triggers" if kind == "data_only" else ""
     if recipe.format == "directory":
         if recipe.raw_first and recipe.compression.method in _MEMBERS:
@@ -38,6 +44,17 @@ def by_hand(recipe: Recipe, kind: str, settings: Mapping[str, Any], globals_: Ma
     else:
         lines.append(_read(recipe.target, f"psql --no-psqlrc --dbname={TARGET}"))
     return lines
+
+
+def _locale(settings: Mapping[str, Any]) -> List[str]:
+    """Return what tells createdb the locale: one of the system's libraries has no more than these two."""
+    said = {"--lc-collate": settings["collate"], "--lc-ctype": settings["ctype"]}
+    provider = settings.get("locale_provider")
+    if provider in ("icu", "builtin"):
+        said.update({"--locale-provider": provider, f"--{provider}-locale": settings["icu_locale"]})
+    if settings.get("icu_rules"):
+        said["--icu-rules"] = settings["icu_rules"]
+    return [f"{option}={shlex.quote(str(value))}" for option, value in said.items()]
 
 
 def _read(name: str, command: str) -> str:

@@ -273,6 +273,7 @@ class _Making:
         progress: Progress,
     ) -> Dict[str, Any]:
         run, recipe = self._run, self._run.recipe
+        schemas = sorted({table.schema for table in snapshot.tables}) if run.options.tables else []
         with self._phase("hash"):
             write_document(self._partial / OBJECTS, measured.objects or {})
             files = listed_files(self._partial, self._known, run.options.jobs, progress)
@@ -310,7 +311,7 @@ class _Making:
             **measured.as_manifest(),
             "settings": settings,
             "globals": globals_,
-            "by_hand": by_hand(recipe, run.options.kind, settings, globals_),
+            "by_hand": by_hand(recipe, run.options.kind, settings, globals_, schemas),
         }
 
     def _verified(self, document: Dict[str, Any], progress: Progress) -> Dict[str, Any]:
