@@ -9,6 +9,7 @@ Pure functions over numbers. Times are seconds since the epoch, in UTC.
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -78,8 +79,9 @@ def nice_ticks(low: float, high: float, most: int = 5, unit: str | None = None) 
     """
     if high < low:
         low, high = high, low
-    if high == low:
-        span = abs(high) * 0.1 or 1.0
+    if (high - low) / max(1, most - 1) < sys.float_info.min:
+        # One value, or so little between them that no number is small enough for a step.
+        span = abs(high) * 0.1 if abs(high) > 1e-300 else 1.0
         low, high = (low - span, high + span) if low < 0 else (max(0.0, low - span), high + span)
     step = _step((high - low) / max(1, most - 1), unit)
     first, last = math.floor(low / step), math.ceil(high / step)

@@ -21,7 +21,7 @@ AGREEMENT = 0.6
 # What has begun these days is looked at by itself, in steps of some hours. The window has room for a timer that is not on the minute.
 RECENT_SECONDS, RECENT_STEP = 3 * DAY + 7200.0, DAY / 4
 # It counts where it has led so many times further away from the line of the weeks than an ordinary day is.
-DEPARTURE = 3.0
+DEPARTURE = 4.5  # three standard deviations, where days scatter as chance does
 # What runs out, by the name of its metric without the object: where, and in which unit. None: the limit is not known.
 TARGETS: Mapping[str, Tuple[float | None, str]] = {
     "size.database": (None, "bytes"),
