@@ -17,8 +17,10 @@ description:
     and measures how long each phase took. Then all of it goes again.
   - It passes when nothing differs, no check is critical, and the targets are met. Otherwise the module B(fails), with the whole result.
   - What was found is written into a sealed file as evidence, and beside the backup. A backup that came back whole counts as verified
-    by C(restore) from then on, one that did not as broken. A missed target or a critical check does not make a backup broken, nor does a
-    disk of this host that is full.
+    by C(restore) from then on, one that did not as broken. A missed target or a critical check does not make a backup broken, nor does
+    what is this host's fault or that of its server, such as a full disk, another key, a missing library or privilege, or another major
+    version.
+  - What was not compared has not come back. A backup without its contents (C(contents=false) of M(pgops.runbook.pg_backup)) does not pass.
   - With O(in=cluster) the source is not needed. The drill passes while its server is down.
   - The files of the backup are compared with their hashes before anything is restored.
 options:
@@ -295,11 +297,11 @@ rpo:
       description: Whether it was met. Null where there is none.
       type: bool
 tables:
-  description: How many tables were compared. Null where it did not come to that.
+  description: How many tables were compared. Null where it did not come to that, or the backup holds no rows.
   returned: when a drill took place
   type: int
 rows:
-  description: How many rows they have. Null where it did not come to that.
+  description: How many rows they have. Null where tables is.
   returned: when a drill took place
   type: int
 differences:

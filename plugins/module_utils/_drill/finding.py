@@ -16,7 +16,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.phases import
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.targets import Measure
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import Compared
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import WITH_ROWS, Backup
 
 MOST_DIFFERENCES = 100
 
@@ -25,7 +25,7 @@ MOST_DIFFERENCES = 100
 class Finding:
     """What is known of a drill that `began` then. `compared` stays None where it did not come to comparing.
 
-    `broken` is the level of verification by which the backup was found broken, which `error` says in words; `ended` when, in seconds,
+    `same_major` says whether the server of the drill is of the major version of the source. `broken` is the level of verification by which the backup was found broken, which `error` says in words; `ended` when, in seconds,
     there was nothing left but to clear up.
     """
 
@@ -36,6 +36,7 @@ class Finding:
     versions: Dict[str, str] = field(default_factory=dict)
     settings: Dict[str, str] = field(default_factory=dict)
     has_network: bool | None = None
+    same_major: bool = True
     compared: Compared | None = None
     checks: List[Dict[str, Any]] = field(default_factory=list)
     notices: List[str] = field(default_factory=list)
@@ -55,11 +56,29 @@ class Finding:
         return Measure(age, self.options.rpo)
 
     @property
+    def unproven(self) -> List[str]:
+        """What should have been compared and was not, so that nothing shows that it came back."""
+        if self.compared is None or self.backup is None:
+            return []
+        untold = ["rows"] if self.backup.kind in WITH_ROWS and not self._counted else []
+        untold += ["objects"] if any(one["what"] == "structure" for one in self.compared.not_compared) else []
+        lacking = [f"the backup does not say which {what} there were, so that nothing shows that they came back" for what in untold]
+        # A dump does not carry the version of an extension; what is in it was compared.
+        unseen = [f"{one['what']} {one['object']}: {one['why']}" for one in self.compared.unseen if one["what"] != "extension"]
+        return [*lacking, *([f"not everything could be compared: {_told(unseen)}"] if unseen else [])]
+
+    @property
+    def _counted(self) -> bool:
+        """Whether the rows of tables were compared."""
+        return self.compared is not None and self.backup is not None and self.backup.manifest.get("tables") is not None
+
+    @property
     def reasons(self) -> List[str]:
         """Why the drill does not pass, the gravest first; none where it does."""
         found = [self.error.message] if self.error else []
         if self.compared is not None and self.compared.differences:
             found.append(_told([one.message for one in self.compared.differences]))
+        found += self.unproven
         found += checks.failed(self.checks)
         for measure, what in ((self.rto, "the recovery time"), (self.rpo, "the age of the newest backup that could be used")):
             missed = measure.missed(what)
@@ -89,8 +108,8 @@ class Finding:
             "total_seconds": round(self.phases.passed, 3),
             "rto": self.rto.as_result(),
             "rpo": self.rpo.as_result(),
-            "tables": self.compared.tables if self.compared else None,
-            "rows": self.compared.rows if self.compared else None,
+            "tables": self.compared.tables if self.compared and self._counted else None,
+            "rows": self.compared.rows if self.compared and self._counted else None,
             "differences": as_results(differences[:MOST_DIFFERENCES]),
             "differences_total": len(differences) if self.compared else None,
             "not_compared": list(self.compared.not_compared) if self.compared else [],
@@ -101,5 +120,5 @@ class Finding:
 
 
 def _told(messages: List[str], most: int = 3) -> str:
-    more = f" (and {len(messages) - most} more differences)" if len(messages) > most else ""
+    more = f" (and {len(messages) - most} more)" if len(messages) > most else ""
     return "; ".join(messages[:most]) + more

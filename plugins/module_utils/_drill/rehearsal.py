@@ -64,6 +64,7 @@ def rehearse(place: Place, found: Finding, backup: Backup, watch: Watch) -> None
         sessions = sessions.knowing(superuser, server.version_num)
         found.versions.update(server=server.version, client=client.text)
         found.settings, found.has_network = place.settings, place.has_network
+        found.same_major = server.version_num // 10000 == int(backup.manifest["versions"]["server_version_num"]) // 10000
         run = _Rehearsal(
             options,
             backup,
@@ -129,7 +130,7 @@ def _load(run: _Rehearsal, name: str, found: Finding) -> None:
         )
     except ProgramFailed as error:
         run.phases.add("load", began, run.phases.passed - began)
-        if blames_backup(error, run.backup.kind):
+        if blames_backup(error, run.backup.kind, same_major=found.same_major):
             found.broken = RESTORE
         raise
     for phase, seconds in times.items():

@@ -14,12 +14,18 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.finding impor
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed
 
 _ALONE = ("full", "schema_only")  # what of a database needs nothing beside it
-# What says more about this host than about the backup.
+# What loads a dump. Another one that fails, such as a decryptor without the right key, does not come to what is in it.
+_LOADERS = ("pg_restore", "psql")
+# What says more about this host, its server or the login than about the backup.
 _OF_THE_HOST = re.compile(
-    "No space left|could not extend|out of memory|Cannot allocate|quota exceeded|too many open files|could not resize shared memory"
-    "|server closed the connection|connection to server|terminating connection|the database system is",
+    "No space left|could not extend|out of (?:shared )?memory|Cannot allocate|quota exceeded|too many open files"
+    "|could not resize shared memory|Input/output error|Read-only file system|No such file|could not (?:access|load|open)"
+    "|shared_preload_libraries|must be preloaded|is not available|unrecognized (?:configuration|subscription) parameter"
+    "|server closed the connection|connection to server|terminating connection|the database system is|canceling statement"
+    "|deadlock detected|too many (?:clients|connections)|connection slots|permission denied|must (?:be|have|own|inherit)",
     re.IGNORECASE,
 )
+_WHAT_IT_HOLDS = ("rows", "sequence_state", "large_objects")
 
 
 def record(found: Finding) -> None:
@@ -33,12 +39,14 @@ def record(found: Finding) -> None:
         found.notices.append(error.message)
 
 
-def blames_backup(error: ProgramFailed, kind: str) -> bool:
-    """Return whether the program that restored has failed because of what it was given.
+def blames_backup(error: ProgramFailed, kind: str, *, same_major: bool) -> bool:
+    """Return whether the program that restored has failed because of what it was given, which for all else is no reason to doubt.
 
-    Some tables or schemas may need what is not in their backup, and be of use all the same, where that is there.
+    Some tables or schemas may need what is not in their backup, and be of use all the same, where that is there. A newer server may have
+    lost what a dump uses.
     """
-    return kind in _ALONE and error.code > 0 and not _OF_THE_HOST.search(error.said)
+    loading = error.program in _LOADERS and error.code > 0
+    return loading and same_major and kind in _ALONE and not _OF_THE_HOST.search(error.said)
 
 
 def _verdict(found: Finding) -> Verification | None:
@@ -54,7 +62,10 @@ def _verdict(found: Finding) -> Verification | None:
     }
     if found.broken is not None and found.error is not None:
         return Verification(found.broken, found.began, False, found.error.message, summary)
-    if found.compared is None:
+    if found.compared is None or found.unproven:
         return None
     differences = found.compared.differences
+    if differences and not found.same_major and not any(one.kind in _WHAT_IT_HOLDS for one in differences):
+        # A server of another major version may be what made the difference.
+        return None
     return Verification(RESTORE, found.began, not differences, found.reasons[0] if differences else None, summary)

@@ -1,0 +1,121 @@
+"""What a drill makes of a backup: broken only where the backup is to blame, and proven only where it was compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.verdict import blames_backup
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed
+from tests.ground import servers
+from tests.ground.cluster import Cluster
+from tests.ground.databases import Database
+from tests.ground.errors import ProgramMissing
+from tests.integration import backing
+from tests.integration.drilling import in_cluster, reachable_folder, rehearse
+from tests.tools import debian_programs
+
+pytestmark = pytest.mark.any_driver
+
+
+@pytest.fixture(scope="module")
+def shop(cluster: Cluster) -> Iterator[Database]:
+    """The small database, which nobody changes."""
+    with backing.filled(cluster, "drill_verdict") as made:
+        yield made
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder for scratch servers."""
+    with reachable_folder() as found:
+        yield found
+
+
+def verifications(backup: Path) -> list[tuple[str, bool]]:
+    """Return what was written down about a backup after it was made."""
+    path = backup / "verified.json"
+    entries = json.loads(path.read_text(encoding="utf-8"))["entries"] if path.exists() else []
+    return [(entry["how"], entry["ok"]) for entry in entries]
+
+
+@pytest.mark.parametrize("form", ["custom", "plain"])
+def test_the_key_of_somebody_else_does_not_make_a_backup_broken(cluster: Cluster, shop: Database, tmp_path: Path, form: str) -> None:
+    try:
+        age, keygen = (debian_programs.program(name) for name in ("age", "age-keygen"))
+    except ProgramMissing as reason:
+        pytest.skip(str(reason))
+    for name in ("key", "other"):
+        subprocess.run([keygen, "-o", tmp_path / name], check=True, capture_output=True)
+    recipient = subprocess.run([keygen, "-y", tmp_path / "key"], check=True, capture_output=True, text=True).stdout.strip()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(age.parent), prepend=os.pathsep)
+        backup = backing.made(shop, tmp_path / "backups", format=form, encrypt={"age": [recipient]})
+        wrong = rehearse(cluster, tmp_path / "backups", identity=str(tmp_path / "other"))
+        assert "no identity matched" in wrong["msg"]
+        assert verifications(backup) == []
+        right = rehearse(cluster, tmp_path / "backups", identity=str(tmp_path / "key"))
+    assert right["passed"], right["reasons"]
+
+
+def test_what_a_newer_server_has_no_more_does_not_make_a_backup_broken(
+    cluster: Cluster, installation: servers.Installation, place: Path, tmp_path: Path
+) -> None:
+    if installation.major >= 17:
+        pytest.skip("needs a server that is older than 17")
+    with Database.create(cluster, "drill_older") as database:
+        with database.connect() as connection:
+            connection.execute("CREATE VIEW checkpoints AS SELECT checkpoints_timed FROM pg_stat_bgwriter")
+        backup = backing.made(database, tmp_path)
+        newer = rehearse(None, tmp_path, **in_cluster(servers.find(18), place))
+        assert "checkpoints_timed does not exist" in newer["msg"]
+        assert verifications(backup) == []
+        same = rehearse(cluster, tmp_path)
+    assert same["passed"], same["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("program", "said", "blamed"),
+    [
+        ("pg_restore", "ERROR:  function app.gone() does not exist", True),
+        ("pg_restore", "could not read from input file: end of file", True),
+        ("psql", 'ERROR:  invalid input syntax for type integer: "x"', True),
+        ("age", "age: error: no identity matched any of the recipients", False),
+        ("zstd", "decoding error", False),
+        ("vacuumdb", "vacuumdb: error", False),
+        ("pg_restore", "ERROR:  pg_cron can only be loaded via shared_preload_libraries", False),
+        ("pg_restore", 'ERROR:  could not access file "$libdir/postgis-3": No such file or directory', False),
+        ("pg_restore", "ERROR:  permission denied to create extension", False),
+        ("psql", "ERROR:  must be superuser to create subscriptions", False),
+        ("pg_restore", "ERROR:  canceling statement due to statement timeout", False),
+        ("psql", "ERROR:  out of shared memory", False),
+        ("pg_restore", 'ERROR:  could not extend file "base/1/2": No space left on device', False),
+    ],
+)
+def test_only_what_a_dump_holds_makes_it_broken(program: str, said: str, blamed: bool) -> None:
+    error = ProgramFailed("x", program=program, code=1, said=said)
+    assert blames_backup(error, "full", same_major=True) is blamed
+    assert not blames_backup(error, "full", same_major=False)
+
+
+def test_a_backup_that_does_not_say_what_its_rows_were_proves_nothing(cluster: Cluster, shop: Database, tmp_path: Path) -> None:
+    backup = backing.made(shop, tmp_path, contents=False)
+    result = rehearse(cluster, tmp_path)
+    assert result["passed"] is False
+    assert result["reasons"] == ["the backup does not say which rows there were, so that nothing shows that they came back"]
+    assert (result["tables"], result["rows"], result["differences_total"]) == (None, None, 0)
+    assert verifications(backup) == []
+
+
+def test_definitions_alone_are_counted_as_no_tables(cluster: Cluster, shop: Database, tmp_path: Path) -> None:
+    backup = backing.made(shop, tmp_path, name="shape", kind="schema_only")
+    result: dict[str, Any] = rehearse(cluster, tmp_path, name="shape")
+    assert result["passed"], result["reasons"]
+    assert (result["tables"], result["rows"]) == (None, None)
+    assert verifications(backup) == [("restore", True)]
