@@ -98,7 +98,8 @@ options:
       - For whom the backup is encrypted. What was not encrypted never stands on the disk, so that O(format) has to be V(custom) or
         V(plain).
       - The dump and the roles of the server are encrypted. The manifest and the file with the fingerprints of all definitions are not; they
-        have the names of tables and other objects, and the hash of each table, but no row.
+        have the names of tables and other objects, and the hash of each table, but no row. The manifest also has the settings of the
+        database (C(ALTER DATABASE ... SET)); RV(notices) names those that applications have made up, which may be secrets.
       - Nobody can read it without a key, which does not belong on this host. So it is read whole before it is encrypted, and from then on
         its checksums tell that it is whole.
     type: dict

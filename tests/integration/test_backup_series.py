@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup import catalogue
+from ansible_collections.pgops.runbook.plugins.module_utils._backup import catalogue, manifest
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
@@ -131,3 +132,49 @@ def test_a_clone_does_not_take_the_backup_of_its_origin_for_its_own(cluster: Clu
         assert actions(back_up(shop, there, **FRESH)) == ["made"]
     finally:
         clone.remove()
+
+
+def test_a_backup_of_all_databases_says_of_none_that_another_is_left_out(cluster: Cluster, shop: Database, tmp_path: Path) -> None:
+    told = back_up(shop, tmp_path, **{**QUICK, "contents": False}, databases=["*"])["backups"]
+    assert shop.name in {one["database"] for one in told}
+    assert [one for entry in told for one in entry["left_out"] if one["what"] == "database"] == []
+    (alone,) = back_up(shop, tmp_path, **QUICK)["backups"]
+    assert {"postgres"} <= {one["object"] for one in alone["left_out"] if one["what"] == "database"}
+
+
+def test_a_manifest_that_nobody_could_read_again_gets_no_name(shop: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "LARGEST", 1000)
+    with pytest.raises(RunbookError, match="more files than a manifest can hold"):
+        back_up(shop, tmp_path, **QUICK)
+    assert (ids(tmp_path), left_over(tmp_path)) == ([], [])
+
+
+def test_settings_that_an_encrypted_backup_shows_are_told_by_their_names(shop: Database, tmp_path: Path) -> None:
+    home = tmp_path / "gpg"
+    home.mkdir(mode=0o700)
+    key = [
+        "gpg",
+        "--homedir",
+        str(home),
+        "--batch",
+        "--passphrase",
+        "",
+        "--quick-gen-key",
+        "backup@example.com",
+        "default",
+        "default",
+        "never",
+    ]
+    if shutil.which("gpg") is None:
+        pytest.skip("there is no gpg here")
+    subprocess.run(key, check=True, capture_output=True)
+    shop.query(f"ALTER DATABASE {shop.name} SET app.jwt_secret = 'sesame'")
+    try:
+        secret = {**QUICK, "encrypt": {"gpg": ["backup@example.com"], "gpg_home": str(home)}}
+        result = back_up(shop, tmp_path / "backups", **secret)
+    finally:
+        shop.query(f"ALTER DATABASE {shop.name} RESET ALL")
+        subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False, capture_output=True)
+    (notice,) = (one for one in result["warnings"] if "app.jwt_secret" in one)
+    assert "is not encrypted" in notice
+    assert "sesame" not in str(result)

@@ -32,7 +32,7 @@ def by_hand(
         lines.append(_read(str(globals_["file"]), "psql --no-psqlrc --dbname=postgres"))
     if kind != "data_only":
         lines.append(" ".join(["createdb --template=template0", f"--encoding={settings['encoding']}", *_locale(settings), TARGET]))
-        statements = ['CREATE SCHEMA IF NOT EXISTS "{}"'.format(schema.replace('"', '""')) for schema in schemas]
+        statements = [" ".join(["CREATE SCHEMA IF NOT EXISTS", '"' + schema.replace('"', '""') + '"']) for schema in schemas]
         lines += [f"psql --no-psqlrc --dbname={TARGET} --command={shlex.quote(statement)}" for statement in statements]
     only = " --data-only --disable-triggers" if kind == "data_only" else ""
     if recipe.format == "directory":

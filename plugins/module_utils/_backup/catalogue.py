@@ -174,29 +174,33 @@ def _others(folder: Path) -> Tuple[List[Dict[str, Any]], List[str]]:
         if path.is_symlink() or not path.is_dir():
             foreign += [] if path.name == LOCK else [path.name]
         elif use:
-            unfinished.append(_leftover(path, _STATES[use]))
+            unfinished += _leftover(path, _STATES[use])
         elif path.name.startswith(".") or not has_manifest(path):
             if is_backup_id(path.name):
                 # The manifest comes last.
-                unfinished.append(_leftover(path, "without a manifest"))
+                unfinished += _leftover(path, "without a manifest")
             else:
                 foreign.append(path.name)
     return unfinished, foreign
 
 
-def _leftover(path: Path, state: str) -> Dict[str, Any]:
+def _leftover(path: Path, state: str) -> List[Dict[str, Any]]:
+    """Return what stands in a folder of work that goes on: nothing, where the run that is at work has just taken it away or named it."""
     size = 0
     for place, _folders, files in os.walk(str(path)):
         size += sum(_size(Path(place, file)) for file in files)
-    since = datetime.fromtimestamp(path.lstat().st_mtime, timezone.utc)
-    return {"name": path.name, "state": state, "bytes": size, "since": since.isoformat(timespec="seconds")}
+    try:
+        since = datetime.fromtimestamp(path.lstat().st_mtime, timezone.utc)
+    except FileNotFoundError:
+        return []
+    return [{"name": path.name, "state": state, "bytes": size, "since": since.isoformat(timespec="seconds")}]
 
 
 def _size(path: Path) -> int:
     try:
         return path.lstat().st_size
-    except FileNotFoundError:
-        # The run that is at work has just taken it away.
+    except OSError:
+        # The run that is at work has just taken it away, or this account may not look at it.
         return 0
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.archive_head import LONGEST, read_archive_head
-from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child, Tick
+from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Tick, run
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import ENCRYPTED, decoders, require_program
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import read_stream, run_all
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
@@ -28,6 +28,12 @@ _CHUNK = 1 << 18
 _TAIL = 4096
 _BATCH = 500  # members that one program is given
 _WHOLE = rb"\n--\n-- PostgreSQL %s dump complete\n--\n(?:\n+\\unrestrict [A-Za-z0-9]+\n)?\n\Z"
+# What the list of an archive in a folder says of its members, and how those are called.
+_TABLE_DATA = re.compile(r"^(\d+); \d+ \d+ TABLE DATA ", re.MULTILINE)
+_LARGE_OBJECTS = re.compile(r"^\d+; \d+ \d+ BLOBS ", re.MULTILINE)
+_OF_LARGE_OBJECTS = re.compile(r"blobs(_\d+)?\.toc")
+_PACKED = re.compile(r"\.(gz|lz4|zst)\Z")
+_END_OF_ROWS = b"\\.\n\n\n"
 _TESTERS: Dict[str, Tuple[str, ...]] = {
     ".zst": ("zstd", "--test", "--quiet", "--"),
     ".lz4": ("lz4", "--test", "--multiple", "--quiet", "--"),
@@ -102,6 +108,8 @@ def _text_faults(path: Path, what: bytes, keys: Keys, tick: Tick | None) -> List
 def _directory_faults(backup: Path, manifest: Mapping[str, Any], client: Client, tick: Tick | None) -> List[str]:
     folder = backup / "database"
     contents = folder / "toc.dat"
+    if not any(backup / str(member["path"]) == contents for member in manifest["files"]):
+        return [f"{folder.name}/toc.dat is missing: without it nobody can tell what the others are"]
     faults = _head_faults(str(contents.relative_to(backup)), _start(contents, [], tick), manifest)
     if faults:
         return faults
@@ -115,8 +123,35 @@ def _directory_faults(backup: Path, manifest: Mapping[str, Any], client: Client,
         run_all(_testers(by_suffix), parallel=_workers(), tick=tick)
     except ProgramFailed as error:
         faults += _unreadable(folder.name, error)
-    # It reads the whole table of contents, which names what was looked at above.
-    return faults or _restore_faults([client.program("pg_restore"), "--list", str(folder)], folder.name, tick)
+    return faults or _contents_faults(folder, client, [path.name for paths in by_suffix.values() for path in paths], tick)
+
+
+def _contents_faults(folder: Path, client: Client, members: Sequence[str], tick: Tick | None) -> List[str]:
+    """Return which members the table of contents names that are not there, or end too early.
+
+    pg_restore reads the whole table for its list, and does not look for the members.
+    """
+    try:
+        listed = run([client.program("pg_restore"), "--list", str(folder)], tick=tick)
+    except ProgramFailed as error:
+        return _unreadable(folder.name, error)
+    there = {_PACKED.sub("", name): name for name in members}
+    wanted = [f"{number}.dat" for number in _TABLE_DATA.findall(listed)]
+    tables_of_objects = [name for name in members if _OF_LARGE_OBJECTS.fullmatch(name)]
+    if _LARGE_OBJECTS.search(listed) and not tables_of_objects:
+        wanted.append("blobs.toc")
+    for name in tables_of_objects:
+        wanted += (folder / name).read_text(encoding="ascii", errors="replace").split()[1::2]
+    faults = [f"{folder.name}/{name} is named in toc.dat and is missing" for name in wanted if name not in there]
+    # What is compressed was decoded to its end.
+    raw = [name for name in wanted if there.get(name) == name and not name.startswith("blob")]
+    return faults + [f"{folder.name}/{name} is cut off: it does not end as rows do" for name in raw if not _ends_as_rows_do(folder / name)]
+
+
+def _ends_as_rows_do(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-min(len(_END_OF_ROWS), path.stat().st_size), os.SEEK_END)
+        return file.read() == _END_OF_ROWS
 
 
 def _testers(by_suffix: Mapping[str, Sequence[Path]]) -> List[List[str]]:
@@ -162,15 +197,6 @@ def _gzip_fault(path: Path, stop: threading.Event) -> str | None:
     except (OSError, zlib.error) as error:
         return f"cannot be decoded: {error}"
     return None if engine.eof and not engine.unused_data else "cannot be decoded: it is cut off, or goes on after its end"
-
-
-def _restore_faults(command: Sequence[str], name: str, tick: Tick | None) -> List[str]:
-    try:
-        with Child(command) as child:
-            child.check(tick)
-    except ProgramFailed as error:
-        return _unreadable(name, error)
-    return []
 
 
 def _unreadable(name: str, error: ProgramFailed) -> List[str]:

@@ -68,8 +68,9 @@ class _Entry:
     copies: List[Copied] = field(default_factory=list)
     message: str | None = None
 
-    def as_result(self) -> Dict[str, Any]:
-        """Return it as a result shows it."""
+    def as_result(self, *, alone: bool) -> Dict[str, Any]:
+        """Return it as a result shows it; unless it is `alone`, the other databases have entries, and are not named as left out."""
+        left_out = (self.manifest.get("coverage") or {}).get("left_out") or []
         tables = self.manifest.get("tables") or []
         counted = [table["rows"] for table in tables if table.get("rows") is not None]
         return {
@@ -82,7 +83,7 @@ class _Entry:
             "verified": self.verified,
             "tables": len(tables) if self.manifest else None,
             "rows": sum(counted) if counted else None,
-            "left_out": list((self.manifest.get("coverage") or {}).get("left_out") or []),
+            "left_out": [one for one in left_out if alone or one["what"] != "database"],
             "seconds": dict(self.seconds),
             "copies": [copy.as_result() for copy in self.copies],
             "msg": self.message,
@@ -138,7 +139,7 @@ class _Backups:
         self._notices += [notice for entry in entries for copy in entry.copies for notice in copy.notices]
         result = {
             "changed": any(entry.action in (MADE, VERIFIED) for entry in entries) or bool(purged) or copied,
-            "backups": [entry.as_result() for entry in entries],
+            "backups": [entry.as_result(alone=not self._options.every_database) for entry in entries],
             "purged": purged,
             "kept": kept,
             "warnings": self._notices,

@@ -188,6 +188,7 @@ class _Making:
                     preflight.require_room(run.options.folder, [need], run.options.min_free)
                 progress = Progress(self._name, run.options.application_name, self._partial, need.size, run.deadline, run.watch)
                 settings = read_settings(database)
+                self._notices += self._shown(settings)
                 snapshot, measured = self._read(database, progress)
                 progress.attend(None)
             globals_ = self._globals(progress)
@@ -250,6 +251,15 @@ class _Making:
         self._known.update(dumped.known)
         self._notices += [f"pg_dump of {self._name}: {line}" for line in dumped.said.splitlines() if line]
         return snapshot, measured
+
+    def _shown(self, settings: Mapping[str, Any]) -> List[str]:
+        """Return what to say where the manifest shows what an encrypted backup may be meant to hide: parameters of applications."""
+        every = [*settings["config"], *(one for config in settings["role_config"].values() for one in config or ())]
+        own = sorted({name for name in (one.partition("=")[0] for one in every) if "." in name})
+        if self._run.recipe.encryption is None or not own:
+            return []
+        names = ", ".join(own)
+        return [f"the manifest of the backup of {self._name} is not encrypted, and has the settings of the database in it, also {names}"]
 
     def _globals(self, progress: Progress) -> Dict[str, Any] | None:
         run = self._run

@@ -16,10 +16,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, Refused
 
 MANIFEST = "manifest.json"
-LARGEST = 64 * 1024 * 1024
+LARGEST = 512 * 1024 * 1024  # of three million files
 VERSION = "pgops.backup/1"
 SEAL = "sha256"
 
@@ -34,6 +34,13 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
     draft.replace(path)
     flush_folder(path.parent)
+
+
+def require_readable(path: Path) -> None:
+    """Refuse a manifest that has just been written and that `read_document` would not read again. Raises Refused, OSError."""
+    if path.stat().st_size > LARGEST:
+        message = f"{path.parent} has more files than a manifest can hold, such as one for each large object"
+        raise Refused(message, object_name=str(path), hint="Use format=custom, which is one file.")
 
 
 def flush_folder(folder: Path) -> None:

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.leftovers import RUN
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import MANIFEST, flush_folder, sealed, write_document
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import (
+    MANIFEST,
+    flush_folder,
+    require_readable,
+    sealed,
+    write_document,
+)
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import SUMS, backup_id
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import Written, hash_files
 
@@ -46,7 +52,7 @@ def free_id(folder: Path, database: str, name: str, moment: datetime) -> str:
 
 
 def publish(partial: Path, manifest: Mapping[str, Any]) -> Path:
-    """Write the sums and the manifest and give the backup its name; return where it stands. Raises OSError.
+    """Write the sums and the manifest and give the backup its name; return where it stands. Raises Refused, OSError.
 
     Until the last step nothing has that name, and after it everything is there.
     """
@@ -54,6 +60,7 @@ def publish(partial: Path, manifest: Mapping[str, Any]) -> Path:
     _write(partial / SUMS, sums)
     (partial / RUN).unlink()
     write_document(partial / MANIFEST, sealed(manifest))
+    require_readable(partial / MANIFEST)
     target = partial.parent / str(manifest["id"])
     partial.rename(target)
     flush_folder(target.parent)
