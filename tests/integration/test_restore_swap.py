@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -131,8 +132,14 @@ def test_applications_that_come_back_at_once_do_not_hinder_it(live: Database, ba
 
 def test_somebody_who_comes_while_it_is_restored(live: Database, backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guests = []
-    analyze = whole.analyze
-    monkeypatch.setattr(whole, "analyze", lambda *given: (analyze(*given), guests.append(live.connect())))
+    compare = whole.compare
+
+    def come(*given: Any, **options: Any) -> Any:
+        if given[1] != "swapped":
+            guests.append(live.connect())
+        return compare(*given, **options)
+
+    monkeypatch.setattr(whole, "compare", come)
     with pytest.raises(Refused, match="1 session is on database swapped"):
         restoring.restore(live, backup.parent, mode="swap", replace="swapped")
     guests[0].close()

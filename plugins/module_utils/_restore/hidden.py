@@ -94,22 +94,31 @@ def compare(run: Run, name: str, *, rows: bool = True) -> Compared:
     """Compare what the database `name` holds with the backup, without `rows` only its structure. Raises DatabaseError."""
     with run.phase("compare"), run.open(name, read_only=True) as session:
         left_out = left_out_kinds(run.options.owners, run.options.privileges)
-        return compare_restored(session, run.backup.path, run.manifest, leave_out=left_out, rows=rows, tick=run.tick)
+        return compare_restored(
+            session, run.backup.path, run.manifest, leave_out=left_out, rows=rows, workers=run.options.jobs, tick=run.tick
+        )
 
 
-def analyze(run: Run, name: str) -> None:
-    """Gather the planner's statistics, which no dump holds, by as many sessions as the restore has. Raises DatabaseError, ProgramFailed.
+@contextmanager
+def analyzing(run: Run, name: str) -> Iterator[None]:
+    """Gather the planner's statistics, which no dump holds, while the block runs. Raises DatabaseError, ProgramFailed.
 
-    vacuumdb leaves out what only ANALYZE of everything gathers: the statistics of partitioned tables as a whole.
+    With several sessions vacuumdb does it. It leaves out what only ANALYZE of everything gathers, the statistics of partitioned tables as
+    a whole; where there are such tables, that comes after the block.
     """
-    with run.phase("analyze"), run.open(name) as session:
-        if run.options.jobs == 1 or session.value(_PARTITIONED):
+    with run.open(name) as session:
+        alone = run.options.jobs == 1 or session.value(_PARTITIONED)
+    if alone:
+        yield
+        with run.phase("analyze"), run.open(name) as session:
             session.execute("ANALYZE")
-            return
-    with run.phase("analyze"), client_login(run.sessions.of(name), name, run.options.application_name) as login:
+        return
+    with client_login(run.sessions.of(name), name, run.options.application_name) as login:
         command = [run.client.program("vacuumdb"), *login.arguments, "--analyze-only", "--quiet", f"--jobs={run.options.jobs}"]
         with Child(command, environment=login.role_in_environment(), secrets=login.secrets) as child:
-            child.check(run.tick)
+            yield
+            with run.phase("analyze"):
+                child.check(run.tick)
 
 
 def settle(run: Run, name: str) -> None:

@@ -9,7 +9,7 @@ run or, where that was killed, by the next.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Mapping, Sequence
@@ -19,7 +19,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._lock import release
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, refuse
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.disconnect import sending_away
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.hidden import (
-    analyze,
+    analyzing,
     compare,
     fill,
     hidden_database,
@@ -131,12 +131,11 @@ def _restore(run: Run, plan: Plan) -> Compared:
     with hidden_database(run) as hidden:
         rehearse_settings(run, hidden.name)
         fill(run, hidden.name)
-        compared = compare(run, hidden.name)
-        if compared.differences:
-            raise refuse.different(run, compared.differences)
+        with analyzing(run, hidden.name) if run.options.analyze else nullcontext():
+            compared = compare(run, hidden.name)
+            if compared.differences:
+                raise refuse.different(run, compared.differences)
         run.warnings += [f"not compared: {one['what']} {one['object']}: {one['why']}" for one in compared.unseen]
-        if run.options.analyze:
-            analyze(run, hidden.name)
         if plan.replaces and plan.stores:
             plan.tokens = _tokens_back(run, plan, run.target, hidden.name)
             require_none_back(plan.tokens, accepted=run.options.accept_tokens_back)
