@@ -111,3 +111,16 @@ def test_nothing_is_changed_where_something_fails(shop: Database, tmp_path: Path
     with pytest.raises(Refused, match="has another content than when it was written"):
         bring(shop, backup, "shop", replace="shop")
     assert schemas(shop) == ["odd one", "public", "shop"]
+
+
+def test_tokens_whose_deny_list_is_younger_than_the_backup(database: Database, tmp_path: Path) -> None:
+    run_script(database, "CREATE SCHEMA app; CREATE TABLE app.jwt (id int PRIMARY KEY, issued_at timestamptz, expires_at timestamptz)")
+    run_script(database, "INSERT INTO app.jwt VALUES (1, now(), 'infinity')")
+    backup = made(database, tmp_path)
+    run_script(database, "CREATE TABLE app.denied (id int PRIMARY KEY); INSERT INTO app.denied VALUES (1)")
+    tokens = {"table": "app.jwt", "id": "id", "issued_at": "issued_at", "expires_at": "expires_at"}
+    stores = [{"name": "jwt", "tokens": tokens, "revoke": {"how": "denylist", "table": "app.denied", "id": "id"}}]
+    with pytest.raises(Refused, match=r"store jwt: unknown how many, because table app\.denied does not exist after the restore"):
+        bring(database, backup, "app", replace="app", token_stores=stores)
+    done = bring(database, backup, "app", replace="app", token_stores=stores, accept_tokens_back=True)
+    assert (done["action"], done["tokens_back"][0]["back"]) == ("replaced", 0)

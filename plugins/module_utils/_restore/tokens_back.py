@@ -138,10 +138,18 @@ class Exchange:
             self._unknown.append(StoreCount(store["name"], store["revoke"]["how"], unknown=error.message))
 
     def counts(self, clock_skew: float = CLOCK_SKEW) -> List[StoreCount]:
-        """Return the counts, now that everything has its place. Raises MissingObject, InvalidValue, DatabaseError."""
-        known = [store for store in self._stores if store["name"] in self._now]
-        pairs = [(self._now[then.name], then) for then in resolve_stores(self._database, known)]
-        return [*self._unknown, *_between(self._database, pairs, clock_skew)]
+        """Return the counts, now that everything has its place. Raises InvalidValue, DatabaseError."""
+        found: List[StoreCount] = list(self._unknown)
+        for store in self._stores:
+            if store["name"] not in self._now:
+                continue
+            try:
+                then = resolve_stores(self._database, [store])[0]
+            except MissingObject as error:
+                found.append(_lacking(self._database, store, f"{error.message} after the restore"))
+            else:
+                found += _between(self._database, [(self._now[then.name], then)], clock_skew)
+        return found
 
 
 def _between(database: Any, pairs: Iterable[Tuple[TokenStore, TokenStore]], skew: float) -> List[StoreCount]:
@@ -194,8 +202,8 @@ def _count(database: Any, now: TokenStore, as_of: Instant, skew: float, place: R
 def tokens_back(live: Any, restored: Any, stores: Sequence[Mapping[str, Any]], clock_skew: float = CLOCK_SKEW) -> List[StoreCount]:
     """Return the counts of `stores` where the database of the session `restored` takes the place of that of `live`.
 
-    What is accepted in `restored` is set aside in a temporary table of `live`. `unknown` where a table of a store is not there in `live`;
-    a store that `restored` does not have accepts nothing. Raises InvalidValue, DatabaseError.
+    What is accepted in `restored` is set aside in a temporary table of `live`. `unknown` where a part of a store is not there in one of
+    them; a store whose tokens `restored` does not have accepts nothing. Raises InvalidValue, DatabaseError.
     """
     counts = []
     for store in stores:
@@ -208,8 +216,8 @@ def _compare(live: Any, restored: Any, store: Mapping[str, Any], skew: float) ->
     name, how = str(store["name"]), str(store["revoke"]["how"])
     try:
         then = resolve_stores(restored, [store])[0]
-    except MissingObject:
-        return StoreCount(name, how)
+    except MissingObject as error:
+        return _lacking(restored, store, f"{error.message} in the restored database")
     try:
         now = resolve_stores(live, [store])[0]
     except MissingObject as error:
@@ -221,6 +229,22 @@ def _compare(live: Any, restored: Any, store: Mapping[str, Any], skew: float) ->
     live.copy_in(copied, _accepted(restored, then, as_of, skew, [column.name for column in columns]))
     live.execute(live.sql.SQL("ANALYZE {}").format(place.identifier(live.sql)))
     return _count(live, now, as_of, skew, place, live.sql.SQL("true"))
+
+
+def _lacking(restored: Any, store: Mapping[str, Any], why: str) -> StoreCount:
+    """Return the count of a store of which a part was not restored: no tokens, or tokens of which nobody knows who refuses them.
+
+    What revokes may be younger than the backup. The application makes it anew, and empty.
+    """
+    tokens = parse_relation(store["tokens"]["table"])
+    there = restored.value(_EXISTS, tuple(tokens))
+    return StoreCount(str(store["name"]), str(store["revoke"]["how"]), unknown=why if there else None)
+
+
+_EXISTS = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %s AND c.relname = %s)
+"""
 
 
 def _columns(store: TokenStore) -> List[Column]:
