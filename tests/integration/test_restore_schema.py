@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, MissingObject, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._restore import schema as schema_restore
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.engine import restore
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import read_options
 from tests.ground.databases import Database
@@ -124,3 +125,37 @@ def test_tokens_whose_deny_list_is_younger_than_the_backup(database: Database, t
         bring(database, backup, "app", replace="app", token_stores=stores)
     done = bring(database, backup, "app", replace="app", token_stores=stores, accept_tokens_back=True)
     assert (done["action"], done["tokens_back"][0]["back"]) == ("replaced", 0)
+
+
+@pytest.mark.parametrize("keep_old", [True, False])
+def test_what_comes_to_depend_on_the_old_one_meanwhile(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_old: bool
+) -> None:
+    """A table outside gets a column of a type inside while the rows are being loaded: the column must not go with the old schema."""
+    run_script(database, "CREATE SCHEMA app; CREATE TYPE app.kind AS ENUM ('a'); CREATE TABLE app.t AS SELECT 1 AS n")
+    backup = made(database, tmp_path)
+    run_script(database, "DELETE FROM app.t")
+    load = schema_restore.Script.run
+
+    def interfere(script: Any) -> None:
+        run_script(database, "CREATE TABLE IF NOT EXISTS public.outside (kind app.kind); INSERT INTO public.outside VALUES ('a')")
+        load(script)
+
+    monkeypatch.setattr(schema_restore.Script, "run", interfere)
+    with pytest.raises(Refused, match=r"schema app: table (public\.)?outside outside of it would go on using"):
+        bring(database, backup, "app", replace="app", keep_old=keep_old)
+    assert database.query("SELECT DISTINCT kind::text FROM public.outside") == [("a",)]
+    assert database.query("SELECT count(*) FROM app.t") == [(0,)]
+
+
+def test_a_publication_would_go_on_with_the_old_tables(database: Database, tmp_path: Path) -> None:
+    run_script(database, "CREATE SCHEMA app; CREATE TABLE app.t (n int PRIMARY KEY); INSERT INTO app.t VALUES (1)")
+    backup = made(database, tmp_path)
+    run_script(database, "DELETE FROM app.t; CREATE PUBLICATION published FOR TABLE app.t")
+    for check in (True, False):
+        with pytest.raises(Refused, match=r"schema app: publication of table (app\.)?t in publication published outside of it"):
+            bring(database, backup, "app", replace="app", check=check)
+    if database.cluster.installation.major >= 15:
+        run_script(database, "DROP PUBLICATION published; CREATE PUBLICATION published FOR TABLES IN SCHEMA app")
+        with pytest.raises(Refused, match=r"schema app: publication of schema app in publication published outside of it"):
+            bring(database, backup, "app", replace="app")

@@ -139,8 +139,10 @@ def test_what_revokes_is_younger_than_the_backup(cluster: Cluster, database: Dat
         run_script(database, REVOKED)
         with session_on(database) as live, session_on(other) as restored:
             counts = tokens_back(live, restored, read_stores(STORES))
-    assert {one.store: one.unknown for one in counts} == {store: f"{said} in the restored database" for store, (_lost, said) in YOUNGER.items()}
-    with pytest.raises(Refused, match="store jwt: unknown how many, because table app.denied does not exist in the restored database"):
+    assert {one.store: one.unknown for one in counts} == {
+        store: f"{said} in the restored database" for store, (_lost, said) in YOUNGER.items()
+    }
+    with pytest.raises(Refused, match=r"store jwt: unknown how many, because table app\.denied does not exist in the restored database"):
         require_none_back(counts, accepted=False)
 
 

@@ -161,6 +161,8 @@ class _Restore:
         if plan.kept:
             # What writes into the old tables till the end does so before the tokens are counted, or into the new ones.
             lock(session, [RelationName(plan.kept, table) for table in old], "ACCESS EXCLUSIVE")
+            # So does what was made on them since they were looked at.
+            require_separate(session, self.schema, plan.kept)
         counts = exchange.counts()
         tokens_back.require_none_back(counts, accepted=self.run.options.accept_tokens_back)
         if plan.kept and not self.run.options.keep_old:

@@ -49,13 +49,16 @@ WITH here AS (
                 (SELECT p.polrelid FROM pg_policy p WHERE d.classid = 'pg_policy'::regclass AND p.oid = d.objid)))
         END AS home
     FROM member m JOIN pg_depend d ON d.refclassid = m.class AND d.refobjid = m.oid
-    WHERE d.classid <> ALL (ARRAY['pg_publication_rel', 'pg_amop', 'pg_amproc']::regclass[])
+    WHERE d.classid <> ALL (ARRAY['pg_amop', 'pg_amproc']::regclass[])
 )
 SELECT pg_describe_object(d.classid, d.objid, 0) AS what
 FROM dependent d CROSS JOIN here h
 WHERE d.home IS DISTINCT FROM h.oid AND d.home IS DISTINCT FROM 'pg_toast'::regnamespace
     AND NOT (d.classid = 'pg_trigger'::regclass
         AND EXISTS (SELECT FROM pg_trigger g WHERE g.oid = d.objid AND g.tgisinternal))
+UNION
+SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend d JOIN here h ON h.oid = d.refobjid
+WHERE d.refclassid = 'pg_namespace'::regclass AND d.classid = to_regclass('pg_publication_namespace')
 UNION
 SELECT 'extension ' || quote_ident(e.extname)
 FROM pg_extension e CROSS JOIN here h
@@ -76,14 +79,17 @@ def tables_in_schema(database: Any, schema: str, *, lockable: bool = False) -> L
     return [row["name"] for row in database.rows(_TABLES, (schema, ["r", "p"] if lockable else ["r", "p", "m"]))]
 
 
-def require_separate(database: Any, schema: str) -> None:
-    """Raise Refused where something outside of the schema depends on something in it: it would stay with the old one."""
-    found = [row["what"] for row in database.rows(_OUTSIDE, {"schema": schema})]
+def require_separate(database: Any, schema: str, called: str | None = None) -> None:
+    """Raise Refused where something outside of the schema depends on something in it: it would stay with the old one, or go with it.
+
+    `called` is the name that the schema has at the moment, where that is another one.
+    """
+    found = [row["what"] for row in database.rows(_OUTSIDE, {"schema": called or schema})]
     if not found:
         return
     more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
     raise Refused(
         f"schema {schema}: {', '.join(found[:_MOST_NAMED])}{more} outside of it would go on using what is replaced",
         object_name=schema,
-        hint="Restore its tables with mode=tables, or the whole database with mode=new or mode=swap.",
+        hint="Restore its tables with mode=tables, which takes along what depends on them, or the database with mode=new or swap.",
     )
