@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Dict
 
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
@@ -18,7 +19,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.place import 
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.plan import choose, plan
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.rehearsal import rehearse
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.verdict import record
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Watch
@@ -50,6 +51,7 @@ def drill(login: ConnectionOptions, options: Options, *, check_mode: bool, watch
     """
     if check_mode:
         return plan(options)
+    _require_folder(options)
     evidence.prepare(options.evidence)
     found = Finding(options, datetime.now(timezone.utc))
     try:
@@ -57,10 +59,17 @@ def drill(login: ConnectionOptions, options: Options, *, check_mode: bool, watch
         _rehearse(login, found, found.backup, watch)
     except RunbookError as error:
         found.error = error
+    except OSError as error:
+        found.error = RunbookError(f"the drill broke off: {error}")
     record(found)
-    result = {"changed": True, **found.as_result()}
     document = {"who": evidence.who(os.environ), "ended_at": datetime.now(timezone.utc).isoformat(), **found.as_result()}
-    result["evidence"] = evidence.write(options.evidence, found.began, document)
+    written = None
+    try:
+        written = evidence.write(options.evidence, found.began, document)
+    except InvalidValue as error:
+        # What was found is told all the same; without evidence nothing is proven.
+        found.unwritten = error.message
+    result = {"changed": True, **found.as_result(), "evidence": written}
     if not found.passed:
         raise DrillFailed(
             f"the drill has not passed: {found.reasons[0]}",
@@ -69,6 +78,17 @@ def drill(login: ConnectionOptions, options: Options, *, check_mode: bool, watch
             hint=found.error.hint if found.error else None,
         )
     return result
+
+
+def _require_folder(options: Options) -> None:
+    """Refuse a folder that is mistyped, which the folder of the evidence in it would otherwise make."""
+    folder = Path(str(options.restore.folder))
+    try:
+        there = folder.is_dir()
+    except OSError:
+        there = False
+    if not there:
+        raise InvalidValue(f"folder: {folder} is not there, or is no folder that this account can enter", object_name="folder")
 
 
 def _rehearse(login: ConnectionOptions, found: Finding, backup: Backup, watch: Watch) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import secrets
@@ -39,6 +40,8 @@ def write(folder: Path, began: datetime, document: Mapping[str, Any]) -> str:
     try:
         write_document(path, sealed({"format": FORMAT, **document}))
     except OSError as error:
+        with contextlib.suppress(OSError):
+            path.with_name(f".{path.name}.new").unlink()
         raise _refused(folder, error) from None
     return str(path)
 

@@ -13,20 +13,22 @@ from ansible_collections.pgops.runbook.plugins.module_utils._content.compare imp
 from ansible_collections.pgops.runbook.plugins.module_utils._drill import checks
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.phases import Phases
-from ansible_collections.pgops.runbook.plugins.module_utils._drill.targets import Measure
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.targets import Measure, readable
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import Compared
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import WITH_ROWS, Backup
 
 MOST_DIFFERENCES = 100
+CLOCKS_APART = 60.0  # seconds by which the clock of the source may be ahead of that of the drill
 
 
 @dataclass
 class Finding:
     """What is known of a drill that `began` then. `compared` stays None where it did not come to comparing.
 
-    `same_major` says whether the server of the drill is of the major version of the source. `broken` is the level of verification by which the backup was found broken, which `error` says in words; `ended` when, in seconds,
-    there was nothing left but to clear up.
+    `same_major` says whether the server of the drill is of the major version of the source; `broken` is the level of verification by which
+    the backup was found broken, which `error` says in words; `unwritten` why there is no evidence; `ended` when, in seconds, there was
+    nothing left but to clear up.
     """
 
     options: Options
@@ -43,6 +45,7 @@ class Finding:
     error: RunbookError | None = None
     broken: str | None = None
     ended: float | None = None
+    unwritten: str | None = None
 
     @property
     def rto(self) -> Measure:
@@ -51,9 +54,20 @@ class Finding:
 
     @property
     def rpo(self) -> Measure:
-        """How old what was restored was when the drill began: what is younger would be lost."""
-        age = None if self.backup is None else max(0.0, (self.began - self.backup.taken_at).total_seconds())
-        return Measure(age, self.options.rpo)
+        """How old what was restored was when the drill began: what is younger would be lost. Unknown where clocks are too far apart."""
+        return Measure(None if self._age is None or self._ahead else max(0.0, self._age), self.options.rpo)
+
+    @property
+    def _age(self) -> float | None:
+        return None if self.backup is None else (self.began - self.backup.taken_at).total_seconds()
+
+    @property
+    def _ahead(self) -> List[str]:
+        """A sentence where the snapshot is of a time that has not come, by the clock of this host."""
+        if self.backup is None or self._age is None or self._age >= -CLOCKS_APART:
+            return []
+        ahead = readable(-self._age)
+        return [f"the age of the backup is unknown: its snapshot is {ahead} ahead of this host, so that one of the clocks is wrong"]
 
     @property
     def unproven(self) -> List[str]:
@@ -83,7 +97,8 @@ class Finding:
         for measure, what in ((self.rto, "the recovery time"), (self.rpo, "the age of the newest backup that could be used")):
             missed = measure.missed(what)
             found += [missed] if missed else []
-        return found
+        found += self._ahead if self.options.rpo is not None else []
+        return found + ([self.unwritten] if self.unwritten else [])
 
     @property
     def passed(self) -> bool:
@@ -115,7 +130,7 @@ class Finding:
             "not_compared": list(self.compared.not_compared) if self.compared else [],
             "left_out": list((manifest.get("coverage") or {}).get("left_out") or ()),
             "checks": list(self.checks),
-            "warnings": [*self.notices, *checks.unseen(self.checks)],
+            "warnings": [*self.notices, *self._ahead, *checks.unseen(self.checks)],
         }
 
 

@@ -82,7 +82,7 @@ def rehearse(place: Place, found: Finding, backup: Backup, watch: Watch) -> None
         refuse.check_backup(run)
         place.make_ready(run)
         with hidden_database(run) as hidden:
-            _restore(run, hidden.name, found)
+            _restore(run, hidden.name, found, throwaway=place.throwaway)
             if found.options.checks is not None:
                 with phases.phase("checks"):
                     found.checks = run_checks(run.sessions.of(hidden.name), found.options.checks, options.application_name)
@@ -103,8 +103,8 @@ def _require_whole(found: Finding, backup: Backup, deadline: Deadline) -> None:
         )
 
 
-def _restore(run: _Rehearsal, name: str, found: Finding) -> None:
-    """Restore to where an application could begin to work, and compare."""
+def _restore(run: _Rehearsal, name: str, found: Finding, *, throwaway: bool) -> None:
+    """Restore to where an application could begin to work, and compare. `throwaway` says that nobody else can reach the server."""
     rehearse_settings(run, name)
     with run.open(name) as session:
         with run.phase("create"):
@@ -113,9 +113,13 @@ def _restore(run: _Rehearsal, name: str, found: Finding) -> None:
         # Before the settings of the database hold, which are for its applications.
         with run.phase("analyze"):
             _analyze(run, name, session)
-        with run.phase("settings"), run.database.transaction():
-            # A template cannot be dropped.
-            apply_settings(run.database, name, {**run.manifest["settings"], "is_template": False})
+        if throwaway:
+            with run.phase("settings"), run.database.transaction():
+                # A template cannot be dropped.
+                apply_settings(run.database, name, {**run.manifest["settings"], "is_template": False})
+        else:
+            # They would let everybody in whom the source lets in.
+            rehearse_settings(run, name)
         run.phases.mark_usable()
         with run.phase("compare"):
             found.compared = compare_restored(session, run.backup.path, run.manifest, workers=run.options.jobs, tick=run.tick)

@@ -18,6 +18,8 @@ import secrets
 import shutil
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Iterator, List
 
@@ -28,6 +30,7 @@ PREFIX = "pgops-drill-"
 # A path of a socket has 107 bytes at most; behind the folder come the parts that are written here.
 _LONGEST = 107 - len(f"/{PREFIX}01234567/server/.s.PGSQL.5432")
 _SECONDS_TO_END = 10.0
+_REMOVERS = 4
 
 
 class ScratchFolder:
@@ -112,7 +115,7 @@ def _remove(path: Path) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         try:
-            # Does not follow what the server's account may have put there (shutil.rmtree.avoids_symlink_attacks).
+            _empty(path)
             shutil.rmtree(str(path))
             return
         except FileNotFoundError:
@@ -124,6 +127,16 @@ def _remove(path: Path) -> None:
                     f"the folder {path} of a scratch server cannot be removed: {error.strerror}", object_name=str(path)
                 ) from None
         time.sleep(0.02)
+
+
+def _empty(path: Path) -> None:
+    """Remove the files, several at a time, which frees gigabytes sooner. Raises OSError.
+
+    Relative to folders that are open, as shutil.rmtree does it: what the server's account may have put there leads nowhere else.
+    """
+    with ThreadPoolExecutor(_REMOVERS) as pool:
+        for _place, _folders, files, folder in os.fwalk(str(path), follow_symlinks=False):
+            list(pool.map(partial(os.unlink, dir_fd=folder), files))
 
 
 def _at_work_in(path: Path) -> Iterator[int]:
