@@ -51,7 +51,8 @@ options:
       - Where it is restored to.
       - V(cluster) makes a server for the drill, on the host that runs the module. See the notes. Roles are restored first, from the
         backup. It needs the server programs, and no connection, so that O(login_host) and its like mean nothing.
-      - V(database) makes a database with a hidden name on the server of the connection. Nobody else may connect to it. It needs the
+      - V(database) makes a database with a hidden name on the server of the connection. Nobody else may connect to it, so that the
+        settings and the privileges of the database itself are tried and taken back. It needs the
         roles of the backup to be there, and C(CREATEDB). What is restored runs code there, of whoever could create functions in the
         source.
     type: str
@@ -283,12 +284,13 @@ rto:
       description: Whether it was met. Null where there is none.
       type: bool
 rpo:
-  description: The age of the snapshot of the backup when the drill began. What was committed since then would be lost.
+  description:
+    - The age of the snapshot of the backup when the drill began. What was committed since then would be lost.
   returned: when a backup was looked for
   type: dict
   contains:
     seconds:
-      description: The age.
+      description: The age. Null where the snapshot is more than a minute ahead of the clock of this host.
       type: float
     target_seconds:
       description: The target. Null where there is none.
@@ -412,7 +414,7 @@ room:
 evidence:
   description:
     - The file with the evidence. It holds all of this result, who let the drill happen, on which host and in which job, and a hash of
-      itself.
+      itself. Null where it could not be written, for which the drill fails.
   returned: when a drill took place
   type: str
   sample: /var/backups/postgresql/drills/drill.20261121T030000Z.1f3a9c.json

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import sealed
+from ansible_collections.pgops.runbook.plugins.module_utils._drill import rehearsal
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.verdict import blames_backup
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed
 from tests.ground import servers
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
@@ -119,3 +123,59 @@ def test_definitions_alone_are_counted_as_no_tables(cluster: Cluster, shop: Data
     assert result["passed"], result["reasons"]
     assert (result["tables"], result["rows"]) == (None, None)
     assert verifications(backup) == [("restore", True)]
+
+
+def test_a_snapshot_of_tomorrow_has_no_age_and_meets_no_target(cluster: Cluster, shop: Database, tmp_path: Path) -> None:
+    backup = backing.made(shop, tmp_path)
+    document = backing.manifest(backup)
+    document["snapshot"]["at"] = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    (backup / "manifest.json").write_text(json.dumps(sealed(document)), encoding="utf-8")
+    result = rehearse(cluster, tmp_path, rpo="1 h")
+    assert (result["rpo"]["seconds"], result["rpo"]["met"], result["passed"]) == (None, False, False)
+    assert result["reasons"] == result["warnings"]
+    assert "ahead of this host, so that one of the clocks is wrong" in result["reasons"][0]
+
+
+def test_what_was_found_is_told_where_the_evidence_cannot_be_written(
+    cluster: Cluster, shop: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fails(*_arguments: Any) -> None:
+        raise full
+
+    backup = backing.made(shop, tmp_path)
+    monkeypatch.setattr("ansible_collections.pgops.runbook.plugins.module_utils._drill.evidence.write_document", fails)
+    result = rehearse(cluster, tmp_path)
+    assert (result["passed"], result["evidence"], result["tables"]) == (False, None, len(backing.ROWS))
+    assert result["reasons"] == [f"evidence: {tmp_path / 'drills'} cannot be written to: No space left on device"]
+    assert verifications(backup) == [("restore", True)]
+
+
+def test_a_folder_that_is_not_there_is_not_made(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(InvalidValue, match=r"folder: .*mistyped is not there"):
+        rehearse(cluster, tmp_path / "mistyped")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_else_may_connect_to_the_database_of_a_drill(cluster: Cluster, shop: Database, tmp_path: Path) -> None:
+    backing.made(shop, tmp_path)
+    with cluster.connect() as connection:
+        connection.execute("CREATE ROLE drill_guest LOGIN")
+    seen: list[tuple[bool]] = []
+
+    def look(*_arguments: Any) -> list[Any]:
+        with cluster.connect() as connection:
+            words = "SELECT has_database_privilege('drill_guest', oid, 'CONNECT') FROM pg_database WHERE datname ~ '^pgops_restore_'"
+            seen.extend(connection.execute(words).fetchall())
+        return []
+
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rehearsal, "run_checks", look)
+            result = rehearse(cluster, tmp_path, checks=["index.invalid"])
+    finally:
+        with cluster.connect() as connection:
+            connection.execute("DROP ROLE drill_guest")
+    assert result["passed"], result["reasons"]
+    assert seen == [(False,)]
