@@ -144,6 +144,22 @@ def test_a_connection_that_is_lost_in_mid_dump(database: Database, tmp_path: Pat
     assert "terminat" in message
 
 
+def test_the_session_that_counts_is_lost_in_mid_dump(database: Database, tmp_path: Path) -> None:
+    """pg_dump has its snapshot already and would end well."""
+    database.query(LONG)
+
+    def lose() -> None:
+        beside = f"datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND NOT ({COPYING})"
+        database.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {beside}")
+
+    (tmp_path / "backups").mkdir()
+    with in_mid_dump(database, lose) as acted:
+        message = failed(database, tmp_path / "backups", format="custom", compression="none", contents=False)
+    assert acted
+    assert "pg_dump" not in message
+    assert "terminat" in message or "closed" in message
+
+
 @pytest.mark.parametrize("form", FORMS[:2])
 def test_a_server_that_is_back_at_once_after_a_crash(installation: servers.Installation, tmp_path: Path, form: str) -> None:
     """It starts again by itself; what is dumped after that would be of another moment."""
