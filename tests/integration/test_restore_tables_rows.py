@@ -79,6 +79,22 @@ def test_triggers_that_veto_or_rewrite_are_noticed(database: Database, tmp_path:
     assert done["triggers"] == ["odd"]
 
 
+def test_rows_that_a_trigger_gives_other_keys_are_taken_back(database: Database, tmp_path: Path) -> None:
+    """Under another key nobody would know them for what they are, and the next run would insert them again."""
+    run_script(database, TABLES)
+    manifest = backup(database, tmp_path)
+    run_script(
+        database,
+        """
+        CREATE FUNCTION app.number() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.id := NEW.id + 1000; RETURN NEW; END $$;
+        CREATE TRIGGER number BEFORE INSERT ON app.people FOR EACH ROW WHEN (NEW.id < 3) EXECUTE FUNCTION app.number();
+        ALTER TABLE app.visits DROP CONSTRAINT visits_person_fkey; DELETE FROM app.people WHERE id < 9""",
+    )
+    with pytest.raises(Refused, match=r"table app\.people: 2 rows got other keys than they have in the backup \(its triggers are number\)"):
+        copy_back(database, tmp_path, manifest, "app.people")
+    assert database.query("SELECT count(*) FROM app.people") == [(22,)]
+
+
 def test_nothing_is_inserted_where_something_does_not_fit(database: Database, tmp_path: Path) -> None:
     run_script(database, TABLES)
     manifest = backup(database, tmp_path)

@@ -241,21 +241,34 @@ def _insert(database: Any, missing: Missing, is_unique: bool) -> CopiedBack:
     names = sql.SQL(", ").join(map(sql.Identifier, missing.staged.given))
     beaten = sql.SQL(" ON CONFLICT ({}) DO NOTHING").format(sql.SQL(", ").join(map(sql.Identifier, missing.key)))
     try:
-        database.execute(
-            sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}{}").format(
-                live.name.identifier(sql), names, names, missing.place.identifier(sql), beaten if is_unique else sql.SQL("")
+        written = int(
+            database.execute(
+                sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}{}").format(
+                    live.name.identifier(sql), names, names, missing.place.identifier(sql), beaten if is_unique else sql.SQL("")
+                )
             )
         )
     except DatabaseError as error:
         raise _named(error, str(live.name)) from None
-    there = database.value(
-        sql.SQL("SELECT count(*) FROM {} AS new_ WHERE EXISTS (SELECT FROM {} AS old_ WHERE {})").format(
-            missing.place.identifier(sql), live.name.identifier(sql), _same(sql, missing.key)
+    there = int(
+        database.value(
+            sql.SQL("SELECT count(*) FROM {} AS new_ WHERE EXISTS (SELECT FROM {} AS old_ WHERE {})").format(
+                missing.place.identifier(sql), live.name.identifier(sql), _same(sql, missing.key)
+            )
         )
     )
+    triggers = _triggers(database, live)
+    if written > there:
+        # Nobody would know them for what they are, and the next run would insert them again.
+        who = f" (its triggers are {', '.join(triggers)})" if triggers else ""
+        raise Refused(
+            f"table {live.name}: {written - there} rows got other keys than they have in the backup{who}. Nothing was changed",
+            object_name=str(live.name),
+            hint="Disable what gives keys for as long as the restore takes, or name with the option key columns that it leaves alone.",
+        )
     rewritten = _different(database, live, missing.place, missing.staged.given, missing.key)
     moved = tuple(move_forward(database, live.name))
-    return CopiedBack(missing, int(there), missing.rows - int(there), rewritten, _triggers(database, live), moved)
+    return CopiedBack(missing, there, missing.rows - there, rewritten, triggers, moved)
 
 
 def _settle(database: Any) -> None:
