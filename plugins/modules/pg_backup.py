@@ -27,6 +27,8 @@ options:
     description:
       - The folder of the backups, on the host that runs the module. It is made for its owner alone if it is missing.
       - One folder may hold the backups of many databases and servers. What else is in it is never touched.
+      - A clone has the system identifier of its origin, so that O(keep) counts the backups of both together. Give it another folder, or
+        another O(name).
     type: path
     required: true
   name:

@@ -178,3 +178,12 @@ def test_settings_that_an_encrypted_backup_shows_are_told_by_their_names(shop: D
     (notice,) = (one for one in result["warnings"] if "app.jwt_secret" in one)
     assert "is not encrypted" in notice
     assert "sesame" not in str(result)
+
+
+def test_a_folder_that_everybody_may_write_to_is_told(shop: Database, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    for check in (True, False):
+        told = back_up(shop, tmp_path, check_mode=check, **QUICK)["warnings"]
+        assert any(f"{tmp_path} can be written to by every account" in notice for notice in told)
+    tmp_path.chmod(0o770)
+    assert not any("every account" in notice for notice in back_up(shop, tmp_path, **QUICK)["warnings"])

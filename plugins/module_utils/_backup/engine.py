@@ -108,7 +108,8 @@ def back_up(login: ConnectionOptions, options: Options, *, check_mode: bool = Fa
         if not check_mode:
             stack.enter_context(folder_lock(options.folder, OPERATION))
             _clear(options.folder)
-        return _Backups(run, [*notices, *([floor] if floor else [])], check_mode).result(names)
+        said = (floor, preflight.exposed(options.folder))
+        return _Backups(run, [*notices, *(one for one in said if one)], check_mode).result(names)
 
 
 def _clear(folder: Path) -> None:

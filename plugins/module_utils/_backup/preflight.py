@@ -50,6 +50,13 @@ def prepare_folder(folder: Path, *, check_mode: bool) -> None:
     _require_access(folder)
 
 
+def exposed(folder: Path) -> str | None:
+    """Return what to say about a folder that everybody may write to: its backups are still closed, and can be taken away or planted."""
+    if not folder.is_dir() or not folder.stat().st_mode & stat.S_IWOTH:
+        return None
+    return f"the folder {folder} can be written to by every account, which can remove backups and put false ones there: give it mode 0700"
+
+
 def estimate(database: Any, oids: Sequence[int], previous: Head | None, *, method: str, raw_first: bool, large_objects: bool) -> Need:
     """Return what a backup needs: what the previous one took and a fifth more, or else what its tables take in the database.
 
