@@ -187,6 +187,20 @@ def test_columns_that_came_and_went(pair: Any) -> None:
         replace(database, folder, manifest, "app.visits", check=True)
 
 
+def test_constraints_that_the_rows_may_break(pair: Any) -> None:
+    database, folder, _manifest = pair
+    run_script(database, "ALTER TABLE app.visits ADD CONSTRAINT odd CHECK (person <> 7) NOT VALID, ADD CONSTRAINT few CHECK (person < 99)")
+    run_script(database, "COMMENT ON CONSTRAINT odd ON app.visits IS 'for new ones'")
+    if database.cluster.installation.major >= 18:
+        run_script(database, "ALTER TABLE app.visits ADD CONSTRAINT there NOT NULL gone NOT VALID, ADD CHECK (person > 7) NOT ENFORCED")
+    (folder / "again").mkdir()
+    manifest, before = backup(database, folder / "again"), structure(database)
+    run_script(database, "DELETE FROM app.visits WHERE person > 3")
+    assert replace(database, folder / "again", manifest, "app.visits", check=True).tables[0].rows == 30
+    assert replace(database, folder / "again", manifest, "app.visits", keep_old=False).tables[0].rows == 30
+    assert structure(database) == before
+
+
 def test_other_rows_than_the_manifest_says_are_not_taken(pair: Any) -> None:
     database, folder, manifest = pair
     run_script(database, "UPDATE app.visits SET gone = 'y'")

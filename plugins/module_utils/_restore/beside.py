@@ -12,7 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._content.session imp
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.live_table import LiveTable
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import hidden_name
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import drop_unchecked, hidden_name, unchecked
 
 # What LIKE leaves out: of the table, how and where it is stored.
 _STORED = """
@@ -78,6 +78,7 @@ def make_beside(database: Any, live: LiveTable) -> RelationName:
             sql.SQL("UNLOGGED " if stored["unlogged"] else ""), name.identifier(sql), live.name.identifier(sql), sql.SQL(stored["words"])
         )
     )
+    drop_unchecked(database, live, name)
     return name
 
 
@@ -90,6 +91,11 @@ def finish_beside(database: Any, live: LiveTable, name: RelationName) -> Beside:
         set_here(database, "default_tablespace", index["tablespace"])
         _make_index(database, live, name, index, indexes[index["name"]])
     set_here(database, "default_tablespace", before)
+    for row in unchecked(database, live):
+        statement = database.sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
+        database.execute(
+            statement.format(name.identifier(database.sql), database.sql.Identifier(row["name"]), database.sql.SQL(row["said"]))
+        )
     _analyze(database, live, name)
     return Beside(live, name, indexes)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._content.hashing import TableContent, measure_tables
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Table
@@ -55,7 +55,27 @@ def temporary_like(database: Any, live: LiveTable) -> RelationName:
             place.identifier(sql), live.name.identifier(sql)
         )
     )
+    drop_unchecked(database, live, place)
     return place
+
+
+def unchecked(database: Any, live: LiveTable) -> List[Dict[str, str]]:
+    """Return the constraints that rows of `live` may break (NOT VALID): name, said. A table made like another one has them checked."""
+    found: List[Dict[str, str]] = database.rows(_UNCHECKED, (live.oid,))
+    return found
+
+
+def drop_unchecked(database: Any, live: LiveTable, place: RelationName) -> None:
+    """Take those constraints from `place`, which was made like `live`, before rows come into it."""
+    for row in unchecked(database, live):
+        statement = database.sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}")
+        database.execute(statement.format(place.identifier(database.sql), database.sql.Identifier(row["name"])))
+
+
+_UNCHECKED = """
+SELECT k.conname AS name, pg_get_constraintdef(k.oid) AS said FROM pg_constraint k
+WHERE k.conrelid = %s AND k.contype IN ('c', 'n') AND NOT k.convalidated ORDER BY k.conname
+"""
 
 
 def stage(database: Any, archive: Archive, manifest: Mapping[str, Any], live: LiveTable, place: RelationName, tick: Tick = None) -> Staged:
