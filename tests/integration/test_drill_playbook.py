@@ -57,7 +57,9 @@ def course(ansible_runner: AnsibleRunner, shop: Database, tmp_path_factory: pyte
         page = done.reports / "good.drill.html"
         done.pages[name] = page.read_text(encoding="utf-8") if page.exists() else ""
 
-    step("week", ansible_runner.playbook("weekly", {"good": host, "nowhere": nowhere}))
+    # Without the second place that its system asks for none is made. In the same folder, so that two drills go on at once.
+    unbacked = host_of(shop, done.folder)
+    step("week", ansible_runner.playbook("weekly", {"good": host, "nowhere": nowhere, "unbacked": unbacked}))
     step("check", ansible_runner.playbook("recovery_drill", {"good": host}, check=True))
     hosts = {"good": {**host, "pgops_environment": "staging", "recovery_drill_checks": ["schema.present"]}, "nowhere": nowhere}
     step("missed", ansible_runner.playbook("recovery_drill", hosts))
@@ -78,6 +80,15 @@ def test_a_weekly_run_restores_what_it_has_made_where_the_system_says_weekly(cou
     assert tasks.index("pg_backup") < tasks.index("pg_recovery_drill") < tasks.index("pg_health") < tasks.index("pg_cleanup")
 
 
+def test_a_backup_that_fails_keeps_nobody_from_knowing_what_the_last_one_is_worth(course: Course) -> None:
+    week = course.runs["week"]
+    text = block(summaries(week)[0], "unbacked")
+    assert "backup failed: snapshot: it has to be kept away from the database server" in text
+    assert "drill passed: drilled.snapshot." in text
+    assert "removed: nothing, since a backup failed" in text
+    assert week.stats["unbacked"]["failures"] == 1
+
+
 def test_where_backups_stand_nowhere_the_week_says_so(course: Course) -> None:
     text = block(summaries(course.runs["week"])[0], "nowhere")
     assert "note: drill: a drill is due, and nobody said where the backups stand (set backup_folder)" in text
@@ -92,7 +103,7 @@ def test_the_evidence_has_a_page_that_the_page_of_the_host_links_to(course: Cour
     assert 'href="good.drill.html"' in (course.reports / "good.html").read_text(encoding="utf-8")
     document = json.loads((course.reports / "good.drill.json").read_text(encoding="utf-8"))
     assert document["rto"]["target_seconds"] == 1.0, "of the newest drill"
-    assert len(list((course.folder / "drills").glob("drill.*.json"))) == 2, "one of each drill that took place"
+    assert len(list((course.folder / "drills").glob("drill.*.json"))) == 3, "one of each drill that took place"
 
 
 def test_check_mode_rehearses_nothing(course: Course) -> None:
