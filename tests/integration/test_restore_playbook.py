@@ -77,10 +77,13 @@ def test_preview_act_and_again(shop: Shop, run_playbook: Playbook) -> None:
     assert lines[0].endswith("1 host: preview, nothing was changed")
     assert f"PREVIEW  shop (shop): database {shop.other} would be restored, 5 tables with 2,700 rows" in lines
     assert any(re.match(r" +from: restored_from\.full\.\w+, taken .* UTC, .* [kM]B, verified \(decode\)$", line) for line in lines)
-    assert lines[-1] == "to act: the same command with -e confirm=true"
+    # A backup that is made between the preview and the confirmation is not meant.
+    (newest,) = (path.parent.name for path in shop.folder.glob("*/manifest.json"))
+    assert lines[-1] == f"to act: the same command with -e confirm=true -e backup={newest}"
 
     done = run_playbook("restore", {"shop": shop.host}, extra_vars={**answers, "confirm": "yes"})
     assert (done.rc, done.changed) == (0, 1), done.stdout
+    assert [task.result["invocation"]["module_args"]["backup"] for task in done.find(action="pg_restore")] == ["newest", newest]
     assert printed(done, "restore_lines")[-1] == "confirmed: acting now"
     report = printed(done, "restore_lines", 1)
     assert f"OK      shop (shop): database {shop.other} restored, 5 tables with 2,700 rows" in report
