@@ -75,7 +75,8 @@ options:
     description:
       - The account that runs the scratch server where the module runs as root, which no server does. C(postgres), else C(nobody), if it is
         left out.
-      - Where that account runs another server on the same host, name one of its own. What is restored may be able to read its files.
+      - Where that account runs another server on the same host, name one of its own. What is restored may be able to read and change its
+        files. A warning says so. Without root the server runs as the account of the module itself, which may own the backups.
       - The files of the backup need not be readable to it.
     type: str
   checks:

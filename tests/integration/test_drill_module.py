@@ -36,7 +36,9 @@ def test_a_drill_in_a_scratch_server(
     assert (planned["failed"], planned["changed"], planned["passed"], planned["room"]["enough"]) == (False, True, None, True)
     assert not evidence.exists()
     result = run_module("pg_recovery_drill", wanted, env={"JOB_ID": "4711"})
-    assert (result["failed"], result["changed"], result["passed"], result["notices"]) == (False, True, True, []), result
+    assert (result["failed"], result["changed"], result["passed"]) == (False, True, True), result
+    # Tests may run their server as the account that drills take.
+    assert [notice for notice in result["notices"] if "runs another server on this host" not in notice] == []
     assert json.loads(Path(result["evidence"]).read_text(encoding="utf-8"))["who"]["job"] == "4711"
     assert list(place.iterdir()) == []
 

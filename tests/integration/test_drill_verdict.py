@@ -22,7 +22,7 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.errors import ProgramMissing
 from tests.integration import backing
-from tests.integration.drilling import in_cluster, reachable_folder, rehearse
+from tests.integration.drilling import fresh_backup, in_cluster, reachable_folder, rehearse
 from tests.tools import debian_programs
 
 pytestmark = pytest.mark.any_driver
@@ -179,3 +179,21 @@ def test_nobody_else_may_connect_to_the_database_of_a_drill(cluster: Cluster, sh
             connection.execute("DROP ROLE drill_guest")
     assert result["passed"], result["reasons"]
     assert seen == [(False,)]
+
+
+def test_a_server_that_shares_the_account_is_said(cluster: Cluster, shop: Database, place: Path, tmp_path: Path) -> None:
+    backing.made(shop, tmp_path)
+    result = rehearse(None, tmp_path, **in_cluster(cluster.installation, place))
+    assert result["passed"], result["reasons"]
+    assert any("runs another server on this host" in warning for warning in result["warnings"])
+
+
+def test_backups_of_the_same_database_of_another_server_are_said(cluster: Cluster, shop: Database, tmp_path: Path) -> None:
+    older = backing.made(shop, tmp_path)
+    document = backing.manifest(older)
+    document["system_identifier"] = "7000000000000000001"
+    (older / "manifest.json").write_text(json.dumps(sealed(document)), encoding="utf-8")
+    newer = fresh_backup(shop, tmp_path)
+    result = rehearse(cluster, tmp_path)
+    assert result["passed"], result["reasons"]
+    assert f"{tmp_path} holds backups of {shop.name} of several servers; the newest, {newer.name}, was taken" in result["warnings"]

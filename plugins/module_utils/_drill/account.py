@@ -83,6 +83,20 @@ def sees_network(process: int) -> bool:
     return os.readlink(f"/proc/{process}/ns/net") == os.readlink("/proc/self/ns/net")
 
 
+def runs_a_server(account: Account, *, unless_in: str) -> bool:
+    """Return whether `account` runs a server beside those whose working folder has `unless_in` in its path."""
+    return any(_is_server(entry, account, unless_in) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+
+
+def _is_server(process: Path, account: Account, unless_in: str) -> bool:
+    try:
+        named = (process / "comm").read_text(encoding="utf-8", errors="replace").strip() == "postgres"
+        return named and process.stat().st_uid == account.uid and unless_in not in os.readlink(str(process / "cwd"))
+    except OSError:
+        # It has ended, or is somebody else's.
+        return False
+
+
 def _in_child(account: Account, alone: bool) -> Callable[[], None]:
     """Return what the child runs before the program: what it needs is looked up here, before the fork."""
     prctl, unshare = _libc.prctl, _libc.unshare

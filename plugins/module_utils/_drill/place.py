@@ -11,13 +11,13 @@ from typing import Dict, Iterator, List, Mapping
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import decoders
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import read_stream
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, Database, connect
-from ansible_collections.pgops.runbook.plugins.module_utils._drill.account import server_account
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.account import Account, runs_a_server, server_account
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.cluster import FASTER, ScratchCluster, without_libpq_environment
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.globals import Globals, read_globals, restore_globals
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.phases import Phases
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.plan import require_room
-from ansible_collections.pgops.runbook.plugins.module_utils._drill.scratch import ScratchFolder, clear_leftovers
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.scratch import PREFIX, ScratchFolder, clear_leftovers
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.servers import find_server
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, needs
@@ -132,10 +132,17 @@ def scratch_place(options: Options, backup: Backup) -> Iterator[ScratchPlace]:
         with without_libpq_environment(), ScratchCluster(programs, folder, account, jobs=options.restore.jobs) as cluster:
             cluster.begin()
             place = ScratchPlace(cluster, options)
-            place.notices += [f"{path} of a run that was killed has been removed" for path in cleared] + tight
+            place.notices += [f"{path} of a run that was killed has been removed" for path in cleared] + tight + _neighbour(account)
             yield place
     finally:
         folder.remove()
+
+
+def _neighbour(account: Account) -> List[str]:
+    """Return a notice where what is restored, which may run code, could read and write the files of a server at work."""
+    if not runs_a_server(account, unless_in=f"/{PREFIX}"):
+        return []
+    return [f"{account.name} runs another server on this host, whose files are open to what is restored; run_as names another account"]
 
 
 def _missing(run: Run) -> Dict[str, List[str]]:

@@ -52,7 +52,7 @@ def choose(options: Options, notices: List[str]) -> Backup:
     """
     if options.restore.backup == NEWEST:
         backup = pick(options.restore)
-        notices += _newer(options, backup)
+        notices += _newer(options, backup) + _others(options, backup)
         return backup
     path = Path(str(options.restore.folder)) / options.restore.backup
     manifest = read_manifest(path)
@@ -133,6 +133,15 @@ def _newer(options: Options, backup: Backup) -> List[str]:
         return []
     more = f" and {len(newer) - 1} more" if len(newer) > 1 else ""
     return [f"{newer[0].folder}{more} is newer, and is not verified or is broken: {newer[0].broken or 'nobody has verified it'}"]
+
+
+def _others(options: Options, backup: Backup) -> List[str]:
+    """Return a notice where the folder has backups of a database of that name of another server, which may be the one that is meant."""
+    heads, _faults = read_heads(str(options.restore.folder))
+    mine = str(backup.manifest.get("system_identifier"))
+    if all(head.database != backup.database or head.system_identifier in (mine, None) for head in heads):
+        return []
+    return [f"{options.restore.folder} holds backups of {backup.database} of several servers; the newest, {backup.id}, was taken"]
 
 
 def _major(manifest: Mapping[str, Any]) -> int:
