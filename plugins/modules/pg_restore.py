@@ -201,6 +201,7 @@ notes:
   - Two runs for one target never overlap. The second one fails and names the first.
   - O(statement_timeout) does not bound what depends on the size of the database; O(max_runtime) does.
   - No row and no value of one stands in a result or an error.
+  - A pooler that gives each transaction another session will not do. Connect to the server itself.
   - It works on Linux, on the host that runs the module.
 seealso:
   - module: pgops.runbook.pg_backup
@@ -446,6 +447,27 @@ seconds:
   returned: success
   type: dict
   sample: {fetch: 0.4, create: 0.1, unpack: 0.8, pre_data: 0.2, data: 6.1, post_data: 2.3, compare: 1.2, analyze: 1.1, total: 12.3}
+differences:
+  description: Where what was restored is not what was backed up, the first hundred places.
+  returned: failure because of that
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description: What kind of thing differs, such as C(rows), C(indexes) or C(grants).
+      type: str
+    object:
+      description: Which one.
+      type: str
+    table:
+      description: The table that it belongs to. None where it belongs to none.
+      type: str
+    what:
+      description: V(missing), V(extra) or V(different).
+      type: str
+    message:
+      description: All of that in a sentence.
+      type: str
 notices:
   description: The warnings, for playbooks to read.
   returned: always
@@ -459,9 +481,10 @@ error:
     type:
       description:
         - The type. C(InvalidValue), an option is wrong; C(MissingObject), a backup or database is not there; C(Refused), the restore would
-          do harm, or what was restored is not what was backed up; C(Busy), another run is at work; C(ProgramMissing) and
-          C(ProgramFailed), a program is not there or failed; C(OutOfTime), O(max_runtime) is over; C(ConnectError) and C(DriverMissing),
-          there was no session; C(DatabaseError), the server refused anything else; C(RunbookError), a file could not be read or written.
+          do harm, or the backup is broken; C(Different), what was restored is not what was backed up; C(Busy), another run is at work;
+          C(ProgramMissing) and C(ProgramFailed), a program is not there or failed; C(OutOfTime), O(max_runtime) is over;
+          C(ConnectError) and C(DriverMissing), there was no session; C(DatabaseError), the server refused anything else;
+          C(RunbookError), a file could not be read or written.
       type: str
       sample: Refused
     object:

@@ -118,8 +118,9 @@ def test_what_is_restored_but_not_what_was_backed_up(
 
     backup = copied(originals[form], tmp_path)
     rewritten(backup, lies)
-    with pytest.raises(Refused, match=r"shop\.orders: 1000 rows as expected, but what is in them differs"):
+    with pytest.raises(Refused, match=r"shop\.orders: 1000 rows as expected, but what is in them differs") as failed:
         restoring.restore(shop, path=str(backup), target=target)
+    assert [(one["kind"], one["table"]) for one in failed.value.as_result()["differences"]] == [("rows", "shop.orders")]
 
 
 @pytest.mark.parametrize("form", ["directory", "custom", "plain", "plain zstd"])

@@ -139,7 +139,7 @@ class Line:
         failed = [child for child in (*self._stages, *self._taps) if child.poll() and child not in self._stopped]
         broken = [child for child in failed if _pipe_broke(child)]
         causes = [child for child in failed if child not in broken or not self._reader_failed(child)]
-        if not whole and (self._left_off or self._stages[-1].poll() == 0):
+        if not whole and (self._left_off or not self._stages or self._stages[-1].poll() == 0):
             causes = [child for child in causes if child not in broken]
         return causes[0].failure() if causes else None
 

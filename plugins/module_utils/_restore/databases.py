@@ -14,9 +14,9 @@ import re
 import secrets
 import time
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue, Refused, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._lock import lock_key, release_lock, take_lock
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions
 
@@ -86,6 +86,28 @@ def leftovers(database: Any) -> List[str]:
 def _ours(name: str, said: str | None) -> bool:
     """Say whether a database is one of ours; a run that was killed at once has not come to say so."""
     return _HIDDEN.fullmatch(name) is not None and (said is None or _MARK in said)
+
+
+def drop_leftovers(database: Any, sessions: Sessions) -> Tuple[List[str], List[str]]:
+    """Drop the hidden databases of runs that are dead; return those that are gone, and a sentence about each that is not."""
+    gone, said = [], []
+    for name in leftovers(database):
+        fault = _fault_of_dropping(database, sessions, name)
+        if fault is None:
+            gone.append(name)
+        else:
+            said.append(f"database {name}, which a run that was killed has left, could not be dropped: {fault}")
+    return gone, said
+
+
+def _fault_of_dropping(database: Any, sessions: Sessions, name: str) -> str | None:
+    try:
+        drop_database(database, sessions, name)
+    except RunbookError as error:
+        if database.closed:
+            raise
+        return error.message
+    return None
 
 
 def create_hidden(database: Any, hidden: str, settings: Mapping[str, Any], *, run: Mapping[str, Any]) -> None:

@@ -57,7 +57,13 @@ def restore_plain(
     with Child([*command, "--file=-"], environment=environment, secrets=login.secrets, stdin=PIPE, on_line=words.line) as child:
         reader = _Reader(Feed(child, tick), client, server_version)
         reader.begin()
-        read_stream(path, decoders, reader.take, tick=tick, secrets=login.secrets)
+
+        def sink(data: bytes) -> bool:
+            """Once psql takes no more, the rest is still read, so that the end of the decoders is judged; unless psql has failed."""
+            reader.take(data)
+            return not reader.taken and child.poll() not in (None, 0)
+
+        read_stream(path, decoders, sink, tick=tick, secrets=login.secrets, whole=False)
         if reader.taken:
             reader.commit(path)
         code = child.wait(tick)
@@ -119,5 +125,4 @@ class _Reader:
         self._feed.close()
 
     def _send(self, data: bytes) -> None:
-        # Once psql takes no more, the rest is still read, so that the end of the decoders is judged.
         self.taken = self.taken and self._feed.write(data)

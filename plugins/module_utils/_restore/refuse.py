@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, Dict, Sequence
 
+from ansible_collections.pgops.runbook.plugins.module_utils._content.compare import Difference, as_results
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, needs
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import PLAIN, readable
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
 
 _SHOWN = 5
+_MOST_DIFFERENCES = 100
 _HOW_TO = {
     "roles": "Make them first, from the backup's globals file for example, or leave them out with owners=false and privileges=false.",
     "extensions": "Install the packages that bring them on the server.",
@@ -42,6 +44,18 @@ SELECT NOT EXISTS (
                       WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'))
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)
 """
+
+
+class Different(Refused):
+    """What was restored is not what was backed up; `differences` say where."""
+
+    def __init__(self, message: str, differences: Sequence[Difference], *, object_name: str | None, hint: str) -> None:
+        super().__init__(message, object_name=object_name, hint=hint)
+        self.differences = list(differences)
+
+    def as_result(self) -> Dict[str, Any]:
+        """Add the differences, the first hundred."""
+        return {**super().as_result(), "differences": as_results(self.differences[:_MOST_DIFFERENCES])}
 
 
 def check_backup(run: Run) -> None:
@@ -145,11 +159,12 @@ def there_already(run: Run, more: str) -> Refused:
     )
 
 
-def different(run: Run, differences: Sequence[Any]) -> Refused:
+def different(run: Run, differences: Sequence[Difference]) -> Different:
     """Return the error that what was restored is not what was backed up."""
     more = f" (and {len(differences) - _SHOWN} more)" if len(differences) > _SHOWN else ""
-    return Refused(
+    return Different(
         f"what was restored of {run.backup.id} is not what was backed up: {'; '.join(one.message for one in differences[:_SHOWN])}{more}",
+        differences,
         object_name=differences[0].table or differences[0].object,
         hint="The restored database was dropped, and nothing else was changed. Take another backup, and look why this one differs.",
     )

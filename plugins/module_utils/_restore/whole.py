@@ -74,8 +74,8 @@ def restore_whole(run: Run) -> Dict[str, Any]:
         if plan.present is None:
             with run.phase("fetch"):
                 check_files(run.backup, run.tick)
-        for name in plan.leftovers:
-            databases.drop_database(run.database, run.sessions, name)
+        plan.leftovers, complaints = databases.drop_leftovers(run.database, run.sessions)
+        run.warnings += complaints
         compared = plan.present or _restore(run, plan)
         return _result(run, plan, compared)
     finally:
