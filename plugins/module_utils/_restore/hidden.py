@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Iterator
+from typing import Iterator, List
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import iso
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child
@@ -121,16 +121,21 @@ def analyzing(run: Run, name: str) -> Iterator[None]:
                 child.check(run.tick)
 
 
-def settle(run: Run, name: str) -> None:
-    """Give the database `name` the settings of the manifest, in the transaction that is open. Raises DatabaseError."""
-    apply_settings(run.database, name, run.manifest["settings"], owners=run.options.owners, privileges=run.options.privileges)
+def settle(run: Run, name: str) -> List[str]:
+    """Give the database `name` the settings of the manifest, in the transaction that is open. Raises DatabaseError.
+
+    Returns those that this server does not know, which are left out.
+    """
+    settings = run.manifest["settings"]
+    return apply_settings(run.database, name, settings, owners=run.options.owners, privileges=run.options.privileges)
 
 
 def rehearse_settings(run: Run, name: str) -> None:
     """Apply the settings and take them back: what is wrong with them is better known before the rows are loaded than after."""
     try:
         with run.phase("settings"), run.database.transaction():
-            settle(run, name)
+            unknown = settle(run, name)
+            run.warnings += [f"this server does not know the setting {one}, which the database had: it is left out" for one in unknown]
             raise _Rehearsed
     except _Rehearsed:
         return

@@ -30,24 +30,38 @@ class Grant:
     grantable: bool
 
 
-def apply_settings(database: Any, name: str, settings: Mapping[str, Any], *, owners: bool = True, privileges: bool = True) -> None:
-    """Give the database `name` what `settings` of a manifest say, inside the caller's transaction. Raises DatabaseError."""
-    for statement, parameters in _statements(database, name, settings, owners, privileges):
+def apply_settings(database: Any, name: str, settings: Mapping[str, Any], *, owners: bool = True, privileges: bool = True) -> List[str]:
+    """Give the database `name` what `settings` of a manifest say, inside the caller's transaction. Raises DatabaseError.
+
+    Returns the variables that this server does not know, as an older or a newer major may, which are left out.
+    """
+    unknown = _unknown(database, settings)
+    for statement, parameters in _statements(database, name, settings, owners, privileges, unknown):
         database.execute(statement, parameters)
+    return unknown
+
+
+def _unknown(database: Any, settings: Mapping[str, Any]) -> List[str]:
+    config = [*(settings.get("config") or ()), *(one for some in (settings.get("role_config") or {}).values() for one in some or ())]
+    # A name with a dot is an extension's, and known as soon as it is set.
+    names = sorted({variable for variable, _value in map(_split, config) if "." not in variable})
+    return [name for name in names if database.value("SELECT pg_catalog.current_setting(%s, true) IS NULL", (name,))]
 
 
 def _statements(
-    database: Any, name: str, settings: Mapping[str, Any], owners: bool, privileges: bool
+    database: Any, name: str, settings: Mapping[str, Any], owners: bool, privileges: bool, unknown: Sequence[str]
 ) -> Iterator[Tuple[Any, Sequence[Any]]]:
     sql = database.sql
     target = sql.Identifier(name)
     yield sql.SQL("COMMENT ON DATABASE {} IS %s").format(target), (settings.get("comment"),)
     for variable, value in map(_split, settings.get("config") or ()):
-        yield sql.SQL("ALTER DATABASE {} SET {} TO {}").format(target, *_setting(sql, variable, value)), ()
+        if variable not in unknown:
+            yield sql.SQL("ALTER DATABASE {} SET {} TO {}").format(target, *_setting(sql, variable, value)), ()
     for role, config in sorted((settings.get("role_config") or {}).items()):
         for variable, value in map(_split, config or ()):
-            words = sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} TO {}")
-            yield words.format(sql.Identifier(role), target, *_setting(sql, variable, value)), ()
+            if variable not in unknown:
+                words = sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} TO {}")
+                yield words.format(sql.Identifier(role), target, *_setting(sql, variable, value)), ()
     limit = settings.get("connection_limit")
     if limit is not None and int(limit) >= 0:
         yield sql.SQL("ALTER DATABASE {} CONNECTION LIMIT %s").format(target), (int(limit),)
