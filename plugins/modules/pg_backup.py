@@ -145,8 +145,8 @@ options:
   keep:
     description:
       - Which backups of this database and O(name) stay. One stays if any of the rules wants it, and without any rule all do.
-      - Only verified backups count whose files are all there. The newest verified one always stays. One that is not verified goes by its age, and only if a
-        newer one is verified.
+      - Only verified backups count whose files are all there. The newest verified one always stays. One that is not verified goes by
+        its age, and only if a newer one is verified.
     type: dict
     suboptions:
       age:
