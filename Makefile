@@ -50,6 +50,7 @@ bench: ## the modules against the plain SQL and the janitors that a person would
 	@$(VENV) test -- -m tests.benchmarks.revocation
 	@$(VENV) test -- -m tests.benchmarks.cleanup
 	@$(VENV) test -- -m tests.benchmarks.health
+	@$(VENV) test -- -m tests.benchmarks.backup
 
 format: ## let ruff format and mend what it can
 	@$(VENV) test -- -m ruff check --fix --quiet . ; $(VENV) test -- -m ruff format .
