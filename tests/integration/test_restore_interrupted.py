@@ -233,11 +233,13 @@ def test_a_swap_that_is_killed_before_its_end_changes_nothing(
 
 
 def test_what_only_looks_like_a_leftover_stays(live: Database, backup: Path, target: Database) -> None:
-    names = [databases.hidden_name(), "pgops_restore_me", f"{databases.PREFIX}0123456g"]
+    names = [databases.hidden_name(), databases.hidden_name(), "pgops_restore_me", f"{databases.PREFIX}0123456g"]
     for name in names:
         live.cluster.create_database(name)
     with live.connect() as connection:
         connection.execute(f"COMMENT ON DATABASE {names[0]} IS 'mine'")
+    # Somebody else's, who had the same idea about names: what a killed run leaves without a comment is empty.
+    Database(live.cluster, names[1]).query("CREATE TABLE precious AS SELECT 1 AS n")
     result = restoring.restore(live, backup.parent, target=target.name)
     assert result["dropped"] == []
     assert restoring.databases(live.cluster) >= set(names)

@@ -201,6 +201,24 @@ def test_constraints_that_the_rows_may_break(pair: Any) -> None:
     assert structure(database) == before
 
 
+def test_names_that_agree_where_they_are_cut(pair: Any) -> None:
+    database, folder, _manifest = pair
+    long = "custom_oauth_authorization_grant_metadata_of_clients"
+    for table in (f"{long}_a", f"{long}_b"):
+        run_script(database, f"CREATE TABLE app.{table} (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, of_it int, off_it int)")
+        run_script(database, f"CREATE INDEX {table}_of ON app.{table} (of_it); CREATE INDEX {table}_off ON app.{table} (off_it)")
+        run_script(database, f"CREATE STATISTICS app.{table}_s1 ON id, of_it FROM app.{table}")
+        run_script(database, f"CREATE STATISTICS app.{table}_s2 ON id, off_it FROM app.{table}; INSERT INTO app.{table} (of_it) VALUES (1)")
+    (folder / "again").mkdir()
+    manifest, before = backup(database, folder / "again"), structure(database)
+    run_script(database, f"DELETE FROM app.{long}_a; DELETE FROM app.{long}_b")
+    done = replace(database, folder / "again", manifest, f"app.{long}_a", f"app.{long}_b").tables
+    assert [one.rows for one in done] == [1, 1]
+    for one in done:
+        run_script(database, f"DROP TABLE {one.kept}")
+    assert structure(database) == before
+
+
 def test_other_rows_than_the_manifest_says_are_not_taken(pair: Any) -> None:
     database, folder, manifest = pair
     run_script(database, "UPDATE app.visits SET gone = 'y'")

@@ -9,6 +9,7 @@ the next one knows what a dead run has left and drops it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import secrets
@@ -55,6 +56,19 @@ _COLUMNS = """
 SELECT a.attname AS name FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = 'pg_catalog.pg_database'::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped
 """
+_EMPTY = """
+SELECT NOT EXISTS (
+    SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                      WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'))
+  AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                      WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'))
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)
+"""
 
 
 def hidden_name() -> str:
@@ -67,6 +81,11 @@ def exists(database: Any, name: str) -> bool:
     return bool(database.value("SELECT EXISTS (SELECT FROM pg_catalog.pg_database d WHERE d.datname = %s)", (name,)))
 
 
+def is_empty(session: Any) -> bool:
+    """Say whether the database of a session holds nothing that anybody made, but for extensions."""
+    return bool(session.value(_EMPTY))
+
+
 def hold(database: Any, hidden: str) -> None:
     """Say, as long as this session lives, that the hidden database is at work. Before it is made."""
     take_lock(database, hidden)
@@ -77,21 +96,28 @@ def let_go(database: Any, hidden: str) -> None:
     release_lock(database, hidden)
 
 
-def leftovers(database: Any) -> List[str]:
+def leftovers(database: Any, sessions: Sessions) -> List[str]:
     """Return the hidden databases of runs that are dead."""
     alive = {row["key"] for row in database.rows(_LOCKS)}
-    return [row["name"] for row in database.rows(_ALL) if _ours(row["name"], row["said"]) and lock_key(row["name"]) not in alive]
+    found = [row for row in database.rows(_ALL) if _HIDDEN.fullmatch(row["name"]) and lock_key(row["name"]) not in alive]
+    return [row["name"] for row in found if _ours(sessions, row["name"], row["said"])]
 
 
-def _ours(name: str, said: str | None) -> bool:
-    """Say whether a database is one of ours; a run that was killed at once has not come to say so."""
-    return _HIDDEN.fullmatch(name) is not None and (said is None or _MARK in said)
+def _ours(sessions: Sessions, name: str, said: str | None) -> bool:
+    """Say whether a database of such a name is ours: it says so, or is empty, since its run was killed before it came to say so."""
+    if said is not None:
+        return _MARK in said
+    try:
+        with sessions.open(name, read_only=True) as session:
+            return is_empty(session)
+    except RunbookError:
+        return False
 
 
 def drop_leftovers(database: Any, sessions: Sessions) -> Tuple[List[str], List[str]]:
     """Drop the hidden databases of runs that are dead; return those that are gone, and a sentence about each that is not."""
     gone, said = [], []
-    for name in leftovers(database):
+    for name in leftovers(database, sessions):
         fault = _fault_of_dropping(database, sessions, name)
         if fault is None:
             gone.append(name)
@@ -234,9 +260,15 @@ def terminate(database: Any, name: str, *, all_roles: bool = True) -> int:
 
 
 def kept_name(name: str, moment: datetime) -> str:
-    """Return the name that a database has after another one has taken its place."""
+    """Return the name that something has after another one has taken its place.
+
+    Names that are cut for it stay as different as they were, by a hash of the whole.
+    """
     end = f"_before_{moment.astimezone(timezone.utc).strftime('%Y%m%d_%H%M%S')}"
-    return name.encode("utf-8")[: _LONGEST_NAME - len(end)].decode("utf-8", "ignore") + end
+    whole = name.encode("utf-8")
+    if len(whole) + len(end) > _LONGEST_NAME:
+        end = f"_{hashlib.sha256(whole).hexdigest()[:8]}{end}"
+    return whole[: _LONGEST_NAME - len(end)].decode("utf-8", "ignore") + end
 
 
 def rename(database: Any, old: str, new: str) -> None:

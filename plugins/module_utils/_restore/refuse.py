@@ -31,19 +31,6 @@ SELECT pg_catalog.pg_has_role(d.datdba, 'USAGE') AS owned, d.datallowconn AS con
         WHERE s.subdbid = d.oid)::text[] AS subscriptions
 FROM pg_catalog.pg_database d WHERE d.datname = %s
 """
-_EMPTY = """
-SELECT NOT EXISTS (
-    SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                      WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'))
-  AND NOT EXISTS (
-    SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                      WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'))
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)
-"""
 
 
 class Different(Refused):
@@ -147,7 +134,7 @@ def _not_named(run: Run) -> Refused:
 
 def _is_empty(run: Run) -> bool:
     with run.open(run.target, read_only=True) as session:
-        return bool(session.value(_EMPTY))
+        return databases.is_empty(session)
 
 
 def there_already(run: Run, more: str) -> Refused:

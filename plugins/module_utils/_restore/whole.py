@@ -93,7 +93,7 @@ def _plan(run: Run) -> Plan:
             refuse.check_target(run)
     replaces = there and present is None
     kept = databases.kept_name(run.target, datetime.now(timezone.utc)) if replaces else None
-    return Plan(present, replaces, databases.leftovers(run.database), kept, stores)
+    return Plan(present, replaces, databases.leftovers(run.database, run.sessions), kept, stores)
 
 
 def _present(run: Run) -> Compared | None:
