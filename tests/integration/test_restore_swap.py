@@ -92,6 +92,24 @@ def test_another_that_is_not_named_is_not_replaced_either(live: Database, backup
             restoring.restore(live, backup.parent, mode="swap", target="swapped_other")
 
 
+PARTS: list[dict[str, Any]] = [{"kind": "schema_only"}, {"kind": "tables", "tables": ["public.t"]}, {"kind": "schemas", "schemas": ["public"]}]
+
+
+@pytest.mark.parametrize("options", PARTS, ids=str)
+def test_a_part_of_a_database_takes_nobodys_place(live: Database, tmp_path: Path, options: dict[str, Any]) -> None:
+    """What is not in it would be gone for the application, which only sees the name."""
+    path = backing.made(live, tmp_path, name="part", **options)
+    live.query("CREATE TABLE more AS SELECT 1 AS n; DELETE FROM t WHERE n > 50")
+    for chosen in ({"path": str(path)}, {"folder": str(tmp_path), "name": "part"}):
+        for check_mode in (True, False):
+            with pytest.raises(Refused, match=rf"is of the kind {options['kind']}, and no whole database"):
+                restoring.restore(live, mode="swap", replace="swapped", check_mode=check_mode, **chosen)
+    assert live.query(COUNT) == [(50,)]
+    # An empty one has nothing to lose.
+    live.query("DROP TABLE t, more")
+    assert restoring.restore(live, path=str(path), mode="swap")["action"] == "swapped"
+
+
 def test_sessions_hinder_it_and_are_ended_only_on_request(live: Database, backup: Path) -> None:
     with live.connect(application_name="somebody's") as somebody:
         for check_mode in (True, False):

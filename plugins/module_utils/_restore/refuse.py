@@ -13,6 +13,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore import data
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import PLAIN, readable
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
 
+WHOLE = "full"  # the kind of a backup that has all of a database
 _SHOWN = 5
 _MOST_DIFFERENCES = 100
 _HOW_TO = {
@@ -97,8 +98,17 @@ def check_server(run: Run) -> None:
 def check_target(run: Run) -> None:
     """Refuse to take the name from a database that is not meant to lose it, or cannot. Raises Refused."""
     about = run.database.row(_TARGET, (run.target,)) or {}
-    if run.options.replace != run.target and not (about.get("connectable") and _is_empty(run)):
+    named, whole = run.options.replace == run.target, run.backup.kind == WHOLE
+    # That it cannot be connected to may be why it is restored, so that it is looked into only where that decides.
+    empty = not (named and whole) and about.get("connectable") and _is_empty(run)
+    if not empty and not named:
         raise _not_named(run)
+    if not empty and not whole:
+        raise Refused(
+            f"the backup {run.backup.id} is of the kind {run.backup.kind}, and no whole database: what else {run.target} has would be gone",
+            object_name=run.backup.id,
+            hint="Restore it into a new database with mode=new and another target, or parts of it with mode=tables or mode=schema.",
+        )
     if not about.get("owned"):
         raise Refused(
             f"role {run.database.user} does not own database {run.target} and so cannot rename it",
