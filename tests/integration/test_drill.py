@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import subprocess
 import threading
@@ -261,7 +262,8 @@ def test_a_part_of_a_database_comes_back_as_a_part(cluster: Cluster, copy: Datab
 def test_a_part_that_cannot_stand_alone_fails_the_drill_and_is_not_broken(cluster: Cluster, copy: Database, tmp_path: Path) -> None:
     backup = backing.made(copy, tmp_path, name="part", kind="tables", tables=["shop.orders"])
     result = rehearse(cluster, tmp_path, name="part")
-    assert "function shop.touch() does not exist" in result["msg"]
+    # Of the several things that are missing the workers of pg_restore name one first: which, is a matter of time.
+    assert re.search(r"(function|relation) \S+ does not exist", result["msg"]), result["msg"]
     assert phases(result)[-1] == "load"
     assert not (backup / "verified.json").exists()
 
