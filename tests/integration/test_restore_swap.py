@@ -92,7 +92,11 @@ def test_another_that_is_not_named_is_not_replaced_either(live: Database, backup
             restoring.restore(live, backup.parent, mode="swap", target="swapped_other")
 
 
-PARTS: list[dict[str, Any]] = [{"kind": "schema_only"}, {"kind": "tables", "tables": ["public.t"]}, {"kind": "schemas", "schemas": ["public"]}]
+PARTS: list[dict[str, Any]] = [
+    {"kind": "schema_only"},
+    {"kind": "tables", "tables": ["public.t"]},
+    {"kind": "schemas", "schemas": ["public"]},
+]
 
 
 @pytest.mark.parametrize("options", PARTS, ids=str)
@@ -119,6 +123,22 @@ def test_sessions_hinder_it_and_are_ended_only_on_request(live: Database, backup
         with pytest.raises(psycopg.OperationalError):
             somebody.execute("SELECT 1")
     assert (result["action"], live.query(COUNT)) == ("swapped", [(100,)])
+
+
+def test_sessions_that_this_role_may_not_end(live: Database, backup: Path) -> None:
+    """They are named before anything is restored, and not after hours of it."""
+    live.query("CREATE ROLE swapped_clerk LOGIN CREATEDB")
+    live.query("ALTER DATABASE swapped OWNER TO swapped_clerk")
+    clerk = backing.login(live, login_user="swapped_clerk")
+    try:
+        with live.connect(application_name="superior"):
+            for check_mode in (True, False):
+                with pytest.raises(Refused, match=r"1 session is on database swapped: postgres .*superior") as refused:
+                    restoring.restore(clerk, backup.parent, mode="swap", replace="swapped", disconnect=True, check_mode=check_mode)
+                assert "swapped_clerk may not end" in str(refused.value.hint)
+    finally:
+        live.query("ALTER DATABASE swapped OWNER TO postgres")
+        live.query("DROP ROLE swapped_clerk")
 
 
 def test_applications_that_come_back_at_once_do_not_hinder_it(live: Database, backup: Path) -> None:

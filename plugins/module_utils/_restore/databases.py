@@ -46,6 +46,15 @@ _SESSIONS = """
 SELECT a.pid, a.usename, a.application_name FROM pg_catalog.pg_stat_activity a
 WHERE a.datname = %s AND a.pid <> pg_catalog.pg_backend_pid() AND a.usesysid IS NOT NULL ORDER BY a.backend_start, a.pid
 """
+# Sessions of superusers, and of roles that the session's own is not in.
+_ENDLESS = """
+SELECT a.pid, a.usename, a.application_name
+FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
+CROSS JOIN pg_catalog.pg_roles me
+WHERE a.datname = %s AND a.pid <> pg_catalog.pg_backend_pid() AND me.rolname = current_user AND NOT me.rolsuper
+  AND (r.rolsuper OR NOT (pg_catalog.pg_has_role(r.oid, 'MEMBER') OR pg_catalog.pg_has_role('pg_signal_backend', 'MEMBER')))
+ORDER BY a.backend_start, a.pid
+"""
 _TERMINATE = """
 SELECT count(pg_catalog.pg_terminate_backend(a.pid)) FROM pg_catalog.pg_stat_activity a
 WHERE a.datname = %s AND a.pid <> pg_catalog.pg_backend_pid() AND a.usesysid IS NOT NULL
@@ -242,7 +251,16 @@ def lasting_sessions(database: Any, name: str) -> List[Dict[str, Any]]:
     return found
 
 
-def in_use(name: str, found: Sequence[Mapping[str, Any]]) -> Refused:
+def sessions_to_stay(database: Any, name: str) -> List[Dict[str, Any]]:
+    """Return those of the sessions on a database that the session's role may not end."""
+    found: List[Dict[str, Any]] = database.rows(_ENDLESS, (name,))
+    return found
+
+
+_MAY_BE_ENDED = "Stop what uses it, or have its sessions ended with disconnect=true."
+
+
+def in_use(name: str, found: Sequence[Mapping[str, Any]], hint: str = _MAY_BE_ENDED) -> Refused:
     """Return the refusal to take the name from a database with sessions."""
     who = ", ".join(
         f"{one['usename'] or 'a process'} (pid {one['pid']}, {one['application_name'] or 'no application_name'})" for one in found[:5]
@@ -250,7 +268,7 @@ def in_use(name: str, found: Sequence[Mapping[str, Any]]) -> Refused:
     return Refused(
         f"{len(found)} session{' is' if len(found) == 1 else 's are'} on database {name}: {who}{' and others' if len(found) > 5 else ''}",
         object_name=name,
-        hint="Stop what uses it, or have its sessions ended with disconnect=true.",
+        hint=hint,
     )
 
 

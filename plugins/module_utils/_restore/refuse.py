@@ -121,14 +121,25 @@ def check_target(run: Run) -> None:
             object_name=run.target,
             hint="Commit them or roll them back.",
         )
-    found = [] if run.options.disconnect else databases.lasting_sessions(run.database, run.target)
-    if found:
-        raise databases.in_use(run.target, found)
+    require_leaving(run)
     for kind in ("slots", "subscriptions"):
         if about.get(kind):
             run.warnings.append(
                 f"the old database keeps its {kind} ({_listed(about[kind])}): the restored one that takes the name {run.target} has none"
             )
+
+
+def require_leaving(run: Run) -> None:
+    """Refuse where sessions are on the target, or, if they are to be ended, such as this role may not end. Raises Refused."""
+    if not run.options.disconnect:
+        found = databases.lasting_sessions(run.database, run.target)
+        if found:
+            raise databases.in_use(run.target, found)
+        return
+    found = databases.sessions_to_stay(run.database, run.target)
+    if found:
+        hint = f"Role {run.database.user} may not end them: stop what uses it, or use a superuser or a member of their roles."
+        raise databases.in_use(run.target, found, hint)
 
 
 def _not_named(run: Run) -> Refused:

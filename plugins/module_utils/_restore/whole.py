@@ -198,9 +198,8 @@ def _publish(run: Run, hidden: str, plan: Plan) -> None:
                     raise refuse.there_already(run, "since the restore began") from None
                 if error.sqlstate not in _IN_USE or number == _TRIES - 1:
                     raise
-            found = databases.sessions_of(run.database, run.target) if plan.replaces else []
-            if found and not run.options.disconnect:
-                raise databases.in_use(run.target, found)
+            if plan.replaces:
+                refuse.require_leaving(run)
 
 
 def _rename(run: Run, hidden: str, plan: Plan) -> None:
