@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping
 
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import read_copies
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_duration
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 
 # What a policy may be about and pg_backup cannot make.
 NOT_MADE = ("physical", "incremental", "wal")
@@ -32,9 +35,11 @@ def plan(policies: Any, *, schedule: str = "", names: Any = None, host: Any = No
     due = {name: policy for name, policy in known.items() if (name in asked if asked else _due(policy, schedule))}
     others = [f"{name} (kind {policy['kind']})" for name, policy in due.items() if policy["kind"] in NOT_MADE]
     told = f"not made by this version of the collection: {', '.join(others)}"
+    refused = list(_refused(said.get("copies")))
+    faults += refused
     runs: List[Dict[str, Any]] = []
     for name, policy in due.items():
-        if policy["kind"] in NOT_MADE:
+        if policy["kind"] in NOT_MADE or refused:
             continue
         if policy["location"] == "external" and not said.get("copies"):
             faults.append(f"{name}: it has to be kept away from the database server (location external), and backup_copies names no place")
@@ -46,6 +51,16 @@ def plan(policies: Any, *, schedule: str = "", names: Any = None, host: Any = No
         "faults": [*faults, *([told] if others and asked else [])],
         "declared": len(due),
     }
+
+
+def _refused(copies: Any) -> Iterator[str]:
+    """Yield what is wrong with remote places. A task would show its options, and with them a password that does not belong there."""
+    for number, one in enumerate(copies if isinstance(copies, list) else []):
+        if isinstance(one, Mapping) and not one.get("path"):
+            try:
+                read_copies([one], Path("/nonexistent"))
+            except InvalidValue as error:
+                yield error.message.replace("copies[0]", f"backup_copies[{number}]")
 
 
 def _due(policy: Mapping[str, Any], schedule: str) -> bool:

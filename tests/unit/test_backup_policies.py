@@ -120,6 +120,17 @@ def test_what_must_be_kept_elsewhere_is_not_made_without_an_elsewhere() -> None:
     ]
 
 
+def test_a_password_in_a_place_never_comes_into_the_options_of_a_task() -> None:
+    copies = [{"path": "/mnt"}, {"rclone": ":sftp,host=x,pass=hunter2:backups"}]
+    planned = plan(policies(full={}), schedule="daily", host={"copies": copies})
+    assert planned["runs"] == []
+    assert planned["faults"] == ["backup_copies[1].rclone: it holds a password or other settings, which do not belong there"]
+    fine = plan(
+        policies(full={}), schedule="daily", host={"copies": [{"rclone": "offsite:backups"}, {"rsync": "backup@host:/srv/backups"}]}
+    )
+    assert names(fine) == ["full"]
+
+
 def test_a_name_that_is_none_and_a_kind_that_cannot_be_made_are_faults_where_they_are_asked_for() -> None:
     backup = policies(full={}, wal={"schedule": "continuous"})
     planned = plan(backup, names=["ful", "wal"])
