@@ -100,6 +100,11 @@ def keep_readable(hidden: set[str], parameters: Mapping[str, Any]) -> None:
     hidden.update(secret)
 
 
+def noticed(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result whose warnings a playbook can read too: Ansible shows them and takes them out of what is registered."""
+    return {**result, "notices": list(result.get("warnings") or [])}
+
+
 def listed(value: Any) -> list[Any]:
     """Return the items of an option that is a list, or a text of items between commas and line ends, as a survey sends one.
 

@@ -774,11 +774,9 @@ errors:
   sample: ["rules[0].older_than: '-1 h' is not a duration (and what one looks like)"]
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.pgops.runbook.plugins.module_utils._arguments import CONNECTION_ARGUMENTS, application_name, keep_readable
+from ansible_collections.pgops.runbook.plugins.module_utils._arguments import CONNECTION_ARGUMENTS, application_name, keep_readable, noticed
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import OPERATION, clean_up, read_options
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options import VACUUM
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
@@ -857,13 +855,8 @@ def main() -> None:
         with connect(login, application_name=name, read_only=module.check_mode) as database, publisher(OPERATION) as watch:
             result = clean_up(database, options, check_mode=module.check_mode, watch=watch)
     except RunbookError as error:
-        module.fail_json(**_noticed(error.as_result()))
-    module.exit_json(**_noticed(result))
-
-
-def _noticed(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a result whose warnings a playbook can read too: Ansible shows them and takes them out of what is registered."""
-    return {**result, "notices": list(result.get("warnings") or [])}
+        module.fail_json(**noticed(error.as_result()))
+    module.exit_json(**noticed(result))
 
 
 if __name__ == "__main__":

@@ -502,7 +502,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.pgops.runbook.plugins.module_utils._arguments import CONNECTION_ARGUMENTS, application_name, keep_readable
+from ansible_collections.pgops.runbook.plugins.module_utils._arguments import CONNECTION_ARGUMENTS, application_name, keep_readable, noticed
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.interrupt import taking_back
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
@@ -554,13 +554,8 @@ def main() -> None:
         with taking_back(), publisher(OPERATION) as watch:
             result = restore(login, options, check_mode=module.check_mode, watch=watch)
     except RunbookError as error:
-        module.fail_json(**_noticed(error.as_result()))
-    module.exit_json(**_noticed(result))
-
-
-def _noticed(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a result whose warnings a playbook can read too: Ansible shows them and takes them out of what is registered."""
-    return {**result, "notices": list(result.get("warnings") or [])}
+        module.fail_json(**noticed(error.as_result()))
+    module.exit_json(**noticed(result))
 
 
 if __name__ == "__main__":
