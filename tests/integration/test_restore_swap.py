@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import sealed, write_document
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, Refused, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import whole
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
@@ -269,6 +269,31 @@ def test_tokens_that_were_revoked_since_are_told_before_they_come_back(live: Dat
     result = restoring.restore(live, **options, accept_tokens_back=True)
     assert [(one["store"], one["back"]) for one in result["tokens_back"]] == [("app", 3)]
     assert (result["warnings"], live.query("SELECT count(*) FROM denied")) == ([], [(0,)])
+
+
+def test_a_token_that_is_revoked_in_the_last_moment_does_not_come_back_unsaid(
+    live: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the tokens were counted and before the names change: nothing can undo the swap then, so the run fails and says it."""
+    live.query("CREATE TABLE tokens (id int PRIMARY KEY, expires_at timestamp); CREATE TABLE denied (LIKE tokens)")
+    live.query("INSERT INTO tokens SELECT n, now() + interval '1 day' FROM generate_series(1, 10) n")
+    path = backing.made(live, tmp_path)
+    live.query("DELETE FROM t")
+    publish = whole._publish
+
+    def late(*given: Any) -> None:
+        live.query("INSERT INTO denied SELECT * FROM tokens LIMIT 2")
+        publish(*given)
+
+    monkeypatch.setattr(whole, "_publish", late)
+    options = {"path": str(path), "mode": "swap", "replace": "swapped", "token_stores": [STORE], "keep_old": False}
+    with pytest.raises(RunbookError, match=r"2 tokens of store app were revoked .* and are accepted again") as refused:
+        restoring.restore(live, **options)
+    kept = re.search(r"swapped_before_\d{8}_\d{6}", refused.value.message)
+    assert kept is not None
+    assert live.query(COUNT) == [(100,)]
+    # It is kept although it was not to be: only there it stands which ones they are.
+    assert Database(live.cluster, kept.group()).query("SELECT count(*) FROM denied") == [(2,)]
 
 
 def test_a_session_role_restores_every_format(live: Database, tmp_path: Path) -> None:

@@ -59,9 +59,8 @@ class Place:
                 hint="Drill on a newer server, or with in=cluster.",
             )
         self._require(_missing(run), "Make them there, or drill with in=cluster, which needs nothing but the extensions.")
-        for name in databases.leftovers(run.database, run.sessions):
-            databases.drop_database(run.database, run.sessions, name)
-            self.notices.append(f"database {name} of a run that was killed has been dropped")
+        gone, complaints = databases.drop_leftovers(run.database, run.sessions)
+        self.notices += [*(f"database {name} of a run that was killed has been dropped" for name in gone), *complaints]
 
     def _require(self, missing: Mapping[str, List[str]], hint: str) -> None:
         if missing:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Mapping, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, DatabaseError
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, DatabaseError, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._lock import release_lock, take_lock
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, refuse
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.disconnect import sending_away
@@ -163,16 +163,28 @@ def _tokens_back(run: Run, plan: Plan, before: str, after: str) -> List[StoreCou
 
 
 def _count_again(run: Run, plan: Plan, old: str) -> None:
-    """Count what came back once nobody could revoke anything in the old database any more, and say what was not known before."""
-    known = {count.store: count.back for count in plan.tokens}
+    """Count what came back once nobody could revoke anything in the old database any more.
+
+    Raises RunbookError where there is more than was known before, or nobody knows, unless it is accepted: nothing takes the swap back by then
+    but a person, who must not overlook it.
+    """
+    known = {count.store: count for count in plan.tokens}
     plan.tokens = _tokens_back(run, plan, old, run.target)
+    said = []
     for count in plan.tokens:
-        late = count.back - known.get(count.store, 0)
-        if late > 0:
-            run.warnings.append(
-                f"{late} tokens of store {count.store} were revoked in {old} in the last moments before the swap and are accepted again:"
-                " revoke them again"
-            )
+        before = known[count.store]
+        if count.back > before.back:
+            late = f"{count.back - before.back} tokens of store {count.store} were revoked in {old} in the last moments before the swap"
+            said.append(f"{late} and are accepted again: revoke them again")
+        elif count.unknown and not before.unknown:
+            said.append(f"nobody knows whether tokens of store {count.store} were revoked just before the swap: {count.unknown}")
+    if said and not run.options.accept_tokens_back:
+        raise RunbookError(
+            f"{run.target} is the backup now, and what it was is kept as {old}, but {'; '.join(said)}",
+            object_name="token_stores",
+            hint="Revoke before the application is let in; or rename the two databases back, stop the application and restore again.",
+        )
+    run.warnings += said
 
 
 def _drop_old(run: Run, plan: Plan, name: str) -> None:
