@@ -91,6 +91,25 @@ def test_it_listens_nowhere_and_takes_nothing_of_a_server_at_work(
     assert started.data.stat().st_uid == ground_account().uid
 
 
+def test_nothing_that_is_restored_can_change_its_settings(started: ScratchCluster) -> None:
+    started.name_superuser("postgres", "test")
+    with connect(started.login(), application_name="test", read_only=False) as database:
+        database.execute("ALTER SYSTEM SET local_preload_libraries TO 'auto_explain'")
+        database.value("SELECT pg_catalog.pg_reload_conf()")
+    with connect(started.login(), application_name="test", read_only=False) as database:
+        sources = database.rows("SELECT s.name, s.source FROM pg_catalog.pg_settings s WHERE s.source = 'command line'")
+        assert database.value("SHOW local_preload_libraries") == ""
+    assert {"archive_mode", "listen_addresses", "local_preload_libraries"} <= {row["name"] for row in sources}
+
+
+def test_the_end_of_its_log_is_not_read_through_a_link(started: ScratchCluster, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of root alone", encoding="ascii")
+    started.log.unlink()
+    started.log.symlink_to(secret)
+    assert started.log_tail() == ""
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can take the network away")
 def test_it_has_no_network_where_root_starts_it(started: ScratchCluster) -> None:
     assert started.has_network is False
