@@ -259,6 +259,10 @@ def test_a_second_run_for_the_same_target(shop: Database, originals: dict[str, P
         login = backing.login(shop, login_db="postgres")
         with pytest.raises(Busy, match="the first"):
             restoring.restore(login, path=str(originals["directory"]), target=target)
+        # The server keeps advisory locks apart by database, and the second run may log in to another one.
+        elsewhere = backing.login(shop, login_db=shop.name)
+        with pytest.raises(Busy, match=r"at work: postgres \(pid \d+, the first, on database postgres\)"):
+            restoring.restore(elsewhere, path=str(originals["directory"]), target=target)
 
 
 def test_the_time_is_over(shop: Database, originals: dict[str, Path], target: str) -> None:

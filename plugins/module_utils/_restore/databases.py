@@ -17,7 +17,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue, Refused, RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import Busy, DatabaseError, InvalidValue, Refused, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._lock import lock_key, release_lock, take_lock
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions
 
@@ -38,6 +38,13 @@ SELECT d.datname AS name, pg_catalog.shobj_description(d.oid, 'pg_database') AS 
 _LOCKS = """
 SELECT (l.classid::bigint << 32) | l.objid::bigint AS key FROM pg_catalog.pg_locks l
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+"""
+_ELSEWHERE = """
+SELECT a.pid, a.usename, a.application_name, a.datname
+FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_catalog.pg_backend_pid()
+  AND (l.classid::bigint << 32) | l.objid::bigint = %s
+LIMIT 1
 """
 _SUBSCRIPTIONS = """
 SELECT s.subname AS name FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE d.datname = %s
@@ -98,6 +105,20 @@ def is_empty(session: Any) -> bool:
 def hold(database: Any, hidden: str) -> None:
     """Say, as long as this session lives, that the hidden database is at work. Before it is made."""
     take_lock(database, hidden)
+
+
+def take_target(database: Any, operation: str) -> None:
+    """Take the lock of `operation` for this session, whatever database the others have logged in to. Raises Busy.
+
+    The server keeps such locks apart by database. Of two runs that take theirs at once, both are told.
+    """
+    take_lock(database, operation)
+    other = database.row(_ELSEWHERE, (lock_key(operation),))
+    if other is None:
+        return
+    release_lock(database, operation)
+    who = f"{other['usename']} (pid {other['pid']}, {other['application_name'] or 'no application_name'}, on database {other['datname']})"
+    raise Busy(f"another run of {operation} is at work: {who}", object_name=operation, hint="Wait for it to end, or end that session.")
 
 
 def let_go(database: Any, hidden: str) -> None:

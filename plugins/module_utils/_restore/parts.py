@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import MissingObject, Refused
-from ansible_collections.pgops.runbook.plugins.module_utils._lock import release_lock, take_lock
+from ansible_collections.pgops.runbook.plugins.module_utils._lock import release_lock
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import readable
@@ -40,7 +40,7 @@ def alone(run: Run, work: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
     """Do `work` with the files of the backup looked at, while no other run restores to the target. Raises Busy, Refused."""
     operation = f"{OPERATION} of {run.target}"
     if not run.check_mode:
-        take_lock(run.database, operation)
+        databases.take_target(run.database, operation)
     try:
         with run.phase("fetch"):
             check_files(run.backup, run.tick)

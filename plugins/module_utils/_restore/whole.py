@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import Any, Dict, List, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ConnectError, DatabaseError, RunbookError
-from ansible_collections.pgops.runbook.plugins.module_utils._lock import release_lock, take_lock
+from ansible_collections.pgops.runbook.plugins.module_utils._lock import release_lock
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, refuse
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.disconnect import sending_away
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.hidden import (
@@ -68,7 +68,7 @@ def restore_whole(run: Run) -> Dict[str, Any]:
             check_files(run.backup, run.tick)
         return _result(run, plan, plan.present)
     operation = f"{OPERATION} of {run.target}"
-    take_lock(run.database, operation)
+    databases.take_target(run.database, operation)
     try:
         plan = _plan(run)
         if plan.present is None:
@@ -165,8 +165,8 @@ def _tokens_back(run: Run, plan: Plan, before: str, after: str) -> List[StoreCou
 def _count_again(run: Run, plan: Plan, old: str) -> None:
     """Count what came back once nobody could revoke anything in the old database any more.
 
-    Raises RunbookError where there is more than was known before, or nobody knows, unless it is accepted: nothing takes the swap back by then
-    but a person, who must not overlook it.
+    Raises RunbookError where there is more than was known before, or nobody knows, unless it is accepted: by then nothing but a person
+    takes the swap back, who must not overlook it.
     """
     known = {count.store: count for count in plan.tokens}
     plan.tokens = _tokens_back(run, plan, old, run.target)
