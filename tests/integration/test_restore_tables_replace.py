@@ -219,6 +219,17 @@ def test_names_that_agree_where_they_are_cut(pair: Any) -> None:
     assert structure(database) == before
 
 
+def test_a_preview_takes_no_numbers(pair: Any) -> None:
+    database, folder, manifest = pair
+    run_script(database, "UPDATE app.visits SET gone = 'y'; ALTER TABLE app.visits ADD number serial")
+    state = "SELECT last_value, is_called FROM app.visits_number_seq"
+    before = database.query(state)
+    assert replace(database, folder, manifest, "app.visits", check=True).tables[0].rows == 30
+    assert database.query(state) == before
+    assert replace(database, folder, manifest, "app.visits").tables[0].staged.filled == ("number",)
+    assert database.query("SELECT count(DISTINCT number) FROM app.visits") == [(30,)]
+
+
 def test_other_rows_than_the_manifest_says_are_not_taken(pair: Any) -> None:
     database, folder, manifest = pair
     run_script(database, "UPDATE app.visits SET gone = 'y'")

@@ -86,11 +86,31 @@ def stage(database: Any, archive: Archive, manifest: Mapping[str, Any], live: Li
     with table_rows(archive, live.name, tick) as rows:
         filled = live.filled(rows.header.columns)
         given = rows.header.columns
+        if place.schema == _TEMPORARY:
+            _spare_sequences(database, live, place, filled)
         loaded = copy_rows(database, rows.header, rows.chunks, place)
     known = said_of(manifest, live.name)
     if known is not None:
         _compare(database, live, place, given, known, tick)
     return Staged(place, given, filled, loaded, known is not None)
+
+
+def _spare_sequences(database: Any, live: LiveTable, place: RelationName, columns: Sequence[str]) -> None:
+    """Let no row that is only looked at take numbers from the sequences of the live table, which no rollback gives back."""
+    sql = database.sql
+    for row in database.rows(_NUMBERED, (live.oid, list(columns))):
+        column = sql.Identifier(row["name"])
+        statement = sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT, ALTER COLUMN {} DROP NOT NULL")
+        database.execute(statement.format(place.identifier(sql), column, column))
+
+
+_NUMBERED = """
+SELECT DISTINCT a.attname AS name FROM pg_attribute a
+JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass
+JOIN pg_class q ON q.oid = d.refobjid AND q.relkind = 'S'
+WHERE a.attrelid = %s AND a.attname = ANY (%s)
+"""
 
 
 def said_of(manifest: Mapping[str, Any], table: RelationName) -> Mapping[str, Any] | None:
