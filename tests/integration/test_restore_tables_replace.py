@@ -270,6 +270,7 @@ CREATE TABLE kept (id int); CREATE MATERIALIZED VIEW kept_view AS SELECT id FROM
 CREATE TABLE ruled (id int); CREATE RULE nothing AS ON DELETE TO ruled DO INSTEAD NOTHING;
 CREATE TABLE typed (id int); CREATE FUNCTION of_row(typed) RETURNS int LANGUAGE sql AS 'SELECT 1';
 CREATE TABLE policed (id int); CREATE TABLE elsewhere (id int); CREATE POLICY p ON elsewhere USING (id IN (SELECT id FROM policed));
+CREATE TABLE rowed (id int); CREATE TABLE of_rows (old rowed); CREATE TABLE viewed (id int); CREATE VIEW whole AS SELECT viewed FROM viewed;
 CREATE VIEW seen AS SELECT 1 AS id;
 """
 REFUSED = {
@@ -281,6 +282,8 @@ REFUSED = {
     "ruled": "its rule nothing would stay",
     "typed": r"function (public\.)?of_row\((public\.)?typed\) would stay",
     "policed": r"policy p on table (public\.)?elsewhere would stay",
+    "rowed": r"table (public\.)?of_rows would stay",
+    "viewed": r"view (public\.)?whole would stay",
     "seen": "it is a view, not",
 }
 

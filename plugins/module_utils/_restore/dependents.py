@@ -30,7 +30,7 @@ LEFT JOIN pg_class v ON v.oid = r.ev_class
 LEFT JOIN pg_namespace n ON n.oid = v.relnamespace
 WHERE NOT CASE d.classid
     WHEN 'pg_class'::regclass THEN EXISTS (
-        SELECT FROM pg_class o WHERE o.oid = d.objid AND o.relkind IN ('i', 't', 'S') OR o.oid = %(oid)s)
+        SELECT FROM pg_class o WHERE o.oid = d.objid AND (o.relkind IN ('i', 't', 'S') OR o.oid = %(oid)s))
     WHEN 'pg_type'::regclass THEN EXISTS (
         SELECT FROM pg_type t JOIN pg_class c ON c.oid = %(oid)s
         WHERE t.oid = d.objid AND (t.oid = c.reltype OR t.typelem = c.reltype AND t.typtype = 'b'))
