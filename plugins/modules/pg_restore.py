@@ -48,9 +48,11 @@ options:
   mode:
     description:
       - V(new), into a database that does not exist yet.
-      - V(swap), into a hidden one that then takes the name of O(target) in one transaction, in which that one gets another name.
+      - V(swap), into a hidden one that then takes the name of O(target) in one transaction, in which that one gets another name. Only a
+        backup of a whole database takes the place of one that is not empty.
       - V(tables), only O(tables) of O(target), as O(how) says.
-      - V(schema), only O(schema) of O(target), in the place of the one that is there, which gets another name.
+      - V(schema), only O(schema) of O(target), in the place of the one that is there, which gets another name. It is refused where
+        something outside of the schema depends on it, such as a view or a publication.
     type: str
     choices: [new, swap, tables, schema]
     default: new
@@ -96,6 +98,10 @@ options:
       - The token stores of the system, in the form of C(token_stores) in a system description.
       - With them the restore counts the tokens that are refused now and would be accepted after it, because they were revoked since the
         backup, and fails if there are any. Without them nobody looks.
+      - Where what revokes them is younger than the backup, such as a deny list or a column, nobody knows how many there are, and it fails
+        too.
+      - With O(mode=swap) they are counted again when nobody can revoke any more. If there are more by then, the module fails after the swap
+        and says so; the old database is kept.
     type: list
     elements: dict
     default: []
