@@ -73,7 +73,7 @@ options:
     type: path
   run_as:
     description:
-      - The account that runs the scratch server where the module runs as root, which no server does. C(postgres), else C(nobody), if it is
+      - The account that runs the scratch server where the module runs as root, which no server does. C(nobody), else C(postgres), if it is
         left out.
       - Where that account runs another server on the same host, name one of its own. What is restored may be able to read and change its
         files. A warning says so. Without root the server runs as the account of the module itself, which may own the backups.

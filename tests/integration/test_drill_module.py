@@ -14,6 +14,8 @@ from tests.ground.databases import Database
 from tests.integration import backing
 from tests.integration.drilling import in_cluster, options, reachable_folder
 
+pytestmark = pytest.mark.any_driver
+
 Run = Callable[..., dict[str, Any]]
 
 

@@ -1,4 +1,4 @@
-"""pg_restore as an operator runs it, with each driver."""
+"""pg_restore as an operator runs it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing, restoring
+
+pytestmark = pytest.mark.any_driver  # what is special about each, test_connection_copy.py has
 
 Run = Callable[..., dict[str, Any]]
 

@@ -126,7 +126,6 @@ def test_a_major_that_got_no_correction_is_below_by_definition(version: tuple[in
 # --- compression and encryption ---------------------------------------------------------------------------------------
 
 
-
 @pytest.fixture
 def _with_compressors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("age", "gpg", "zstd", "lz4", "gzip"):

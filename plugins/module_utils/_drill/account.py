@@ -19,7 +19,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Inval
 _libc = ctypes.PyDLL(None)  # loaded before any fork, and called there without letting go of the interpreter's lock
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWNET = 0x40000000
-_DEFAULT_ACCOUNTS = ("postgres", "nobody")
+# What is restored may run code. On a database host the files of postgres are those of production.
+_DEFAULT_ACCOUNTS = ("nobody", "postgres")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Account:
 
 
 def server_account(run_as: str | None) -> Account:
-    """Return the account that runs the server: oneself, or for root `run_as`, else that of postgres, else nobody.
+    """Return the account that runs the server: oneself, or for root `run_as`, else nobody, else that of postgres.
 
     Raises InvalidValue for an account that is not there, that is root, or that an ordinary user may not become.
     """
