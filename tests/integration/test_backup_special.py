@@ -199,3 +199,16 @@ def test_second_places_get_it_and_a_run_that_makes_none_copies_what_is_missing(t
     result = caught.value.as_result()
     assert result["backups"][0]["action"] == "made"
     assert (result["purged"], (folder / name).is_dir()) == ([], True)
+
+
+def test_a_subscription_that_the_server_could_not_make_again_is_said_and_left_out(database: Database, tmp_path: Path) -> None:
+    backing.fill(database)
+    database.query("CREATE SUBSCRIPTION special_sub CONNECTION 'host=/nowhere' PUBLICATION p WITH (connect = false)")
+    try:
+        backup = backing.made(database, tmp_path, verify="restore")
+        told = [one for one in backing.manifest(backup)["coverage"]["left_out"] if one["what"] == "subscription"]
+        assert [one["object"] for one in told] == ["special_sub"]
+        assert ("make it by hand" in told[0]["why"]) == (database.cluster.installation.major < 16)
+    finally:
+        database.query("ALTER SUBSCRIPTION special_sub SET (slot_name = NONE)")
+        database.query("DROP SUBSCRIPTION special_sub")

@@ -52,15 +52,25 @@ class Blocked(DatabaseError):
     """Somebody waits to change the form of a table, and pg_dump behind them. A new snapshot lets them through first."""
 
 
+# What pg_dump of this major and newer writes of a subscription, no older server takes.
+_SUBSCRIPTIONS_OF = 16
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """How a database is written: by which programs, into what, for whom."""
+    """How a database of a server of `server_major` is written: by which programs, into what, for whom."""
 
     client: Client
     format: str
     compression: Compression
     encryption: Encryption | None
     jobs: int
+    server_major: int
+
+    @property
+    def with_subscriptions(self) -> bool:
+        """Whether subscriptions are in the dump: those of which the server that was backed up could not make one again are not."""
+        return not self.client.major >= _SUBSCRIPTIONS_OF > self.server_major
 
     @property
     def target(self) -> str:
@@ -127,6 +137,7 @@ def dump_arguments(recipe: Recipe, scope: Scope, tables: Sequence[Table], snapsh
     if recipe.format == "directory":
         # Flushed with everything else, several files at once.
         form += [f"--jobs={recipe.jobs}", "--no-sync"]
+    form += [] if recipe.with_subscriptions else ["--no-subscriptions"]
     kind = {"schema_only": ["--schema-only"], "data_only": ["--data-only"]}.get(scope.kind, [])
     named = [f"--schema={_exactly(schema)}" for schema in scope.schemas]
     if scope.tables:
