@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, each_backup, has_manifest, missing_file
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import locked
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import COPYING, DELETED, LOCK, PARTIAL, hidden, is_backup_id
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import folder_of_backups
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import AHEAD
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.targets import Measure
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import time_to_wait
@@ -36,10 +37,7 @@ class Question:
 
 def read_question(parameters: Mapping[str, Any]) -> Question:
     """Return what a module's `parameters` ask. Raises InvalidValue, which names the option."""
-    folder = Path(str(parameters.get("folder") or "")).expanduser()
-    if not folder.is_absolute():
-        message = f"folder: {str(parameters.get('folder') or '')!r} is no absolute path; write one that begins with a slash"
-        raise InvalidValue(message, object_name="folder")
+    folder = folder_of_backups(parameters)
     targets = {name: time_to_wait(parameters[name], name) if parameters.get(name) not in (None, "") else None for name in ("rpo", "rto")}
     return Question(str(folder), parameters.get("database") or None, parameters.get("name") or None, **targets)
 

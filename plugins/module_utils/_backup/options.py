@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Mapping, Tuple
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import listed, says_nothing
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import Place, read_copies
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import backup_id
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import folder_of_backups
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import Keep, read_keep
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import Encryption
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import parse_duration, parse_size
@@ -78,7 +79,7 @@ def read_options(parameters: Mapping[str, Any], application_name: str = Options.
     form = _one_of(parameters, "format", FORMATS, known.format)
     compression = _one_of(parameters, "compression", COMPRESSIONS, known.compression)
     schemas, tables = _selected(parameters, kind)
-    folder = _folder(parameters.get("folder"))
+    folder = folder_of_backups(parameters)
     options = Options(
         folder=folder,
         name=_text(parameters, "name", known.name),
@@ -115,15 +116,6 @@ def read_options(parameters: Mapping[str, Any], application_name: str = Options.
             "verify: a backup of kind data_only has no tables to restore its rows into", object_name="verify", hint="Use verify=decode."
         )
     return options
-
-
-def _folder(value: Any) -> Path:
-    if not isinstance(value, (str, Path)) or not str(value).strip():
-        raise InvalidValue("folder: name the folder in which the backups stand, such as /var/backups/postgresql", object_name="folder")
-    path = Path(value).expanduser()
-    if not path.is_absolute():
-        raise InvalidValue(f"folder: {str(value)!r} is no absolute path; write one that begins with a slash", object_name="folder")
-    return path
 
 
 def _databases(value: Any) -> Tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _health
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import absolute_path
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.checks import request
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import time_to_wait
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
@@ -48,9 +49,9 @@ def read_options(parameters: Mapping[str, Any], application_name: str) -> Option
     assert restore.folder is not None, "path is not among the options"
     return Options(
         restore=restore,
-        evidence=_path(parameters, "evidence") or restore.folder / EVIDENCE,
+        evidence=absolute_path(parameters, "evidence") or restore.folder / EVIDENCE,
         place=place,
-        scratch_folder=_path(parameters, "scratch_folder") or Path(SCRATCH_FOLDER),
+        scratch_folder=absolute_path(parameters, "scratch_folder") or Path(SCRATCH_FOLDER),
         server_bin_dir=parameters.get("server_bin_dir") or None,
         run_as=parameters.get("run_as") or None,
         checks=request(parameters.get("checks"), parameters.get("system") or None),
@@ -67,13 +68,3 @@ _OF_RESTORE = (
 def _target(parameters: Mapping[str, Any], option: str) -> float | None:
     value = parameters.get(option)
     return None if value in (None, "") else time_to_wait(value, option)
-
-
-def _path(parameters: Mapping[str, Any], option: str) -> Path | None:
-    value = parameters.get(option)
-    if value in (None, ""):
-        return None
-    path = Path(str(value)).expanduser()
-    if not path.is_absolute():
-        raise InvalidValue(f"{option}: {str(value)!r} is no absolute path; write one that begins with a slash", object_name=option)
-    return path

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import listed, says_nothing
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import absolute_path
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import parse_duration
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
@@ -61,7 +62,7 @@ class Options:
 def read_options(parameters: Mapping[str, Any], application_name: str = Options.application_name) -> Options:
     """Return the options among a module's `parameters`. Raises InvalidValue, which names the option and what would be right."""
     known = Options()
-    folder, path = _path(parameters, "folder"), _path(parameters, "path")
+    folder, path = absolute_path(parameters, "folder"), absolute_path(parameters, "path")
     options = Options(
         folder=folder,
         backup=_text(parameters, "backup") or NEWEST,
@@ -86,7 +87,7 @@ def read_options(parameters: Mapping[str, Any], application_name: str = Options.
         jobs=_jobs(parameters.get("jobs")),
         identity=_text(parameters, "identity") or None,
         gpg_home=_text(parameters, "gpg_home") or None,
-        scratch_folder=_path(parameters, "scratch_folder"),
+        scratch_folder=absolute_path(parameters, "scratch_folder"),
         max_runtime=_seconds(parameters.get("max_runtime")),
         bin_dir=_text(parameters, "bin_dir") or None,
         application_name=application_name,
@@ -133,16 +134,6 @@ def _check_mode(options: Options) -> None:
         raise InvalidValue("tables: is missing: mode=tables names them", object_name="tables")
     if mode == SCHEMA and not options.schema:
         raise InvalidValue("schema: is missing: mode=schema names it", object_name="schema")
-
-
-def _path(parameters: Mapping[str, Any], option: str) -> Path | None:
-    value = parameters.get(option)
-    if value in (None, ""):
-        return None
-    path = Path(str(value)).expanduser()
-    if not path.is_absolute():
-        raise InvalidValue(f"{option}: {str(value)!r} is no absolute path; write one that begins with a slash", object_name=option)
-    return path
 
 
 def _text(parameters: Mapping[str, Any], option: str) -> str:
