@@ -160,7 +160,7 @@ def test_a_backup_of_the_future_is_nothing_to_count_on(folder: Path, cluster: Cl
     ("parameters", "words"),
     [
         ({"folder": "here"}, "folder: 'here' is no absolute path"),
-        ({"folder": ""}, "folder: '' is no absolute path"),
+        ({"folder": ""}, "folder: name the folder in which the backups stand"),
         ({"folder": "/nowhere/at/all"}, "cannot be listed"),
         ({"folder": "/", "rpo": "soon"}, "rpo: 'soon' is not a duration"),
         ({"folder": "/", "rto": "0 s"}, "rto: '0 s' is no time"),
