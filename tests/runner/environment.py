@@ -98,8 +98,15 @@ def provide_pip_to_ansible_test() -> None:
     )
 
 
+# What the ansible-test of ansible-core 2.19 knows.
+PYTHONS = tuple(f"python3.{minor}" for minor in range(8, 14))
+
+
 def path_with_working_pythons() -> str:
-    """Return PATH with every Python X.Y that runs, and without folders of those that do not (version managers' shims)."""
+    """Return PATH with the oldest and the newest Python X.Y that runs, and without folders of those that do not (managers' shims).
+
+    What both take, those between take too; each would cost minutes.
+    """
     own = CACHE / "pythons"
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir(parents=True)
@@ -113,6 +120,8 @@ def path_with_working_pythons() -> str:
             target = path or _managed(folder, name)
             if target is not None and not (own / name).exists():
                 (own / name).symlink_to(target)
+    for name in [name for name in PYTHONS if (own / name).exists()][1:-1]:
+        (own / name).unlink()
     return os.pathsep.join(map(str, [ROOT / ".venv" / "bin", own, *folders]))
 
 

@@ -44,7 +44,7 @@ def _mypy(name: str, packages: Iterable[str], python: str) -> Step:
 
 
 def sanity() -> list[Step]:
-    """ansible-test's own checks, on every Python of this machine that it knows."""
+    """ansible-test's own checks, on the oldest and the newest Python of this machine that it knows."""
     results = COPY / "tests" / "output" / "junit"
 
     def before() -> None:
@@ -105,7 +105,7 @@ def pytest(folders: Iterable[str], name: str, major: int | None = None) -> Step:
         environment={"PGOPS_TEST_MAJOR": str(major)} if major else {},
         judge=by_junit(lambda: [results] if results.exists() else []),
         before=before,
-        seconds=1500.0,
+        seconds=2100.0,
         show=last_line,
     )
 
