@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
@@ -128,7 +129,6 @@ class _Backups:
         self._notices = list(notices)
         self._check_mode = check_mode
         self._number = 0
-        self._read: Dict[str, Head] | None = None
 
     def result(self, names: Sequence[str]) -> Dict[str, Any]:
         """Make what is missing, then copy, then purge."""
@@ -183,7 +183,7 @@ class _Backups:
     def _series(self, name: str) -> List[Head]:
         """Return the verified backups of the same scope of a database, the newest first."""
         options, server = self._options, self._run.server
-        heads = self._heads()
+        heads = self._heads.values()
         same = [
             head
             for head in heads
@@ -192,19 +192,16 @@ class _Backups:
         ]
         return sorted((head for head in same if head.verified), key=lambda head: head.taken_at, reverse=True)
 
-    def _heads(self) -> List[Head]:
-        """Return the backups in the folder, read once: nobody else may add any, and there may be thousands."""
-        if self._read is None:
-            heads, faults = read_heads(str(self._options.folder)) if self._options.folder.is_dir() else ([], [])
-            self._notices += [fault.message for fault in faults]
-            self._read = {head.folder: head for head in heads}
-        return list(self._read.values())
+    @cached_property
+    def _heads(self) -> Dict[str, Head]:
+        """Return the backups in the folder by name, read once: nobody else may add any, and there may be thousands."""
+        heads, faults = read_heads(str(self._options.folder)) if self._options.folder.is_dir() else ([], [])
+        self._notices += [fault.message for fault in faults]
+        return {head.folder: head for head in heads}
 
     def _look_again(self, path: Path) -> None:
         """Take notice of a backup that was made, or of what was found about one."""
-        self._heads()
-        assert self._read is not None
-        self._read[path.name] = read_head(path)
+        self._heads[path.name] = read_head(path)
 
     def _fresh(self, series: Sequence[Head]) -> Head | None:
         """Return the newest backup where it is young enough and its files are there; one of the future is no measure of anything."""
@@ -306,7 +303,7 @@ class _Backups:
         gone: List[str] = []
         stays: List[str] = []
         keep, now = self._options.keep, self._run.server.clock
-        heads = self._heads()
+        heads = self._heads.values()
         for entry in entries:
             series = (self._run.server.system_identifier, entry.database, self._options.name)
             own = [head for head in heads if head.series == series]

@@ -253,6 +253,20 @@ def run(
         return b"".join(parts).decode("utf-8", "replace")
 
 
+def output_of(child: Child) -> IO[bytes]:
+    """Return the file from which the output of a child that was started with PIPE there can be read."""
+    if child.stdout is None:
+        raise ValueError(f"{child.program} was started without a pipe for its output")
+    return child.stdout
+
+
+def input_of(child: Child) -> IO[bytes]:
+    """Return the file into which the input of a child that was started with PIPE there can be written."""
+    if child.stdin is None:
+        raise ValueError(f"{child.program} was started without a pipe for its input")
+    return child.stdin
+
+
 def own_environment() -> Dict[str, str]:
     """Return this process' environment without its password, with messages in English."""
     return {**{name: text for name, text in os.environ.items() if name not in ("PGPASSWORD", "LANGUAGE")}, "LC_ALL": "C"}

@@ -72,6 +72,12 @@ class Line:
         self.feeder.start()
         return output
 
+    def fed(self) -> Written:
+        """Return what was read of the file that was fed."""
+        if self.feeder is None:
+            raise ValueError("no file was fed")
+        return self.feeder.written()
+
     def start(self, commands: Sequence[Command], *, stdin: Optional[int] = None, tap: Optional[Tap] = None, silent: bool = False) -> int:
         """Start everything and return the descriptor with the last one's output, which is only its end where that is to be `silent`."""
         before = -1 if stdin is None else stdin

@@ -100,9 +100,7 @@ def read_stream(
             for _nothing in line.chunks(line.start([*decoders, sink], stdin=output, silent=True)):
                 raise AssertionError("a silent line has said something")
         line.settle(whole)
-        feeder = line.feeder
-    assert feeder is not None
-    return feeder.written()
+    return line.fed()
 
 
 def run_all(

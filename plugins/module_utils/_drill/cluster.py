@@ -82,8 +82,7 @@ class ScratchCluster:
 
     def start(self) -> None:
         """Wait for initdb and start the server. Raises ProgramFailed."""
-        assert self._process is not None, "begin comes first"
-        code = self._process.wait()
+        code = self._begun().wait()
         if code != 0:
             raise self._failed("initdb", code)
         # Not in a file: root would write it where another account can put a link, and what is restored could change it (ALTER SYSTEM).
@@ -160,13 +159,18 @@ class ScratchCluster:
         finally:
             os.close(handle)
 
+    def _begun(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise ValueError("begin comes first")
+        return self._process
+
     def _wait_until_ready(self) -> None:
-        assert self._process is not None
+        server = self._begun()
         status = self.data / "postmaster.pid"
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
-            if self._process.poll() is not None:
-                raise self._failed("postgres", self._process.returncode)
+            if server.poll() is not None:
+                raise self._failed("postgres", server.returncode)
             # The eighth line of this file is the server's state.
             lines = status.read_text(encoding="utf-8").split("\n") if status.exists() else []
             if len(lines) > 7 and lines[7].strip() == "ready":

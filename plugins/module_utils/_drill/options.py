@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _health
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import absolute_path
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import absolute_path, folder_of_backups
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.checks import request
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import time_to_wait
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
@@ -46,10 +46,9 @@ def read_options(parameters: Mapping[str, Any], application_name: str) -> Option
             if parameters.get(option):
                 raise InvalidValue(f"{option}: in=database starts no server; leave it out, or use in=cluster", object_name=option)
     restore = _restoring.read_options({name: parameters.get(name) for name in _OF_RESTORE}, application_name)
-    assert restore.folder is not None, "path is not among the options"
     return Options(
         restore=restore,
-        evidence=absolute_path(parameters, "evidence") or restore.folder / EVIDENCE,
+        evidence=absolute_path(parameters, "evidence") or folder_of_backups(parameters) / EVIDENCE,
         place=place,
         scratch_folder=absolute_path(parameters, "scratch_folder") or Path(SCRATCH_FOLDER),
         server_bin_dir=parameters.get("server_bin_dir") or None,

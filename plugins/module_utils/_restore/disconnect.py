@@ -13,7 +13,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import Iterator
 
-from ansible_collections.pgops.runbook.plugins.module_utils._client.child import PIPE, Child
+from ansible_collections.pgops.runbook.plugins.module_utils._client.child import PIPE, Child, input_of
 from ansible_collections.pgops.runbook.plugins.module_utils._client.login import client_login
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions
@@ -31,7 +31,7 @@ def sending_away(sessions: Sessions, client: Client, maintenance: str, target: s
     with client_login(sessions.of(maintenance), maintenance, sessions.application_name) as login:
         command = [client.program("psql"), *login.arguments, "--no-psqlrc", "--quiet", f"--set=target={target}", "--file=-"]
         with Child(command, environment=login.role_in_environment(), secrets=login.secrets, stdin=PIPE) as child:
-            assert child.stdin is not None
-            child.stdin.write(_AGAIN_AND_AGAIN)
-            child.stdin.close()
+            orders = input_of(child)
+            orders.write(_AGAIN_AND_AGAIN)
+            orders.close()
             yield

@@ -10,7 +10,7 @@ import select
 import time
 from typing import Callable, Optional
 
-from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child
+from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child, input_of
 
 Tick = Optional[Callable[[], None]]
 
@@ -21,9 +21,8 @@ class Feed:
     """Writes to the standard input of `child`, which was made with a pipe there."""
 
     def __init__(self, child: Child, tick: Tick = None) -> None:
-        assert child.stdin is not None
         self._child = child
-        self._file = child.stdin
+        self._file = input_of(child)
         self._tick = tick
         self._due = time.monotonic() + _EVERY
         os.set_blocking(self._file.fileno(), False)

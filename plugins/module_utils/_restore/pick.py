@@ -74,7 +74,8 @@ def pick(options: Options) -> Backup:
     """Return the backup that `options` mean. Raises MissingObject where there is none, Refused where it is broken, InvalidValue."""
     if options.path is not None:
         return read_backup(options.path)
-    assert options.folder is not None
+    if options.folder is None:
+        raise InvalidValue("folder: name the folder in which the backups stand, or one backup by path", object_name="folder")
     if options.backup != NEWEST:
         chosen = options.folder / options.backup
         if not chosen.is_dir():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.pgops.runbook.plugins.module_utils._client.child import PIPE, Child
+from ansible_collections.pgops.runbook.plugins.module_utils._client.child import PIPE, Child, output_of
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import decoders
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, MissingObject, Refused
@@ -62,13 +62,13 @@ class Archive:
 
     @contextmanager
     def restored(self, *arguments: str, tick: Tick = None) -> Iterator[Iterator[bytes]]:
-        """Yield what pg_restore writes with `arguments`, for which it may not need the whole file; see `piped`."""
+        """Yield what pg_restore writes with `arguments`, for which it may not need the whole file; see `Piped`."""
         command = [self.client.program("pg_restore"), *arguments]
         if self.format == DIRECTORY:
-            with piped(None, [[*command, str(self.path)]], tick) as chunks:
+            with Piped(None, [[*command, str(self.path)]], tick) as chunks:
                 yield chunks
         else:
-            with piped(self.path, [*self.decoders(), command], tick, whole=False) as chunks:
+            with Piped(self.path, [*self.decoders(), command], tick, whole=False) as chunks:
                 yield chunks
 
 
@@ -85,7 +85,8 @@ def table_rows(archive: Archive, table: RelationName, tick: Tick = None) -> Iter
 
     Raises MissingObject where the archive has none, InvalidValue where it is cut off, ProgramFailed, ProgramMissing.
     """
-    with _dump_with(archive, table, tick) as text:
+    with ExitStack() as stack:
+        text = _dump_with(stack, archive, table, tick)
         for header in text.headers():
             if header.table == table:
                 rows = text.rows()
@@ -103,20 +104,17 @@ def table_rows(archive: Archive, table: RelationName, tick: Tick = None) -> Iter
             raise InvalidValue(f"{archive.path.name} is cut off: its last line is missing", object_name=archive.path.name, hint=hint)
 
 
-@contextmanager
-def _dump_with(archive: Archive, table: RelationName, tick: Tick) -> Iterator[CopyText]:
-    """Yield the text of a dump in which the rows of `table` are, perhaps among others."""
+def _dump_with(stack: ExitStack, archive: Archive, table: RelationName, tick: Tick) -> CopyText:
+    """Return the text of a dump in which the rows of `table` are, perhaps among others; what it takes ends with `stack`."""
     if archive.format == PLAIN:
-        with piped(archive.path, archive.decoders(), tick) as chunks:
-            yield CopyText(chunks, archive.path.name)
-        return
+        chunks = stack.enter_context(Piped(archive.path, archive.decoders(), tick))
+        return CopyText(chunks, archive.path.name)
     entries = table_entries(archive, table, tick)
     if archive.format == DIRECTORY and archive.by_program:
-        with _member(archive, entries, table, tick) as text:
-            yield text
-        return
-    with _list_file(entries) as place, archive.restored("--data-only", "-L", place, "-f", "-", tick=tick) as chunks:
-        yield CopyText(chunks, archive.path.name)
+        return stack.enter_context(_member(archive, entries, table, tick))
+    place = stack.enter_context(_list_file(entries))
+    chunks = stack.enter_context(archive.restored("--data-only", "-L", place, "-f", "-", tick=tick))
+    return CopyText(chunks, archive.path.name)
 
 
 @contextmanager
@@ -134,7 +132,7 @@ def _member(archive: Archive, entries: Sequence[bytes], table: RelationName, tic
     members = [path for path in archive.path.glob(f"{number}.dat*") if path.name.split(".")[0] == number]
     if len(members) != 1:
         raise InvalidValue(f"{archive.path} has {len(members)} files for table {table}", object_name=str(archive.path))
-    with piped(members[0], archive.decoders(members[0]), tick) as chunks:
+    with Piped(members[0], archive.decoders(members[0]), tick) as chunks:
         yield CopyText(_between(around[:place], chunks, around[place + len(_TERMINATOR) :]), members[0].name)
 
 
@@ -153,7 +151,7 @@ def _around(archive: Archive, entry: bytes, number: str, tick: Tick) -> bytes:
         (Path(folder) / "toc.dat").symlink_to(archive.path / "toc.dat")
         (Path(folder) / f"{number}.dat").write_bytes(_TERMINATOR)
         command = [archive.client.program("pg_restore"), "--data-only", "-L", place, "-f", "-", folder]
-        with piped(None, [command], tick) as chunks:
+        with Piped(None, [command], tick) as chunks:
             return b"".join(chunks)
 
 
@@ -169,7 +167,7 @@ def schema_text(archive: Archive, schema: str, arguments: Sequence[str], tick: T
         (Path(folder) / "toc.dat").symlink_to(archive.path / "toc.dat")
         for number in {path.name.split(".")[0] for path in archive.path.glob("*.dat*")} - {"toc"}:
             (Path(folder) / f"{number}.dat").write_bytes(_TERMINATOR)
-        with piped(None, [[archive.client.program("pg_restore"), *words, folder]], tick) as chunks:
+        with Piped(None, [[archive.client.program("pg_restore"), *words, folder]], tick) as chunks:
             yield chunks
 
 
@@ -235,40 +233,48 @@ def _list_file(entries: Sequence[bytes]) -> Iterator[str]:
         yield file.name
 
 
-@contextmanager
-def piped(source: Path | None, commands: Sequence[Sequence[str]], tick: Tick = None, whole: bool = True) -> Iterator[Iterator[bytes]]:
-    """Yield the bytes of the file `source` behind `commands`, or what the first of them writes without one.
+class Piped:
+    """The bytes of the file `source` behind `commands`, or what the first of them writes without one, for a block.
 
     At the block's end the rest is read, and each command must have ended with 0; unless `whole`, the last one may leave off before the
     end, which breaks the pipes of the others. Raises ProgramFailed, ProgramMissing, InvalidValue for a file that cannot be read.
     """
-    with ExitStack() as stack:
-        place = _opened(stack, source)
-        children: List[Child] = []
-        for command in commands:
-            child = stack.enter_context(Child(command, stdin=place, stdout=PIPE))
-            children.append(child)
-            assert child.stdout is not None
-            if len(children) > 1:
-                before = children[-2].stdout
-                assert before is not None
-                before.close()  # else the program before would not notice the end of this one
-            place = child.stdout.fileno()
-        assert place is not None
-        chunks = _chunks(place, tick)
-        yield chunks
-        for _rest in chunks:
-            continue
-        _judge(children, tick, whole)
 
+    def __init__(self, source: Path | None, commands: Sequence[Sequence[str]], tick: Tick = None, whole: bool = True) -> None:
+        self._source, self._commands, self._tick, self._whole = source, commands, tick, whole
+        self._stack = ExitStack()
+        self._children: List[Child] = []
+        self._chunks: Iterator[bytes] = iter(())
 
-def _opened(stack: ExitStack, source: Path | None) -> int | None:
-    if source is None:
-        return None
-    try:
-        return stack.enter_context(source.open("rb")).fileno()
-    except OSError as error:
-        raise InvalidValue(f"{source} cannot be read: {error.strerror}", object_name=str(source)) from None
+    def __enter__(self) -> Iterator[bytes]:
+        try:
+            place = self._opened()
+            for command in self._commands:
+                child = self._stack.enter_context(Child(command, stdin=place, stdout=PIPE))
+                for before in self._children[-1:]:
+                    output_of(before).close()  # else the program before would not notice the end of this one
+                self._children.append(child)
+                place = output_of(child).fileno()
+            self._chunks = _chunks(output_of(self._children[-1]).fileno(), self._tick)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self._chunks
+
+    def __exit__(self, kind: Any, *_raised: object) -> None:
+        with self._stack:
+            if kind is None:
+                for _rest in self._chunks:
+                    continue
+                _judge(self._children, self._tick, self._whole)
+
+    def _opened(self) -> int | None:
+        if self._source is None:
+            return None
+        try:
+            return self._stack.enter_context(self._source.open("rb")).fileno()
+        except OSError as error:
+            raise InvalidValue(f"{self._source} cannot be read: {error.strerror}", object_name=str(self._source)) from None
 
 
 def _chunks(place: int, tick: Tick) -> Iterator[bytes]:

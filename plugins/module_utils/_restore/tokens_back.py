@@ -23,6 +23,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._system.faults impor
 from ansible_collections.pgops.runbook.plugins.module_utils._system.form import SYSTEM
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store import TOKEN, Acceptance, TokenStore, resolve_stores
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.belonging import belongs
+from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store import DenyList
 
 CLOCK_SKEW = 300.0  # seconds
 _NOW, _THERE = "now_", "there_"
@@ -303,13 +304,12 @@ def keep_denials(database: Any, stores: Sequence[Mapping[str, Any]], table: Rela
     kept = 0
     for store in resolve_stores(database, touched(stores, [table])):
         if store.deny and store.deny.relation.name == table:
-            kept += _keep_denials(database, store, place)
+            kept += _keep_denials(database, store.deny, place)
     return kept
 
 
-def _keep_denials(database: Any, store: TokenStore, place: RelationName) -> int:
-    sql, deny = database.sql, store.deny
-    assert deny is not None
+def _keep_denials(database: Any, deny: DenyList, place: RelationName) -> int:
+    sql = database.sql
     live = deny.relation.name.identifier(sql)
     same = same_id(sql, (deny.id, sql.Identifier("kept_", deny.id.name)), (deny.id, sql.Identifier("new_", deny.id.name)))
     if deny.expires_at:
