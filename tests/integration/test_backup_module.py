@@ -47,7 +47,9 @@ def test_it_makes_one_and_then_finds_it(tim: Database, run_module: RunModule, tm
     described = yaml.safe_load(pg_backup.RETURN)
     assert set(first["backups"][0]) == documented(described["backups"])
     assert {"backups", "purged", "kept", "notices"} <= set(first)
-    assert first["notices"] == first["warnings"]
+    # A password that happens to be part of a path is starred in the one and not in the other.
+    notices, warnings = ([text.replace(PASSWORD, "********") for text in first[key]] for key in ("notices", "warnings"))
+    assert notices == warnings
     seconds = described["backups"]["contains"]["seconds"]["description"][0]
     assert [phase for phase in first["backups"][0]["seconds"] if f"C({phase})" not in seconds] == []
 
