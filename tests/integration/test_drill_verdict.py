@@ -18,6 +18,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill import rehear
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.verdict import blames_backup
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed
 from tests.ground import servers
+from tests.ground.account import server_account
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.errors import ProgramMissing
@@ -183,7 +184,9 @@ def test_nobody_else_may_connect_to_the_database_of_a_drill(cluster: Cluster, sh
 
 def test_a_server_that_shares_the_account_is_said(cluster: Cluster, shop: Database, place: Path, tmp_path: Path) -> None:
     backing.made(shop, tmp_path)
-    result = rehearse(None, tmp_path, **in_cluster(cluster.installation, place))
+    # An ordinary user's servers are all his own.
+    shared = {"run_as": server_account().name} if os.geteuid() == 0 else {}
+    result = rehearse(None, tmp_path, **in_cluster(cluster.installation, place, **shared))
     assert result["passed"], result["reasons"]
     assert any("runs another server on this host" in warning for warning in result["warnings"])
 
