@@ -108,9 +108,10 @@ def test_without_files_in_memory_there_is_one_on_disk_that_goes(
     monkeypatch.delattr(os, "memfd_create")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with client_login(options, database.name, "test") as login:
-        assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o600]
+        assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir() if path.is_file()] == [0o600]
         assert asked(database.cluster, login, "SELECT current_user") == USER
-    assert list(tmp_path.iterdir()) == []
+    # A folder may be there, into which programs were copied that the server's account could not reach.
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == []
 
 
 def test_a_wrong_password_fails_at_once_without_asking(database: Database, dumper: str) -> None:
