@@ -8,11 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ansible_collections.pgops.runbook.plugins.module_utils._client import child as child_programs
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import MASK, PIPE, Child, run
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, ProgramMissing, RunbookError
 from tests.ground import runner
@@ -24,6 +27,7 @@ pytestmark = pytest.mark.any_driver
 
 KILLED = """
 import sys
+import threading
 sys.path.insert(0, sys.argv[1])
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child
 with Child(sys.argv[2:]) as child:
@@ -149,6 +153,28 @@ def test_every_line_can_be_heard_without_secrets() -> None:
         child.check()
     assert heard == [f"it was {MASK}", "two"]
     assert "hunter2" not in json.dumps(failed.value.as_result())
+
+
+def test_nobody_reads_from_a_program_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+
+    def tick() -> None:
+        raise KeyboardInterrupt
+
+    collect = child_programs._collect
+
+    def late(*given: Any) -> None:
+        time.sleep(0.1)
+        collect(*given)
+
+    monkeypatch.setattr(child_programs, "_collect", late)
+    with pytest.raises(ProgramFailed):
+        run(["false"])
+    with pytest.raises(KeyboardInterrupt):
+        run(["sleep", "600"], tick=tick)
+    time.sleep(0.2)
+    assert failed == []
 
 
 def test_the_output_of_a_short_program_comes_back() -> None:

@@ -248,8 +248,12 @@ def run(
         parts: List[bytes] = []
         reader = threading.Thread(target=_collect, args=(child.stdout, parts), daemon=True)
         reader.start()
-        child.check(tick)
-        reader.join(_LATE_WORDS)
+        try:
+            child.check(tick)
+        finally:
+            # Its end is the end of what is read: nothing may still be reading from a file that is being closed.
+            child.signal(signal.SIGKILL)
+            reader.join(_LATE_WORDS)
         return b"".join(parts).decode("utf-8", "replace")
 
 
