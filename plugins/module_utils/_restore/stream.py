@@ -255,7 +255,9 @@ class Piped:
                     output_of(before).close()  # else the program before would not notice the end of this one
                 self._children.append(child)
                 place = output_of(child).fileno()
-            self._chunks = _chunks(output_of(self._children[-1]).fileno(), self._tick)
+            if place is None:
+                raise ValueError("there is neither a file nor a command to read from")
+            self._chunks = _chunks(place, self._tick)
         except BaseException:
             self._stack.close()
             raise
