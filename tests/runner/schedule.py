@@ -92,7 +92,7 @@ class Run:
         word = "FAILED" if count.failed else "ok"
         print(f"{word:6} {step.name:28} {seconds:6.1f} s   {count}", flush=True)
         if count.failed:
-            print("\n".join(f"       | {line}" for line in ended.output.rstrip().splitlines()), flush=True)
+            print("\n".join(f"       | {line}" for line in step.explain(ended.output).splitlines()), flush=True)
         elif step.show:
             print(f"       | {step.show(ended.output)}", flush=True)
 

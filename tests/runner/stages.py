@@ -107,12 +107,20 @@ def pytest(folders: Iterable[str], name: str, major: int | None = None) -> Step:
         before=before,
         seconds=2100.0,
         show=last_line,
+        explain=failures_first,
     )
 
 
 def last_line(output: str) -> str:
     """Return the last line that is not empty."""
     return next((line for line in reversed(output.splitlines()) if line.strip()), "")
+
+
+def failures_first(output: str) -> str:
+    """Return what pytest wrote about failures: their names first, because a log may be shown in part; without its lines of dots."""
+    lines = [line for line in output.rstrip().splitlines() if not re.fullmatch(r"[.sFExX]+(\s+\[ *\d+%\])?", line.strip())]
+    named = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
+    return "\n".join([*named, *(line for line in lines if line not in named and not line.startswith("SKIPPED "))])
 
 
 MOLECULE = ("create", "converge", "idempotence", "verify", "destroy")

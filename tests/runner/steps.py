@@ -78,6 +78,7 @@ class Step:
     before: Callable[[], None] | None = None
     seconds: float = 1200.0
     show: Callable[[str], str] | None = None  # what of the output is worth a look although nothing failed
+    explain: Callable[[str], str] = str.rstrip  # what of the output tells why something failed
 
 
 class Processes:

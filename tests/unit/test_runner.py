@@ -1,0 +1,44 @@
+"""What `make test` shows of a step that failed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.runner.stages import failures_first
+
+TESTS = """
+import pytest
+
+
+@pytest.mark.parametrize("number", range(200))
+def test_that_passes(number):
+    assert number >= 0
+
+
+def test_that_fails():
+    assert "what is there" == "what is right"
+
+
+def test_without_its_ground(no_such_fixture):
+    assert no_such_fixture
+"""
+
+
+def test_names_of_failed_tests_come_first_and_dots_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(TESTS, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", "test_it.py"]
+    bare = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    output = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, check=False).stdout
+
+    shown = failures_first(output).splitlines()
+
+    assert sorted(line.split(" - ")[0] for line in shown[:2]) == [
+        "ERROR test_it.py::test_without_its_ground",
+        "FAILED test_it.py::test_that_fails",
+    ]
+    assert any("'what is there' == 'what is right'" in line for line in shown[2:])
+    assert "1 failed, 200 passed" in shown[-1]
+    assert not [line for line in shown if line.startswith("....")]
