@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping, Sequence, Tuple
 
@@ -100,6 +100,16 @@ class ConnectionOptions:
     def secrets(self) -> set[str]:
         """Return the values that may never be shown."""
         return secret_values(vars(self), os.environ)
+
+    def to(self, database: str) -> ConnectionOptions:
+        """Return the same login to `database`."""
+        # One that is named there would win.
+        others = {key: value for key, value in self.connect_params.items() if key != "dbname"}
+        return replace(self, login_db=database, connect_params=others)
+
+    def within(self, seconds: float) -> ConnectionOptions:
+        """Return the same login, whose statements may take so many `seconds`, as far as a server can count them."""
+        return replace(self, statement_timeout=str(max(1, math.floor(min(seconds, LONGEST_TIMEOUT / 1000)))))
 
 
 class Database:

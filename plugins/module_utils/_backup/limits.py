@@ -11,6 +11,8 @@ import time
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_duration
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 
+_SLACK = 5.0
+
 
 class OutOfTime(RunbookError):
     """The run's `max_runtime` is over; what was not finished has been taken back."""
@@ -27,6 +29,11 @@ class Deadline:
     def left(self) -> float:
         """How many seconds are left, infinity where there is no end."""
         return self._end - time.monotonic()
+
+    @property
+    def statement_seconds(self) -> float:
+        """How long a statement may take: beyond the end by a little, so that it is the run that says why it ends."""
+        return self.left + _SLACK
 
     def check(self) -> None:
         """Raise OutOfTime when the time is over."""

@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup import preflight
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.beside import Beside
@@ -40,6 +38,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits impor
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import VERSION, from_iso, iso, write_document
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import OBJECTS
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import Options
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.phases import Phases
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION, Progress, Watch
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.publish import free_id, listed_files, publish
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import Server
@@ -52,7 +51,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.coding impor
 from ansible_collections.pgops.runbook.plugins.module_utils._client.login import client_login
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import Written, storage_error
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
-from ansible_collections.pgops.runbook.plugins.module_utils._connection import LONGEST_TIMEOUT, ConnectionOptions, Database, connect
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, Database, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._content.measure import Measured, measure
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope, tables_in
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
@@ -60,7 +59,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Runbo
 COLLECTION_VERSION = "0.1.0"
 _EVERY = 0.25
 _TRIES = 5
-_SLACK = 5.0  # seconds that a statement may go beyond the run's time, so that it is the run that says why it ends
 
 
 @dataclass(frozen=True)
@@ -77,12 +75,8 @@ class Run:
 
     def connect(self, name: str, *, long: bool = False) -> Database:
         """Open a session on database `name` that only reads; a `long` one lets a statement take as long as the run may."""
-        # A database that is named there would win.
-        others = {key: text for key, text in self.login.connect_params.items() if key != "dbname"}
-        login = replace(self.login, login_db=name, connect_params=others)
-        if long:
-            seconds = min(self.deadline.left + _SLACK, LONGEST_TIMEOUT / 1000)
-            login = replace(login, statement_timeout=str(max(1, math.floor(seconds))))
+        login = self.login.to(name)
+        login = login.within(self.deadline.statement_seconds) if long else login
         return connect(login, application_name=self.options.application_name, read_only=True)
 
     @cached_property
@@ -121,25 +115,6 @@ class Made:
     notices: List[str] = field(default_factory=list)
 
 
-class _Phases:
-    """How long each part took."""
-
-    def __init__(self) -> None:
-        self.seconds: Dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.add(name, began)
-
-    def add(self, name: str, began: float) -> None:
-        """Count the time since `began`."""
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
-
-
 def need_of(run: Run, database: Database, previous: Head | None) -> preflight.Need:
     """Return what the backup of the connected database is expected to take. Raises DatabaseError, MissingObject."""
     scope = run.scope
@@ -176,15 +151,15 @@ class _Making:
         self._run = run
         self._name = name
         self._partial = partial
-        self._phase = _Phases()
+        self._phases = Phases()
         self._known: Dict[str, Written] = {}
         self._notices: List[str] = []
 
     def made(self, previous: Head | None) -> Made:
         run, began = self._run, datetime.now(timezone.utc)
-        with self._phase("total"):
+        with self._phases.phase("total"):
             with run.connect(self._name, long=True) as database:
-                with self._phase("preflight"):
+                with self._phases.phase("preflight"):
                     need = need_of(run, database, previous)
                     preflight.require_room(run.options.folder, [need], run.options.min_free)
                 progress = Progress(self._name, run.options.application_name, self._partial, need.size, run.deadline, run.watch)
@@ -193,16 +168,16 @@ class _Making:
                 snapshot, measured = self._read(database, progress)
                 progress.attend(None)
             globals_ = self._globals(progress)
-            with self._phase("compress"):
+            with self._phases.phase("compress"):
                 if run.recipe.raw_first:
                     compress_members(run.recipe, self._partial, {**own_environment(), **run.environment}, progress)
             document = self._document(began, snapshot, measured, settings, globals_, progress)
-            with self._phase("verify"):
+            with self._phases.phase("verify"):
                 document["verified"] = self._verified(document, progress)
-            with self._phase("publish"):
+            with self._phases.phase("publish"):
                 document["finished_at"] = iso(datetime.now(timezone.utc))
                 path = publish(self._partial, document)
-        return Made(path, document, self._phase.seconds, self._notices)
+        return Made(path, document, self._phases.seconds, self._notices)
 
     def _read(self, database: Database, progress: Progress) -> Tuple[Snapshot, Measured]:
         """Dump and measure; again with a new snapshot where somebody stood in the way, and the last time with a single process.
@@ -228,7 +203,7 @@ class _Making:
         with client_login(run.login, self._name, run.options.application_name) as login:
             lock_began = time.monotonic()
             with open_snapshot(database, lambda: tables_in(database, scope)) as snapshot:
-                self._phase.add("lock", lock_began)
+                self._phases.add("lock", time.monotonic() - lock_began)
                 progress.attend(database)
                 patience = run.login.milliseconds()["lock_timeout"] / 1000
                 arguments = spelled(database, dump_arguments(recipe, scope, snapshot.tables, snapshot.id, patience))
@@ -243,11 +218,11 @@ class _Making:
                         beside.check()
                         progress()
 
-                    with self._phase("contents"):
+                    with self._phases.phase("contents"):
                         measured = measure(database, scope, rows=run.options.contents and scope.with_rows, tick=tick)
                     dumped = beside.result(progress, _EVERY)
                     measured = measured if recipe.with_subscriptions else _without_subscriptions(measured)
-                self._phase.add("dump", dump_began)
+                self._phases.add("dump", time.monotonic() - dump_began)
                 # What a session that was lost meanwhile had seen proves nothing.
                 database.value("SELECT 1")
         self._known.update(dumped.known)
@@ -267,7 +242,7 @@ class _Making:
         run = self._run
         if run.options.kind != "full" or not run.options.with_globals:
             return None
-        with self._phase("globals"), client_login(run.login, self._name, run.options.application_name) as login:
+        with self._phases.phase("globals"), client_login(run.login, self._name, run.options.application_name) as login:
             entry, known = dump_globals(
                 run.recipe, login, self._name, self._partial, run.environment, progress, passwords=run.server.reads_passwords
             )
@@ -286,7 +261,7 @@ class _Making:
     ) -> Dict[str, Any]:
         run, recipe = self._run, self._run.recipe
         schemas = sorted({table.schema for table in snapshot.tables}) if run.options.tables else []
-        with self._phase("hash"):
+        with self._phases.phase("hash"):
             write_document(self._partial / OBJECTS, measured.objects or {})
             files = listed_files(self._partial, self._known, run.options.jobs, progress)
         return {

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,6 +13,13 @@ from typing import Any, Dict, List, Mapping, Tuple
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import listed, says_nothing
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import Place, read_copies
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import backup_id
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.option_values import (
+    given,
+    one_of,
+    quantity,
+    read_jobs,
+    read_max_runtime,
+)
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import folder_of_backups
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import Keep, read_keep
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import Encryption
@@ -25,7 +31,6 @@ KINDS = ("full", "schemas", "tables", "schema_only", "data_only")
 FORMATS = ("directory", "custom", "plain")
 COMPRESSIONS = ("auto", "zstd", "lz4", "gzip", "none")
 LEVELS = ("checksum", "decode", "restore")
-MOST_JOBS = 4  # without being asked; more seldom help, and all of them read the source at once
 EVERY = "*"
 _LONGEST_NAME = 60
 # The smallest and largest level that the programs know; for zstd those beyond 19 need far more memory.
@@ -75,9 +80,9 @@ class Options:
 def read_options(parameters: Mapping[str, Any], application_name: str = Options.application_name) -> Options:
     """Return the options among a module's `parameters`. Raises InvalidValue, which names the option and what would be right."""
     known = Options(Path())
-    kind = _one_of(parameters, "kind", KINDS, known.kind)
-    form = _one_of(parameters, "format", FORMATS, known.format)
-    compression = _one_of(parameters, "compression", COMPRESSIONS, known.compression)
+    kind = one_of(parameters, "kind", KINDS, known.kind)
+    form = one_of(parameters, "format", FORMATS, known.format)
+    compression = one_of(parameters, "compression", COMPRESSIONS, known.compression)
     schemas, tables = _selected(parameters, kind)
     folder = folder_of_backups(parameters)
     options = Options(
@@ -91,20 +96,18 @@ def read_options(parameters: Mapping[str, Any], application_name: str = Options.
         compression=compression,
         compression_level=_level(parameters.get("compression_level"), compression),
         encrypt=_encryption(parameters.get("encrypt"), form),
-        jobs=_whole(parameters, "jobs", min(MOST_JOBS, os.cpu_count() or 1)),
-        fresh_for=_quantity(parameters, "fresh_for", parse_duration, known.fresh_for),
-        verify=_one_of(parameters, "verify", LEVELS, known.verify),
+        jobs=read_jobs(parameters),
+        fresh_for=quantity(parameters, "fresh_for", parse_duration, known.fresh_for),
+        verify=one_of(parameters, "verify", LEVELS, known.verify),
         keep=read_keep(parameters.get("keep"), "keep"),
         copies=tuple(read_copies(parameters.get("copies"), folder)),
-        with_globals=bool(_given(parameters.get("globals"), True)),
-        contents=bool(_given(parameters.get("contents"), True)),
-        min_free=int(_quantity(parameters, "min_free", parse_size, known.min_free)),
-        max_runtime=_quantity(parameters, "max_runtime", parse_duration, None),
-        bin_dir=_given(parameters.get("bin_dir"), None),
+        with_globals=bool(given(parameters, "globals", True)),
+        contents=bool(given(parameters, "contents", True)),
+        min_free=int(quantity(parameters, "min_free", parse_size, known.min_free)),
+        max_runtime=read_max_runtime(parameters),
+        bin_dir=given(parameters, "bin_dir", None),
         application_name=application_name,
     )
-    if options.max_runtime == 0:
-        raise InvalidValue("max_runtime: 0 leaves no time for anything: give a longer one, or leave it out", object_name="max_runtime")
     if options.encrypted and options.verify == "restore":
         raise InvalidValue(
             "verify: restore cannot be done with an encrypted backup, which this host has no key for",
@@ -164,11 +167,11 @@ def _level(value: Any, compression: str) -> int | None:
 
 
 def _encryption(value: Any, form: str) -> Dict[str, Any]:
-    given = dict(value or {})
-    found: Dict[str, Any] = {method: [str(one) for one in listed(given.get(method))] for method in ("age", "gpg") if given.get(method)}
+    said = dict(value or {})
+    found: Dict[str, Any] = {method: [str(one) for one in listed(said.get(method))] for method in ("age", "gpg") if said.get(method)}
     if len(found) == 2:
         raise InvalidValue("encrypt: give recipients for age or for gpg, not for both", object_name="encrypt")
-    if not found and given.get("gpg_home"):
+    if not found and said.get("gpg_home"):
         raise InvalidValue("encrypt: gpg_home without gpg encrypts nothing: name the recipients in encrypt.gpg", object_name="encrypt")
     if found and form == "directory":
         raise InvalidValue(
@@ -177,45 +180,16 @@ def _encryption(value: Any, form: str) -> Dict[str, Any]:
             object_name="encrypt",
             hint="Use format=custom or format=plain.",
         )
-    if found and given.get("gpg_home"):
-        found["gpg_home"] = str(given["gpg_home"])
+    if found and said.get("gpg_home"):
+        found["gpg_home"] = str(said["gpg_home"])
     Encryption.from_option(found)
     return found
 
 
-def _one_of(parameters: Mapping[str, Any], option: str, allowed: Tuple[str, ...], default: str) -> str:
-    value = _given(parameters.get(option), default)
-    if value not in allowed:
-        raise InvalidValue(f"{option}: {value!r} is not one of {', '.join(allowed)}", object_name=option)
-    return str(value)
-
-
 def _text(parameters: Mapping[str, Any], option: str, default: str) -> str:
-    value = _given(parameters.get(option), default)
+    value = given(parameters, option, default)
     text = str(value).strip()
     # The name of the folder also holds that of the database; what is no ASCII takes three times its bytes there.
     if not text or len(backup_id("", text, datetime.now(timezone.utc))) > _LONGEST_NAME:
         raise InvalidValue(f"{option}: {value!r} is too long, or empty: use 1 to 40 letters and digits", object_name=option)
     return text
-
-
-def _whole(parameters: Mapping[str, Any], option: str, default: int) -> int:
-    value = _given(parameters.get(option), default)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 64:
-        raise InvalidValue(f"{option}: {value!r} is not a number from 1 to 64", object_name=option)
-    return value
-
-
-def _quantity(parameters: Mapping[str, Any], option: str, parse: Any, default: Any) -> Any:
-    value = parameters.get(option)
-    if value is None or value == "":
-        return default
-    try:
-        return parse(value)
-    except InvalidValue as error:
-        raise InvalidValue(f"{option}: {error.message}", object_name=option) from None
-
-
-def _given(value: Any, default: Any) -> Any:
-    """Return `value`, or `default` where it is not given; an empty text, as a survey sends it, is not."""
-    return default if value is None or value == "" else value
