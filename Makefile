@@ -48,7 +48,7 @@ browser: ## look at the report's pages in a headless Chromium (PGOPS_CHROMIUM na
 bench: ## the modules against the plain SQL and the janitors that a person would use
 	@$(VENV) test -- -m tests.benchmarks
 	@$(VENV) test -- -m tests.benchmarks.revocation
-	@$(VENV) test -- -m tests.benchmarks.cleanup
+	@$(VENV) test -- -m tests.benchmarks.cleanup --large
 	@$(VENV) test -- -m tests.benchmarks.health
 	@$(VENV) test -- -m tests.benchmarks.backup
 

@@ -100,21 +100,27 @@ def partitions(cluster: Cluster, rows: int, repeats: int) -> None:
 def memory(cluster: Cluster, rows: int, _repeats: int) -> None:
     """Print the most memory that a process with the engine held: for a tenth of the rows that can go, and for all of them."""
     template = fill_tokens(cluster, "memory", rows, "in the order of insertion")
-    print_title("Most memory of a process with the engine")
+    print_memory(cluster, template, rows)
+    cluster.drop_database(template)
+
+
+def print_memory(cluster: Cluster, template: str, rows: int) -> None:
+    """Print it for a database that is filled already, in whichever order."""
+    print_title(f"Most memory of a process with the engine, {rows:,} rows")
     # A row ends a second after the one before it, and the last of those that can go has ended a day ago.
     for age in (86400 + rows // 2 * 9 // 10, 0):
         login = fresh(cluster, template)
         done = clean_up_in_process(login, {"rules": [{**RULE, "older_than": f"{age} s"}], "vacuum": "never"})
-        print(f"  {done['removed']:12,} rows {done['peak'] / 1024:8.1f} MB", flush=True)
-    cluster.drop_database(template)
+        print(f"  {done['removed']:12,} removed {done['peak'] / 1024:8.1f} MB", flush=True)
 
 
 def large(cluster: Cluster, rows: int, repeats: int) -> None:
-    """Print how the cost grows with the table, in one piece and divided."""
+    """Print how the cost grows with the table, in one piece and divided, and the memory."""
     for number, order in enumerate(ORDERS):
         template = fill_tokens(cluster, f"large_{number}", rows, order)
         print_title(f"{rows // 2:,} of {rows:,} rows with three indexes, expired {order}, medians of {repeats} turns")
         print_times(in_turns(cluster, template, (TOKENS,), {PLAIN: by_hand(cluster, DELETE), ENGINE: engine()}, repeats), PLAIN)
+        print_memory(cluster, template, rows)
         cluster.drop_database(template)
     partitions(cluster, rows, repeats)
 
