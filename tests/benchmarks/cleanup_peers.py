@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.benchmarks import cleanup_engine, cleanup_peer
-from tests.benchmarks.turns import MEASURED, fresh, in_turns, print_times, print_title
+from tests.benchmarks.turns import MEASURED, Times, fresh, in_turns, print_times, print_title
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.published import STORES
 
 OURS, OURS_AS_PROCESS = "pg_cleanup, in process", "pg_cleanup, start of Python included"
+SHIPPED = "pg_cleanup with the stores of the description"
 # Beside each application's tables: its users, and its clients.
 USERS = """
 INSERT INTO auth_user (password, is_superuser, username, first_name, last_name, email, is_staff, is_active, date_joined)
@@ -63,7 +64,10 @@ SELECT i, now() - interval '1 day' FROM generate_series(5, %(rows)s::bigint, 5) 
 
 @dataclass(frozen=True)
 class Peer:
-    """An application with its janitor; `target` is how many times faster pg_cleanup must be."""
+    """An application with its janitor; `target` is how many times faster pg_cleanup must be.
+
+    `stores`: whether the same rows go with the token stores of the application's description, which protect what was revoked.
+    """
 
     application: str
     command: str
@@ -143,10 +147,25 @@ def _compare(cluster: Cluster, peer: Peer, rows: int, repeats: int) -> None:
     print_times(times, OURS)
     for name in (OURS, OURS_AS_PROCESS):
         print(f"  {name}: {times[peer.command].ratio(times[name]):.1f} times faster than {peer.command} (target {peer.target:g})")
+    if not peer.stores:
+        _print_protected(cluster, template, peer, times[peer.command], repeats)
     login = fresh(cluster, template)
     ours = cleanup_engine.clean_up_in_process(login, parameters)["peak"]
     print(f"  peak memory: {peer.command} {max(peaks) / 1024:,.0f} MB, pg_cleanup {ours / 1024:,.0f} MB", flush=True)
     cluster.drop_database(template)
+
+
+def _print_protected(cluster: Cluster, template: str, peer: Peer, theirs: Times, repeats: int) -> None:
+    """Print the same rules with the stores of the description, where fewer rows go: those that a revocation stands in have to stay."""
+    stores = STORES[peer.application].description()["token_stores"]
+    parameters = {"rules": [dict(rule) for rule in peer.rules], "token_stores": stores, "vacuum": "never"}
+    ways = {SHIPPED: lambda login: cleanup_engine.clean_up(login, parameters)}
+    ours = in_turns(cluster, template, peer.tables, ways, repeats)[SHIPPED]
+    print_times({peer.command: theirs, SHIPPED: ours}, peer.command)
+    faster = theirs.ratio(ours) * ours.rows / theirs.rows
+    print(
+        f"  {SHIPPED}: {faster:.1f} times faster a row than {peer.command}, and {theirs.rows - ours.rows:,} revoked rows stay", flush=True
+    )
 
 
 def _fill(cluster: Cluster, peer: Peer, rows: int) -> str:
