@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import flush_folder
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_size
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, Refused
 
@@ -105,10 +107,15 @@ def _make(folder: Path, check_mode: bool) -> None:
     if check_mode:
         _require_access(_existing(folder))
         return
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(mode=0o700, parents=True)
         # What the umask of the caller took away as well would keep the owner out.
         folder.chmod(0o700)
+        for path in reversed(missing):
+            # Where it may write to and not read, nobody can flush.
+            with suppress(PermissionError):
+                flush_folder(path.parent)
     except OSError as error:
         raise _unusable(folder, f"cannot be made: {error.strerror}") from None
 
