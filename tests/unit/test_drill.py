@@ -10,8 +10,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.checks import
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.globals import read_globals, restore_globals
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.options import read_options
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.phases import Phases
-from ansible_collections.pgops.runbook.plugins.module_utils._drill.targets import Measure, readable
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._targets import Measure, readable
 
 GLOBALS = r"""--
 -- PostgreSQL database cluster dump

@@ -16,9 +16,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import COPYING, DELETED, LOCK, PARTIAL, hidden, is_backup_id
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import folder_of_backups
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import AHEAD
-from ansible_collections.pgops.runbook.plugins.module_utils._drill.targets import Measure
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import time_to_wait
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._targets import Measure
 
 _STATES = {PARTIAL: "being made", DELETED: "being deleted", COPYING: "being copied"}
 _WHOLE = "full"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
@@ -23,7 +23,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.make import 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_manifest
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION, Watch
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import plan_retention, purge
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import AHEAD, plan_retention, purge
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import chosen_databases, look_at
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import DECODE, LEVELS, RESTORE, Verification, record
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import verify
@@ -182,15 +182,15 @@ class _Backups:
 
     def _series(self, name: str) -> List[Head]:
         """Return the verified backups of the same scope of a database, the newest first."""
-        options, server = self._options, self._run.server
-        heads = self._heads.values()
-        same = [
-            head
-            for head in heads
-            if (head.database, head.name, head.system_identifier) == (name, options.name, server.system_identifier)
-            and head.scope == (options.kind, options.schemas, options.tables)
-        ]
-        return sorted((head for head in same if head.verified), key=lambda head: head.taken_at, reverse=True)
+        options = self._options
+        scope = (options.kind, options.schemas, options.tables)
+        same = [head for head in self._of_series(name) if head.scope == scope and head.verified]
+        return sorted(same, key=lambda head: head.taken_at, reverse=True)
+
+    def _of_series(self, name: str) -> List[Head]:
+        """Return the backups of the name that is asked for of a database, of whatever scope."""
+        wanted = (self._run.server.system_identifier, name, self._options.name)
+        return [head for head in self._heads.values() if head.series == wanted]
 
     @cached_property
     def _heads(self) -> Dict[str, Head]:
@@ -207,7 +207,7 @@ class _Backups:
         """Return the newest backup where it is young enough and its files are there; one of the future is no measure of anything."""
         now = self._run.server.clock
         for head in series:
-            if head.taken_at > now + timedelta(minutes=5):
+            if head.taken_at > now + AHEAD:
                 self._notices.append(f"{head.folder} was taken in the future, by a clock that was wrong: it does not count as fresh")
                 continue
             if (now - head.taken_at).total_seconds() > self._options.fresh_for:
@@ -303,10 +303,8 @@ class _Backups:
         gone: List[str] = []
         stays: List[str] = []
         keep, now = self._options.keep, self._run.server.clock
-        heads = self._heads.values()
         for entry in entries:
-            series = (self._run.server.system_identifier, entry.database, self._options.name)
-            own = [head for head in heads if head.series == series]
+            own = self._of_series(entry.database)
             new = self._hypothetical(entry) if entry.id is None else next(head for head in own if head.folder == entry.id)
             entry.copies = purge_copies(entry.copies, new, now, check_mode=self._check_mode)
             if entry.id is None:

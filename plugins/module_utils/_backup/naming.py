@@ -1,7 +1,7 @@
 # Copyright (c) 2026, pgops.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The names of backups in their folder, and of what stands beside them."""
+"""The names of backups in their folder, of what stands beside them, and of the databases that they are restored into at first."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ LOCK = ".lock"
 OBJECTS = "objects.json"
 SUMS = "SHA256SUMS"
 VERIFIED = "verified.json"
+RESTORING = "pgops_restore_"  # how the names of databases begin in which restores grow until they get their own
 
 _TIME = "%Y%m%dT%H%M%SZ"
 _PLAIN = re.compile(r"[A-Za-z0-9_-]")
 _ID = r"(?:[A-Za-z0-9_-]|%[0-9a-f]{2})+\.(?:[A-Za-z0-9_-]|%[0-9a-f]{2})+\.\d{8}T\d{6}Z"
 _OWN = re.compile(_ID)
 _HIDDEN = re.compile(rf"(\.partial-)[0-9a-f]{{16}}-\d+|(\.deleted-){_ID}|(\.copy-){_ID}")
+_RESTORING = re.compile(rf"{RESTORING}[0-9a-f]{{8}}")
 
 
 def backup_id(database: str, name: str, moment: datetime) -> str:
@@ -41,6 +43,11 @@ def hidden(name: str) -> str | None:
     """Return what a hidden folder of that name is for, PARTIAL, DELETED or COPYING; None for one that no run has made."""
     found = _HIDDEN.fullmatch(name)
     return next(start for start in found.groups() if start) if found else None
+
+
+def is_restoring(database: str) -> bool:
+    """Say whether a database of that name is one that a restore fills: half of one is no database of anybody."""
+    return _RESTORING.fullmatch(database) is not None
 
 
 def _safe(text: str) -> str:

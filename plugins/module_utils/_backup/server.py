@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Dict, List, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import from_iso
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import is_restoring
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, MissingObject
 
-# The database that a restore fills before it gets its name: half of one is no database of anybody.
-_HIDDEN = re.compile(r"pgops_restore_[0-9a-f]{8}")
 _PRISTINE = "template0"  # as initdb made it, the same on every server
 _INVALID = -2  # of datconnlimit: what a DROP DATABASE that was interrupted leaves
 
@@ -84,7 +82,7 @@ def chosen_databases(database: Any, options: Options) -> Tuple[List[str], List[s
     """Return the databases that are meant, and what to say about those that a backup of all leaves out. Raises MissingObject."""
     there = {row["name"]: row for row in database.rows(_DATABASES)}
     if options.every_database:
-        meant = {name: _why_not(row) for name, row in there.items() if not _HIDDEN.fullmatch(name) and name != _PRISTINE}
+        meant = {name: _why_not(row) for name, row in there.items() if not is_restoring(name) and name != _PRISTINE}
         said = [f"database {name!r} is not in the backup: {why}" for name, why in meant.items() if why]
         return [name for name, why in meant.items() if not why], said
     named = list(options.databases) or [database.name]

@@ -13,10 +13,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils._content.compare imp
 from ansible_collections.pgops.runbook.plugins.module_utils._drill import checks
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.phases import Phases
-from ansible_collections.pgops.runbook.plugins.module_utils._drill.targets import Measure, readable
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import Compared
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import WITH_ROWS, Backup
+from ansible_collections.pgops.runbook.plugins.module_utils._targets import Measure, readable
 
 MOST_DIFFERENCES = 100
 CLOCKS_APART = 60.0  # seconds by which the clock of the source may be ahead of that of the drill
