@@ -11,10 +11,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Missi
 from ansible_collections.pgops.runbook.plugins.module_utils._lock import release_lock
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import readable
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.missing_rows import copy_missing_rows
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import REPLACE
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import check_files
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.refuse import require_programs
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.request import Outcome, Request
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import OPERATION, Run
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import said_of
@@ -63,14 +63,7 @@ def require_readable(run: Run, *, rows: bool) -> None:
         raise Refused(f"the backup {run.backup.id} holds rows alone", object_name=run.backup.id, hint="Choose another backup.")
     if run.backup.kind == "schema_only" and rows:
         raise Refused(f"the backup {run.backup.id} holds no rows", object_name=run.backup.id, hint="Choose another backup.")
-    dumper = int(str(run.manifest["versions"]["client"]).partition(".")[0])
-    if run.client.major < dumper:
-        raise Refused(
-            f"the backup was written by pg_dump {dumper}; pg_restore in {run.client.folder} is {run.client.text} and does not read it",
-            object_name="bin_dir",
-            hint=f"Install the client programs of PostgreSQL {dumper} or newer, or say where they are by bin_dir.",
-        )
-    readable(run.backup.path, run.manifest, run.loading)
+    require_programs(run)
 
 
 def _restore(run: Run, stores: Any) -> Dict[str, Any]:

@@ -46,31 +46,39 @@ class Different(Refused):
         return {**super().as_result(), "differences": as_results(self.differences[:_MOST_DIFFERENCES])}
 
 
-def check_backup(run: Run) -> None:
-    """Refuse what this backup cannot be restored to, or these programs not read. Raises Refused, InvalidValue, ProgramMissing."""
-    versions, options = run.manifest["versions"], run.options
-    dumped, here = int(versions["server_version_num"]) // 10000, run.server.version_num // 10000
-    if dumped > here and not options.accept_older_server:
+def check_version(run: Run) -> None:
+    """Refuse a server that is older than the one that was backed up, unless that is accepted. Raises Refused."""
+    dumped, here = int(run.manifest["versions"]["server_version_num"]) // 10000, run.server.version_num // 10000
+    if dumped > here and not run.options.accept_older_server:
         raise Refused(
             f"the backup is of a server of PostgreSQL {dumped}, and this one is {here}: what {here} does not know would fail or be lost",
             object_name="accept_older_server",
             hint="Restore to a newer server, or say accept_older_server=true.",
         )
+
+
+def check_backup(run: Run) -> None:
+    """Refuse a backup that no database can be made of, or that these programs do not read. Raises Refused, InvalidValue, ProgramMissing."""
     if run.backup.kind == "data_only":
         raise Refused(
             f"the backup {run.backup.id} holds rows without their tables, which no database can be made of",
             object_name=run.backup.id,
             hint="Take a backup of another kind.",
         )
-    if run.manifest["dump"]["format"] == PLAIN and not (options.owners and options.privileges):
+    if run.manifest["dump"]["format"] == PLAIN and not (run.options.owners and run.options.privileges):
         raise InvalidValue(
             f"owners, privileges: the backup {run.backup.id} is a plain dump, of which nothing can be left out", object_name="owners"
         )
-    dumper = int(str(versions["client"]).partition(".")[0])
+    require_programs(run)
+
+
+def require_programs(run: Run) -> None:
+    """Refuse programs that are too old to read the backup, or that cannot decode it. Raises Refused, InvalidValue, ProgramMissing."""
+    written = str(run.manifest["versions"]["client"])
+    dumper = int(written.partition(".")[0])
     if run.client.major < dumper:
         raise Refused(
-            f"the backup was written by pg_dump {versions['client']}; pg_restore in {run.client.folder} is {run.client.text}"
-            " and does not read it",
+            f"the backup was written by pg_dump {written}; pg_restore in {run.client.folder} is {run.client.text} and does not read it",
             object_name="bin_dir",
             hint=f"Install the client programs of PostgreSQL {dumper} or newer, or say where they are by bin_dir.",
         )

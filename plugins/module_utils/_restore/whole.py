@@ -84,6 +84,7 @@ def restore_whole(run: Run) -> Dict[str, Any]:
 
 def _plan(run: Run) -> Plan:
     stores = read_stores(run.options.token_stores)
+    refuse.check_version(run)
     refuse.check_backup(run)
     there = databases.exists(run.database, run.target)
     present = _present(run) if there else None
