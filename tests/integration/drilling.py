@@ -76,6 +76,12 @@ def with_the_manifest_of(other: Path, backup: Path) -> None:
             file.update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     sums = "".join(f"{file['sha256']}  {file['path']}\n" for file in document["files"])
     (backup / "SHA256SUMS").write_text(sums, encoding="ascii")
+    with_a_manifest(backup, **document)
+
+
+def with_a_manifest(backup: Path, **parts: Any) -> None:
+    """Put other `parts` into the manifest of the backup in the folder `backup`, with a seal that fits."""
+    document = {**backing.manifest(backup), **parts}
     (backup / "manifest.json").write_text(json.dumps(sealed(document)), encoding="utf-8")
 
 

@@ -30,6 +30,7 @@ from tests.integration.drilling import (
     phases,
     reachable_folder,
     rehearse,
+    with_a_manifest,
     with_the_manifest_of,
 )
 from tests.tools import debian_programs
@@ -250,7 +251,14 @@ def test_every_format_comes_back(copy: Database, installation: servers.Installat
 
 
 @pytest.mark.parametrize(
-    "scope", [{"kind": "schemas", "schemas": ["shop"]}, {"kind": "tables", "tables": ["shop.events"]}, {"kind": "schema_only"}]
+    "scope",
+    [
+        {"kind": "schemas", "schemas": ["shop"]},
+        {"kind": "schemas", "schemas": ["public"]},
+        {"kind": "schemas", "schemas": ["public", "shop"]},
+        {"kind": "tables", "tables": ["shop.events"]},
+        {"kind": "schema_only"},
+    ],
 )
 def test_a_part_of_a_database_comes_back_as_a_part(cluster: Cluster, copy: Database, tmp_path: Path, scope: dict[str, Any]) -> None:
     backing.made(copy, tmp_path, name="part", **scope)
@@ -291,6 +299,30 @@ def test_a_backup_without_roles_has_them_made_up(copy: Database, installation: s
     result = rehearse(None, tmp_path, **in_cluster(installation, place))
     assert result["passed"], result["reasons"]
     assert "the backup holds no roles; those that it names were made up: drill_owner, drill_reader" in result["warnings"]
+
+
+def test_a_setting_that_the_server_does_not_know_is_told(
+    cluster: Cluster, copy: Database, installation: servers.Installation, place: Path, tmp_path: Path
+) -> None:
+    backup = backing.made(copy, tmp_path)
+    settings = backing.manifest(backup)["settings"]
+    with_a_manifest(backup, settings={**settings, "config": [*(settings["config"] or ()), "setting_of_old=1"]})
+    for given in ({}, in_cluster(installation, place)):
+        result = rehearse(cluster, tmp_path, **given)
+        assert result["passed"], result["reasons"]
+        assert [one for one in result["warnings"] if "setting_of_old" in one] == [
+            "this server does not know the setting setting_of_old, which the database had: it is left out"
+        ]
+
+
+def test_a_server_that_is_older_than_the_backup_is_refused(cluster: Cluster, copy: Database, tmp_path: Path) -> None:
+    backup = backing.made(copy, tmp_path)
+    with_a_manifest(backup, versions={**backing.manifest(backup)["versions"], "server_version_num": 990000})
+    result = rehearse(cluster, tmp_path)
+    assert "the backup is of a server of PostgreSQL 99, and this one is" in result["msg"]
+    assert result["error"]["hint"] == "Drill on a newer server, or with in=cluster."
+    assert result["differences_total"] is None
+    assert hidden_databases(cluster) == []
 
 
 def test_a_tablespace_of_the_source_is_left_alone(

@@ -51,7 +51,6 @@ def rehearse(
             client,
             deadline,
             watch,
-            superuser=server.superuser,
         )
         refuse.check_backup(run)
         refuse.check_server(run)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import look_at
@@ -23,16 +23,14 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.place import 
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.verdict import blames_backup
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import refuse
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.hidden import hidden_database, rehearse_settings
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import load
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.hidden import fill, hidden_database, rehearse_settings
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import Loading
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import compare_restored
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.prepare import prepare
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run, Watch
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions, maintenance_database
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.settings import apply_settings
 
-_SUPERUSER = "SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = session_user"
 _PARTITIONED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relkind = 'p')"
 
 
@@ -48,6 +46,18 @@ class _Rehearsal(Run):
         with self.phases.phase(name):
             yield
 
+    def add_phases(self, found: Mapping[str, float]) -> None:
+        """Count the seconds of phases that something else has measured, one after the other, of which the last has just ended."""
+        began = self.phases.passed - sum(found.values())
+        for name, seconds in found.items():
+            self.phases.add(name, began, seconds)
+            began += seconds
+
+    @property
+    def loading(self) -> Loading:
+        """How the backup is loaded: tablespaces of the source may be at work."""
+        return replace(super().loading, tablespaces=False)
+
 
 def rehearse(place: Place, found: Finding, backup: Backup, watch: Watch) -> None:
     """Restore `backup` in `place`, compare it and look at it; what is found goes to `found`. Raises RunbookError."""
@@ -60,8 +70,7 @@ def rehearse(place: Place, found: Finding, backup: Backup, watch: Watch) -> None
     with sessions.open(maintenance_database(place.login)) as database:
         server = look_at(database)
         client = find_client(server.version_num, options.bin_dir)
-        superuser = bool(database.value(_SUPERUSER))
-        sessions = sessions.knowing(superuser, server.version_num)
+        sessions = sessions.knowing(server.superuser, server.version_num)
         found.versions.update(server=server.version, client=client.text)
         found.settings, found.has_network = place.settings, place.has_network
         found.same_major = server.version_num // 10000 == int(backup.manifest["versions"]["server_version_num"]) // 10000
@@ -76,7 +85,7 @@ def rehearse(place: Place, found: Finding, backup: Backup, watch: Watch) -> None
             client,
             deadline,
             watch,
-            superuser=superuser,
+            warnings=found.notices,
             phases=phases,
         )
         refuse.check_backup(run)
@@ -106,10 +115,8 @@ def _require_whole(found: Finding, backup: Backup, deadline: Deadline) -> None:
 def _restore(run: _Rehearsal, name: str, found: Finding, *, throwaway: bool) -> None:
     """Restore to where an application could begin to work, and compare. `throwaway` says that nobody else can reach the server."""
     rehearse_settings(run, name)
+    _fill(run, name, found)
     with run.open(name) as session:
-        with run.phase("create"):
-            prepare(session, run.backup.path, run.manifest)
-        _load(run, name, found)
         # Before the settings of the database hold, which are for its applications.
         with run.phase("analyze"):
             _analyze(run, name, session)
@@ -117,29 +124,21 @@ def _restore(run: _Rehearsal, name: str, found: Finding, *, throwaway: bool) -> 
             with run.phase("settings"), run.database.transaction():
                 # A template cannot be dropped.
                 apply_settings(run.database, name, {**run.manifest["settings"], "is_template": False})
-        else:
-            # They would let everybody in whom the source lets in.
-            rehearse_settings(run, name)
+        # Elsewhere they would let everybody in whom the source lets in.
         run.phases.mark_usable()
         with run.phase("compare"):
             found.compared = compare_restored(session, run.backup.path, run.manifest, workers=run.options.jobs, tick=run.tick)
 
 
-def _load(run: _Rehearsal, name: str, found: Finding) -> None:
+def _fill(run: _Rehearsal, name: str, found: Finding) -> None:
     began = run.phases.passed
-    loading = replace(run.loading, tablespaces=False)
     try:
-        times = load(
-            run.sessions.of(name), run.server.version_num, run.backup.path, run.manifest, run.client, loading, run.tick, run.count_table
-        )
+        fill(run, name)
     except ProgramFailed as error:
         run.phases.add("load", began, run.phases.passed - began)
         if blames_backup(error, run.backup.kind, same_major=found.same_major):
             found.broken = RESTORE
         raise
-    for phase, seconds in times.items():
-        run.phases.add(phase, began, seconds)
-        began += seconds
 
 
 def _analyze(run: _Rehearsal, name: str, session: Any) -> None:

@@ -22,8 +22,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.schema impo
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions, maintenance_database
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.whole import restore_whole
 
-_SUPERUSER = "SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = session_user"
-
 WAYS: Dict[str, Callable[[Run], Dict[str, Any]]] = {NEW: restore_whole, SWAP: restore_whole, TABLES: restore_tables, SCHEMA: restore_schema}
 
 
@@ -45,18 +43,12 @@ def restore(login: ConnectionOptions, options: Options, *, check_mode: bool, wat
     with sessions.open(maintenance_database(login, target), read_only=check_mode) as database:
         server = look_at(database)
         client = find_client(server.version_num, options.bin_dir)
-        superuser = is_superuser(database)
-        sessions = sessions.knowing(superuser, server.version_num)
-        run = Run(options, backup, target, login, sessions, database, server, client, deadline, watch, check_mode, superuser)
+        sessions = sessions.knowing(server.superuser, server.version_num)
+        run = Run(options, backup, target, login, sessions, database, server, client, deadline, watch, check_mode)
         _warn(run)
         result = WAYS[options.mode](run)
     result["seconds"] = {**result["seconds"], "total": round(time.monotonic() - began, 3)}
     return result
-
-
-def is_superuser(database: Any) -> bool:
-    """Say whether the login of the session is a superuser's, whatever role it acts as."""
-    return bool(database.value(_SUPERUSER))
 
 
 def _target(login: ConnectionOptions, options: Options, backup: Backup) -> str:

@@ -83,8 +83,7 @@ def fill(run: Run, name: str) -> None:
     phases = load(
         run.sessions.of(name), run.server.version_num, run.backup.path, run.manifest, run.client, run.loading, run.tick, run.count_table
     )
-    for phase, seconds in phases.items():
-        run.add_seconds(phase, seconds)
+    run.add_phases(phases)
     if run.options.privileges:
         with run.phase("post_data"), run.open(name) as session:
             finish(session, run.backup.path, run.manifest)

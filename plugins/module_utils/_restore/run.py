@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.phases import Phases
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import Server
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, Database
@@ -22,7 +23,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions im
 
 OPERATION = "pg_restore"
 _SECONDS_BETWEEN = 1.0  # two signs of life
-_SLACK = 5.0  # seconds that a statement may go beyond the run's time, so that it is the run that says why it ends
 
 Watch = Callable[[ProgressView], None]
 
@@ -31,7 +31,7 @@ Watch = Callable[[ProgressView], None]
 class Run:
     """A restore that goes on. `database` is the session on a database that stays as it is, `target` the name that is asked for.
 
-    In check mode every session only reads. What is said to a person goes to `warnings`, how long a phase took to `seconds`.
+    In check mode every session only reads. What is said to a person goes to `warnings`.
     """
 
     options: Options
@@ -45,12 +45,16 @@ class Run:
     deadline: Deadline
     watch: Watch
     check_mode: bool = False
-    superuser: bool = False
-    seconds: Dict[str, float] = field(default_factory=dict)
     warnings: List[str] = field(default_factory=list)
     tables_done: int = 0
+    _spent: Phases = field(default_factory=Phases)
     _began: float = field(default_factory=time.monotonic)
     _next: float = 0.0
+
+    @property
+    def seconds(self) -> Dict[str, float]:
+        """How long each phase took."""
+        return self._spent.seconds
 
     @property
     def manifest(self) -> Any:
@@ -68,7 +72,7 @@ class Run:
             identity=options.identity,
             gpg_home=options.gpg_home,
             scratch=options.scratch_folder,
-            superuser=self.superuser,
+            superuser=self.server.superuser,
             application_name=options.application_name,
         )
 
@@ -80,20 +84,18 @@ class Run:
     def open(self, name: str, *, read_only: bool | None = None) -> Database:
         """Return a session on database `name`, whose statements may take as long as the run; it only reads in check mode."""
         only = self.check_mode if read_only is None else read_only
-        return self.sessions.open(name, read_only=only, seconds=self.deadline.left + _SLACK)
+        return self.sessions.open(name, read_only=only, seconds=self.deadline.statement_seconds)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Count the seconds of the block."""
-        began = time.monotonic()
-        try:
+        with self._spent.phase(name):
             yield
-        finally:
-            self.add_seconds(name, time.monotonic() - began)
 
-    def add_seconds(self, name: str, seconds: float) -> None:
-        """Count `seconds` of a phase that something else has measured."""
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 3)
+    def add_phases(self, found: Mapping[str, float]) -> None:
+        """Count the seconds of phases that something else has measured, one after the other, of which the last has just ended."""
+        for name, seconds in found.items():
+            self._spent.add(name, seconds)
 
     def tick(self) -> None:
         """Look whether the run may go on. Raises OutOfTime, and DatabaseError where the server is gone."""
