@@ -1,7 +1,8 @@
-"""usage: python -m tests.benchmarks [REPEATS] ; prints the time of each pair and the median of their ratios."""
+"""usage: python -m tests.benchmarks [--repeats N] ; prints the time of each pair and the median of their ratios."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import Any
 
@@ -126,8 +127,11 @@ def _age(description: dict[str, Any], rule: dict[str, Any]) -> float:
     return float(rule["older_than_seconds"]) + (parse_duration(description["clock_skew"]) if rule["table"] in denied else 0.0)
 
 
-def main(repeats: int) -> None:
+def main() -> None:
     """Start a server, measure every pair, print the table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=REPEATS, help=f"runs of each pair in turns (default {REPEATS})")
+    repeats = parser.parse_args().repeats
     with Cluster(servers.find(None), settings=DURABLE) as cluster:
         print(f"PostgreSQL {cluster.installation.major} from {cluster.installation.source}, medians of {repeats} runs each in turns\n")
         print(HEADER)
@@ -136,4 +140,4 @@ def main(repeats: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else REPEATS)
+    main()

@@ -1,4 +1,4 @@
-"""usage: python -m tests.benchmarks.backup [--gigabytes N] [--jobs N] [--repeats N] [--pg-major N]
+"""usage: python -m tests.benchmarks.backup [--gigabytes N] [--jobs N] [--repeats N] [--part NAME ...] [--pg-major N]
 
 A verified backup with its manifest against plain pg_dump of the same database, and the recovery drill against plain pg_restore: turn by
 turn, each as a process of its own, with the newest client programs. Then the backup against community.postgresql's postgresql_db, as tasks.
@@ -160,6 +160,7 @@ def backups(ground: Ground, repeats: int) -> None:
         f"pg_dump -Fd -j {ground.jobs} -Z1": functools.partial(plain_dump, ground, "-Z1"),
         "the first, then pg_restore -f /dev/null and sha256sum": functools.partial(careful_dump, ground),
         f"pg_backup: decoded, rows hashed, manifest (target {TARGET}x)": functools.partial(our_backup, ground),
+        "pg_backup with verify: checksum": functools.partial(our_backup, ground, verify="checksum"),
         "pg_backup with contents: false": functools.partial(our_backup, ground, contents=False),
     }
     print_title(f"Backup of {bytes_of(ground.cluster) / 1e9:.2f} GB (indexes included), {repeats} turns")
@@ -254,22 +255,29 @@ def _theirs(login: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": login["login_db"], **{key: value for key, value in login.items() if key != "login_db"}}
 
 
+PARTS: dict[str, Callable[[Ground, int], None]] = {
+    "backups": backups,
+    "drills": drills,
+    "tasks": lambda ground, repeats: as_tasks(ground, max(1, repeats // 2)),
+}
+
+
 def main() -> None:
     """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gigabytes", type=float, default=1.0)
-    parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1))
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--pg-major", type=int)
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.backup", description=__doc__)
+    parser.add_argument("--gigabytes", type=float, default=1.0, help="how large the database is, its indexes included (default 1)")
+    parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="jobs of every program (default: at most 4)")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of every comparison (default 5)")
+    parser.add_argument("--part", action="append", choices=sorted(PARTS), help="only this part; may be given several times")
+    parser.add_argument("--pg-major", type=int, help="major version of the server (default: the newest installed)")
     wanted = parser.parse_args()
     bin_dir = servers.find(18).program("pg_dump").parent
     with Cluster(servers.find(wanted.pg_major), settings=SETTINGS) as cluster, tempfile.TemporaryDirectory() as folder:
         fill(cluster, wanted.gigabytes)
         ground = Ground(cluster, bin_dir, Path(folder), wanted.jobs)
         print(f"server {cluster.installation.major}, client programs of 18, {wanted.jobs} jobs")
-        backups(ground, wanted.repeats)
-        drills(ground, wanted.repeats)
-        as_tasks(ground, max(1, wanted.repeats // 2))
+        for name in wanted.part or PARTS:
+            PARTS[name](ground, wanted.repeats)
 
 
 if __name__ == "__main__":

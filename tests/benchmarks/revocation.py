@@ -1,10 +1,11 @@
-"""usage: python -m tests.benchmarks.revocation [REPEATS] ; a mass revocation in TIM's tables against what a person would paste.
+"""usage: python -m tests.benchmarks.revocation [--repeats N] ; a mass revocation in TIM's tables against what a person would paste.
 
 4 million tokens, 1 million of them denied already, 1.3 million to revoke. Prints seconds, ratios, latencies and memory.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import multiprocessing
 import resource
@@ -230,8 +231,11 @@ def _measured(login: dict[str, Any], end: str) -> tuple[int, int]:
     return result["revoked"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def main(repeats: int) -> None:
+def main() -> None:
     """Start a server, fill it, print every figure."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.revocation", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=REPEATS, help=f"turns of every comparison (default {REPEATS})")
+    repeats = parser.parse_args().repeats
     with Cluster(servers.find(None), settings=DURABLE) as cluster:
         print(f"PostgreSQL {cluster.installation.major} from {cluster.installation.source}")
         print(f"{TOKENS:,} tokens, {DENIED:,} denied, {WANTED:,} to revoke", flush=True)
@@ -243,4 +247,4 @@ def main(repeats: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else REPEATS)
+    main()
