@@ -40,9 +40,21 @@ def backup(folder: Path, database: str, hours: float, *, verified: bool = True, 
     return target
 
 
-def watch(database: Database, folder: Path | None, system: str | None = "declared") -> dict[str, Any]:
-    systems = {"declared": DECLARED, "silent": {"name": "shop"}, None: None}
-    return look(database, "daily", checks=["backup"], system=systems[system], backup_folder=str(folder) if folder else None)
+def declaring(*kinds: str) -> dict[str, Any]:
+    """Return a system with a daily backup of each kind, and what those of parts name."""
+    parts = {"schemas": {"schemas": ["public"]}, "tables": {"tables": ["public.orders"]}}
+    return {**DECLARED, "backup": {f"{kind}_daily": {"kind": kind, **parts.get(kind, {})} for kind in kinds}}
+
+
+def watch(database: Database, folder: Path | None, system: str | dict[str, Any] | None = "declared") -> dict[str, Any]:
+    systems: dict[str, Any] = {"declared": DECLARED, "silent": {"name": "shop"}}
+    return look(
+        database,
+        "daily",
+        checks=["backup"],
+        system=systems[system] if isinstance(system, str) else system,
+        backup_folder=str(folder) if folder else None,
+    )
 
 
 def statuses(result: dict[str, Any]) -> tuple[str, str]:
@@ -80,6 +92,70 @@ def test_backups_of_others_and_of_the_future_do_not_count(database: Database, tm
     result = watch(database, tmp_path)
     assert statuses(result) == ("critical", "critical")
     assert "there is no backup" in finding(result, "backup.age")["message"]
+
+
+@pytest.mark.parametrize("kind", ["schema_only", "tables", "schemas", "data_only"])
+def test_a_backup_of_parts_stands_for_no_whole(database: Database, tmp_path: Path, kind: str) -> None:
+    backup(tmp_path, database.name, 1, name="parts", scope={"kind": kind})
+    result = watch(database, tmp_path)
+    assert statuses(result) == ("critical", "critical")
+    assert "there is no backup of kind full" in finding(result, "backup.age")["message"]
+    assert [row["kind"] for row in result["details"]["backups"]] == ["parts"]
+    backup(tmp_path, database.name, 30)
+    result = watch(database, tmp_path)
+    assert statuses(result) == ("warning", "warning")
+    assert len(result["details"]["backups"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("declared", "kept", "expected"),
+    [
+        # Nobody asks for a whole one.
+        (["tables"], "tables", "ok"),
+        (["schemas", "data_only"], "data_only", "ok"),
+        (["tables"], "schemas", "critical"),
+        # The form of tables holds no row of them.
+        (["tables", "schema_only"], "schema_only", "critical"),
+        (["schema_only"], "schema_only", "ok"),
+        # A whole one is asked for, beside others or by another word.
+        (["tables", "full"], "tables", "critical"),
+        (["snapshot"], "full", "ok"),
+        (["tables", "snapshot"], "tables", "critical"),
+        # What this collection does not make is no reason to be content with less.
+        (["physical", "wal"], "tables", "critical"),
+        (["physical", "wal"], "full", "ok"),
+    ],
+)
+def test_what_a_system_declares_is_what_counts(database: Database, tmp_path: Path, declared: list[str], kept: str, expected: str) -> None:
+    backup(tmp_path, database.name, 1, scope={"kind": kept})
+    assert statuses(watch(database, tmp_path, declaring(*declared))) == (expected, expected)
+
+
+def test_a_backup_is_as_old_as_its_snapshot(database: Database, tmp_path: Path) -> None:
+    at = datetime.now(UTC) - timedelta(hours=27)
+    backup(tmp_path, database.name, 2, snapshot={"at": at.isoformat()})
+    result = watch(database, tmp_path)
+    assert statuses(result) == ("warning", "warning")
+    assert "was taken 27 h ago" in finding(result, "backup.age")["message"]
+    # It was finished before the other one, and holds more.
+    backup(tmp_path, database.name, 10, snapshot={"at": (at + timedelta(hours=16)).isoformat()})
+    assert statuses(watch(database, tmp_path)) == ("ok", "ok")
+
+
+def test_a_verified_backup_that_has_lost_a_file_does_not_count(database: Database, tmp_path: Path) -> None:
+    backup(tmp_path, database.name, 30)
+    files = [{"path": "database.dump", "bytes": 3, "sha256": ""}]
+    newest = backup(tmp_path, database.name, 1, files=files)
+    (newest / "database.dump").write_bytes(b"abc")
+    assert statuses(watch(database, tmp_path)) == ("ok", "ok")
+    (newest / "database.dump").write_bytes(b"ab")
+    result = watch(database, tmp_path)
+    assert statuses(result) == ("ok", "warning")
+    assert (
+        f"{newest.name} does not count any more: database.dump has 2 bytes instead of 3" in finding(result, "backup.verify_age")["message"]
+    )
+    (newest / "database.dump").unlink()
+    assert statuses(watch(database, tmp_path)) == ("ok", "warning")
 
 
 def test_what_was_found_is_there_for_a_report(database: Database, tmp_path: Path) -> None:

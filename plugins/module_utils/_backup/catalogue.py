@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, each_backup, has_manifest, missing_file
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import WHOLE, Head, each_backup, has_manifest, missing_file
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import locked
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import COPYING, DELETED, LOCK, PARTIAL, hidden, is_backup_id
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import folder_of_backups
@@ -21,7 +21,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Inval
 from ansible_collections.pgops.runbook.plugins.module_utils._targets import Measure
 
 _STATES = {PARTIAL: "being made", DELETED: "being deleted", COPYING: "being copied"}
-_WHOLE = "full"
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def _by_database(question: Question, found: Sequence[Tuple[Head, Dict[str, Any]]
     rows = []
     for database, identifier in keys:
         own = [(head, row) for head, row in found if (head.database, head.system_identifier or "") == (database, identifier)]
-        counting = [row for head, row in own if row["verified"] and head.taken_at <= now + AHEAD and (question.name or head.kind == _WHOLE)]
+        counting = [row for head, row in own if row["verified"] and head.taken_at <= now + AHEAD and (question.name or head.kind == WHOLE)]
         seconds = max(0.0, counting[0]["age_seconds"]) if counting else None
         rows.append(
             {

@@ -19,6 +19,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest imp
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import Verification, standing
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 
+WHOLE = "full"  # the kind that a whole database is in
 _UNTRUSTED = "Look whether it is a backup at all, and do not trust it."
 
 
@@ -40,7 +41,7 @@ class Head:
     taken_at: datetime
     verified: str | None = None
     verified_at: datetime | None = None
-    kind: str = "full"
+    kind: str = WHOLE
     schemas: Tuple[str, ...] = ()
     tables: Tuple[str, ...] = ()
     system_identifier: str | None = None
@@ -168,7 +169,7 @@ def _read(path: Path, said: Mapping[str, Any]) -> Head:
         verified=found.how,
         verified_at=found.at,
         taken_at=from_iso(snapshot["at"]) if snapshot else from_iso(said["started_at"]),
-        kind=str(scope.get("kind", "full")),
+        kind=str(scope.get("kind", WHOLE)),
         schemas=tuple(scope.get("schemas") or ()),
         tables=tuple(scope.get("tables") or ()),
         system_identifier=str(said["system_identifier"]) if said.get("system_identifier") is not None else None,
