@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -61,7 +63,18 @@ def group(number: int) -> list[Process]:
     return [process for process in processes() if process.group == number]
 
 
-def until(look: Callable[[], Found], seconds: float = 20.0) -> Found:
+@contextmanager
+def standing_still(pids: Iterable[int]) -> Iterator[None]:
+    """Stop processes until the end of the block; those that are over by now do not matter."""
+    stopped = [pid for pid in pids if _told(pid, signal.SIGSTOP)]
+    try:
+        yield
+    finally:
+        for pid in stopped:
+            _told(pid, signal.SIGCONT)
+
+
+def until(look: Callable[[], Found], seconds: float = 60.0) -> Found:
     """Look until there is something to see, and return it."""
     end = time.monotonic() + seconds
     while True:
@@ -70,6 +83,14 @@ def until(look: Callable[[], Found], seconds: float = 20.0) -> Found:
             return found
         assert time.monotonic() < end, f"not seen within {seconds} s"
         time.sleep(0.005)
+
+
+def _told(pid: int, number: signal.Signals) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _content(pid: int, name: str) -> bytes:

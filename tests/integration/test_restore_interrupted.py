@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from tests.ground.account import server_account
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing, restoring
+from tests.integration.children import processes, standing_still, until
 from tests.integration.test_backup_full_disk import small_disk
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,16 +40,42 @@ print("done")
 """
 
 
+# A function that waits as long as there is a file in the folder of the server that is called after the first word of the statement,
+# or after the session: rows of the table that ask it hold COPY, CREATE INDEX and ANALYZE.
+WAITING = """
+CREATE FUNCTION held(n integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+    WHILE (pg_stat_file('held.' || split_part(current_query(), ' ', 1), true)).size IS NOT NULL
+        OR (pg_stat_file('held.' || pg_backend_pid(), true)).size IS NOT NULL LOOP
+        PERFORM pg_sleep(0.005);
+    END LOOP;
+    RETURN n;
+END $$;
+CREATE TABLE t (n integer, x text, CONSTRAINT holds CHECK (n <> 7 OR public.held(n) = 7));
+INSERT INTO t SELECT n, repeat(md5(n::text), 3) FROM generate_series(1, 60000) n;
+CREATE INDEX held_too ON t (public.held(n)) WHERE n <= 400;
+"""
+
+
 @pytest.fixture(scope="module")
 def live(cluster: Cluster) -> Iterator[Database]:
-    """A database whose restore takes a while: its index computes slowly."""
+    """A database whose restore can be held."""
     with Database.create(cluster, "interrupted") as made:
-        made.query("CREATE TABLE t AS SELECT n, repeat(md5(n::text), 3) AS x FROM generate_series(1, 60000) n")
-        made.query(
-            "CREATE FUNCTION slow(n integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.0001); RETURN n; END'"
-        )
-        made.query("CREATE INDEX slowly ON t (public.slow(n)) WHERE n <= 400")
+        made.query(WAITING)
         yield made
+
+
+@contextmanager
+def held(cluster: Cluster, *names: str | int) -> Iterator[None]:
+    """Hold the statements that begin so, or these sessions, until the end of the block."""
+    files = [cluster.data / f"held.{name}" for name in names]
+    for file in files:
+        file.touch()
+    try:
+        yield
+    finally:
+        for file in files:
+            file.unlink()
 
 
 @pytest.fixture(scope="module")
@@ -74,50 +101,55 @@ def started(live: Database, backup: Path, target: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", SCRIPT, path, given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait until `condition` holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it has not come to that"
-        time.sleep(0.002)
+WORKING = r"SELECT pid FROM pg_stat_activity WHERE datname LIKE 'pgops\_restore\_%%' AND query LIKE %s AND state = 'active'"
 
 
-def at_work(live: Database, name: str = "%") -> bool:
-    """Say whether pg_restore is at work in a hidden database, on a statement that looks like `name`."""
+def at_work(live: Database, name: str = "%") -> list[int]:
+    """Return the sessions that are at work in hidden databases, on a statement that looks like `name`."""
     with live.connect(dbname="postgres") as connection:
-        found = connection.execute(
-            r"SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'pgops\_restore\_%%' AND query LIKE %s AND state = 'active'", [name]
-        ).fetchone()
-    return found is not None and found[0] > 0
+        return [pid for (pid,) in connection.execute(WORKING, [name]).fetchall()]
 
 
 def programs(backup: Path) -> list[str]:
     """Return the programs that work on a backup or what was unpacked of it."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if "pg_restore" in command and str(backup.parent) in command:
-            found.append(command)
-    return found
+    commands = (process.arguments.replace(b"\0", b" ").decode("utf-8", "replace") for process in processes())
+    return [command for command in commands if "pg_restore" in command and str(backup.parent) in command]
 
 
-MOMENTS: dict[str, Callable[[Database], object]] = {
-    "it has made the database": lambda live: restoring.hidden(live.cluster),
-    "it loads rows": lambda live: at_work(live, "COPY %"),
-    "it builds an index": lambda live: at_work(live, "CREATE INDEX %"),
-    "it compares": lambda live: at_work(live, "%record_send%"),
-    "it analyzes": lambda live: at_work(live, "ANALYZE%"),
+def killed(live: Database, backup: Path, target: str, hold: str, moment: Callable[[], object]) -> None:
+    """Kill a restore, whose statements that begin with `hold` do not end before that, in a moment."""
+    with held(live.cluster, hold), started(live, backup, target) as process:
+        until(moment)
+        process.kill()
+
+
+def killed_as_it_compares(live: Database, backup: Path, target: str) -> None:
+    """Kill a restore whose session that compares stands still meanwhile; what was over before that begins again."""
+    for _attempt in range(20):
+        with live.connect(dbname="postgres") as probe, started(live, backup, target) as process:
+            seen: list[int] = []
+            while not seen and process.poll() is None:
+                seen = [pid for (pid,) in probe.execute(WORKING, ["%record_send%"]).fetchall()]
+            with standing_still(seen):
+                process.kill()
+        if seen and process.wait() == -signal.SIGKILL and not restoring.databases(live.cluster) & {target}:
+            return
+        live.cluster.drop_database(target)
+    pytest.fail("no restore was seen as it compared")
+
+
+MOMENTS: dict[str, Callable[[Database, Path, str], None]] = {
+    "it has made the database": lambda live, *given: killed(live, *given, "COPY", lambda: restoring.hidden(live.cluster)),
+    "it loads rows": lambda live, *given: killed(live, *given, "COPY", lambda: at_work(live, "COPY %")),
+    "it builds an index": lambda live, *given: killed(live, *given, "CREATE", lambda: at_work(live, "CREATE INDEX %")),
+    "it compares": killed_as_it_compares,
+    "it analyzes": lambda live, *given: killed(live, *given, "ANALYZE", lambda: at_work(live, "ANALYZE%")),
 }
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_when(live: Database, backup: Path, target: Database, moment: str) -> None:
-    with started(live, backup, target.name) as process:
-        until(lambda: MOMENTS[moment](live) or process.poll() is not None)
-        process.kill()
+    MOMENTS[moment](live, backup, target.name)
     assert not restoring.databases(live.cluster) & {target.name}
     until(lambda: not programs(backup))
     until(lambda: not at_work(live))
@@ -137,7 +169,7 @@ def test_killed_when(live: Database, backup: Path, target: Database, moment: str
 
 
 def test_asked_to_end(live: Database, backup: Path, target: Database) -> None:
-    with started(live, backup, target.name) as process:
+    with started(live, backup, target.name) as process, held(live.cluster, "CREATE"):
         until(lambda: at_work(live, "CREATE INDEX %"))
         process.send_signal(signal.SIGTERM)
         process.wait(20)
@@ -148,64 +180,69 @@ def test_asked_to_end(live: Database, backup: Path, target: Database) -> None:
 
 
 def test_two_at_once(live: Database, backup: Path, target: Database) -> None:
-    with started(live, backup, target.name) as process:
-        until(lambda: at_work(live, "CREATE INDEX %"))
+    with started(live, backup, target.name) as process, ExitStack() as first:
+        with held(live.cluster, "CREATE"):
+            first.enter_context(held(live.cluster, *until(lambda: at_work(live, "CREATE INDEX %"))))
         with pytest.raises(Busy, match="pg_restore"):
             restoring.restore(live, backup.parent, target=target.name)
         # One for another target goes on beside it and takes nothing for a leftover.
         beside = restoring.restore(live, backup.parent, target="interrupted_beside")
+        first.close()
         said = process.communicate(timeout=60)
     assert (process.returncode, beside["dropped"], said[0]) == (0, [], "done\n")
     assert target.query(COUNT) == live.query(COUNT)
+
+
+@contextmanager
+def as_it_builds(server: Database, act: Callable[[], object]) -> Iterator[None]:
+    """Do something while a restore in this process builds an index, which takes until then."""
+    waiting = threading.Event()
+
+    def wait() -> None:
+        with held(server.cluster, "CREATE"):
+            waiting.set()
+            until(lambda: at_work(server, "CREATE INDEX %"))
+            act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    waiting.wait()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def test_the_session_that_watches_is_lost(live: Database, backup: Path, target: Database) -> None:
     """The server ends it while pg_restore works; the hidden database is dropped over a new one."""
 
     def end_it() -> None:
-        until(lambda: at_work(live, "CREATE INDEX %"))
         with live.connect(dbname="template1") as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%pg_restore%' AND datname = 'postgres'"
             )
 
-    live.query("ALTER FUNCTION slow(integer) COST 100")
-    thread = threading.Thread(target=end_it)
-    thread.start()
-    with pytest.raises(RunbookError):
+    with as_it_builds(live, end_it), pytest.raises(RunbookError):
         restoring.restore(backing.login(live, login_db="postgres"), backup.parent, target=target.name)
-    thread.join()
     assert restoring.databases(live.cluster) & {target.name} == set()
     assert restoring.hidden(live.cluster) == set()
 
 
 def test_a_session_that_loads_is_lost(live: Database, backup: Path, target: Database) -> None:
     def end_it() -> None:
-        until(lambda: at_work(live, "CREATE INDEX %"))
         with live.connect(dbname="template1") as connection:
             connection.execute(r"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'pgops\_restore\_%'")
 
-    thread = threading.Thread(target=end_it)
-    thread.start()
-    with pytest.raises(RunbookError, match="pg_restore"):
+    with as_it_builds(live, end_it), pytest.raises(RunbookError, match="pg_restore"):
         restoring.restore(live, backup.parent, target=target.name)
-    thread.join()
     assert restoring.hidden(live.cluster) == set()
 
 
-def test_the_server_crashes_and_comes_back(backup: Path, live: Database, request: pytest.FixtureRequest) -> None:
-    with Cluster(servers.find(request.config.getoption("--pg-major"))) as server:
+def test_the_server_crashes_and_comes_back(backup: Path, live: Database, installation: servers.Installation) -> None:
+    with Cluster(installation) as server:
         place = Database(server, "postgres")
-
-        def crash() -> None:
-            until(lambda: at_work(place, "CREATE INDEX %"))
-            server.crash()
-
-        thread = threading.Thread(target=crash)
-        thread.start()
-        with pytest.raises(RunbookError) as failed:
+        with as_it_builds(place, server.crash), pytest.raises(RunbookError) as failed:
             restoring.restore(place, backup.parent, target="again")
-        thread.join()
         assert "the next run does that" in str(failed.value.hint)
         (server.data / "postmaster.pid").unlink(missing_ok=True)
         server.start()
@@ -256,20 +293,18 @@ def test_a_leftover_with_a_subscription(live: Database, backup: Path, target: Da
     assert result["dropped"] == [left]
 
 
-def test_the_disk_of_the_server_is_full(live: Database, tmp_path: Path, target: Database) -> None:
+def test_the_disk_of_the_server_is_full(live: Database, tmp_path: Path, installation: servers.Installation) -> None:
     with Database.create(live.cluster, "interrupted_large") as large:
         large.query("CREATE TABLE t AS SELECT n, repeat(md5(n::text), 30) AS x FROM generate_series(1, 10000) n")
         path = backing.made(large, tmp_path)
     document = {name: part for name, part in backing.manifest(path).items() if name != "sha256"}
     document["settings"]["tablespace"] = "interrupted_space"
     write_document(path / "manifest.json", sealed(document))
-    with small_disk(live.cluster.folder / "disk", 6 << 20) as disk:
+    # A standby of the server, which others may use, would make the same tablespace at the same place.
+    with Cluster(installation) as server, small_disk(server.folder / "disk", 6 << 20) as disk:
         server_account().own(disk)
-        live.query(f"CREATE TABLESPACE interrupted_space LOCATION '{disk}'")
-        try:
-            with pytest.raises(RunbookError, match=r"No space left|could not extend|could not write"):
-                restoring.restore(live, path=str(path), target=target.name)
-            assert restoring.hidden(live.cluster) == set()
-            assert not restoring.databases(live.cluster) & {target.name}
-        finally:
-            live.query("DROP TABLESPACE interrupted_space")
+        place = Database(server, "postgres")
+        place.query(f"CREATE TABLESPACE interrupted_space LOCATION '{disk}'")
+        with pytest.raises(RunbookError, match=r"No space left|could not extend|could not write"):
+            restoring.restore(place, path=str(path), target="again")
+        assert restoring.databases(server) == set()
