@@ -112,7 +112,7 @@ options:
     default: false
   accept_older_server:
     description:
-      - Restore a database of a newer major version to an older server. What the older one does not know makes it fail.
+      - Restore a database of a newer major version, or a part of it, to an older server. What the older one does not know makes it fail.
     type: bool
     default: false
   owners:

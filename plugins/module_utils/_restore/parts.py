@@ -14,7 +14,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore import data
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.missing_rows import copy_missing_rows
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import REPLACE
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import check_files
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.refuse import require_programs
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.refuse import check_version, require_programs
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.request import Outcome, Request
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import OPERATION, Run
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import said_of
@@ -58,7 +58,11 @@ def require_target(run: Run) -> None:
 
 
 def require_readable(run: Run, *, rows: bool) -> None:
-    """Raise Refused, InvalidValue or ProgramMissing where the programs here cannot read the backup, or it holds no rows or nothing else."""
+    """Refuse an older server, programs that cannot read the backup, and one of no rows or of nothing else.
+
+    Raises Refused, InvalidValue, ProgramMissing.
+    """
+    check_version(run)
     if run.backup.kind == "data_only" and not rows:
         raise Refused(f"the backup {run.backup.id} holds rows alone", object_name=run.backup.id, hint="Choose another backup.")
     if run.backup.kind == "schema_only" and rows:
