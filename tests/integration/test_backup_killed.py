@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,8 @@ with interrupt.taking_back():
     print("begun", flush=True)
     engine.back_up(ConnectionOptions.from_params(json.loads(sys.argv[2])), read_options(json.loads(sys.argv[3])))
 """
+# A parent that leaves it to the system to forget how programs end.
+FORGETTING = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +43,12 @@ def tim(cluster: Cluster) -> Iterator[Database]:
         yield database
 
 
-def started(database: Database, folder: Path, **options: object) -> subprocess.Popen[bytes]:
-    """Start a backup in a process of its own and return it once it is at work."""
+def started(database: Database, folder: Path, through: Sequence[str] = (), **options: object) -> subprocess.Popen[bytes]:
+    """Start a backup in a process of its own, by the command `through`, and return it once it is at work."""
     given = {"folder": str(folder), "bin_dir": backing.bin_dir(), "min_free": "1 MB", **options}
     arguments = [json.dumps(sys.path), json.dumps(database.login()), json.dumps(given)]
-    process = subprocess.Popen([sys.executable, "-c", RUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    command = [*through, sys.executable, "-c", RUN, *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     process.stdout.readline()
     return process
@@ -72,6 +75,13 @@ def expect_no_programs(folder: Path) -> None:
     while programs_of(folder) and time.monotonic() < end:
         time.sleep(0.02)
     assert programs_of(folder) == []
+
+
+def test_whoever_forgets_how_programs_end_still_gets_a_backup(tim: Database, tmp_path: Path) -> None:
+    process = started(tim, tmp_path, [sys.executable, "-c", FORGETTING])
+    assert process.wait(60) == 0
+    (backup,) = [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    assert backing.row_counts(backup) == backing.ROWS
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -36,6 +36,16 @@ with Child(sys.argv[2:]) as child:
 """
 
 
+IN_A_THREAD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.beside import Beside
+from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child
+with Beside(lambda tick: Child(["sh", "-c", "sleep 0.1; exit 3"]).wait()) as beside:
+    print(beside.result(lambda: None, 0.05))
+"""
+
+
 def shell(script: str, **options: object) -> Child:
     return Child(["sh", "-c", script], **options)  # type: ignore[arg-type]
 
@@ -114,13 +124,17 @@ def test_a_folder_that_is_missing_is_not_taken_for_the_program() -> None:
     assert not isinstance(failed.value, ProgramMissing)
 
 
-def test_ends_are_seen_also_where_a_parent_had_them_forgotten() -> None:
-    script = KILLED.replace("print(child.pid, flush=True)", "print(child.wait())")
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [(KILLED.replace("print(child.pid, flush=True)", "print(child.wait())"), 1), (IN_A_THREAD, 3)],
+    ids=["in the main thread", "in another"],
+)
+def test_ends_are_seen_also_where_a_parent_had_them_forgotten(script: str, code: int) -> None:
     command = [sys.executable, "-c", script, str(runner.collections_path()), "false"]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN) and None
     )
-    assert done.stdout == "1\n"
+    assert done.stdout == f"{code}\n"
 
 
 # --- what it says -----------------------------------------------------------------------------------------------------

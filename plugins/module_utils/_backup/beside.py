@@ -11,6 +11,8 @@ from __future__ import annotations
 import threading
 from typing import Callable, Generic, List, TypeVar
 
+from ansible_collections.pgops.runbook.plugins.module_utils._client.child import hear_of_ends
+
 Tick = Callable[[], None]
 Result = TypeVar("Result")
 
@@ -30,6 +32,7 @@ class Beside(Generic[Result]):
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Beside[Result]:
+        hear_of_ends()
         self._thread.start()
         return self
 

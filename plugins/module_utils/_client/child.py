@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A program that is started, watched and ended, together with everything that it has started itself.
 
-Only for Linux. Children are started by the main thread: the signal that ends them with their parent is sent when the *thread* that
-started them ends.
+Only for Linux. Children are started by the main thread, or by one that lives longer than they do: the signal that ends them with their
+parent is sent when the *thread* that started them ends.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ class Child:
         self.program = Path(self.command[0]).name
         self._messages = _Messages(secrets, on_line)
         self._over = False
-        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-            # As a parent may have left it: the system would forget how children end, and every end would count as a success.
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        hear_of_ends()
         try:
             self._popen = subprocess.Popen(
                 self.command,
@@ -255,6 +253,15 @@ def run(
             child.signal(signal.SIGKILL)
             reader.join(_LATE_WORDS)
         return b"".join(parts).decode("utf-8", "replace")
+
+
+def hear_of_ends() -> None:
+    """Have the system say how children end, which a parent may have left it to forget: every end would count as a success.
+
+    Only the main thread can; whoever starts children in another one calls this before. There it does nothing.
+    """
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def output_of(child: Child) -> IO[bytes]:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bytes through a line of programs into a file or out of one: hashed on the way, and every program's end judged.
 
-Programs are started by the calling thread, which has to be the main one (see `child`); other threads pump bytes and hash files.
+Programs are started by the calling thread, which has to live as long as they do (see `child`); others pump bytes and hash files.
 """
 
 from __future__ import annotations
