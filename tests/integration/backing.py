@@ -105,6 +105,11 @@ def recording_bin_dir(folder: Path, script: str = "") -> Path:
     return own
 
 
+def waiting_for(file: Path) -> str:
+    """Return what a program of `recording_bin_dir` does first so that it goes on when there is a certain file."""
+    return f"while [ ! -e {file} ]; do sleep 0.02; done"
+
+
 def calls(own: Path) -> list[str]:
     """Return the calls that the programs of `recording_bin_dir` have noted."""
     noted = own / "calls"

@@ -6,13 +6,14 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup import engine
@@ -26,6 +27,7 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing, handmade, restoring
 from tests.integration.backing import back_up, left_over, made
+from tests.integration.children import until
 from tests.integration.test_backup_full_disk import small_disk
 from tests.integration.test_backup_killed import expect_no_programs, started
 
@@ -38,13 +40,14 @@ DEATHS = {
     "while it works": "head -c 100 > /dev/null; kill -9 $$",
     "after its work": '{real} "$@" || exit 9; exit 3',
 }
-# Large when it is written, small when it is made: pg_dump is at it for a tenth of a second or more.
+# Its last row is the only one that stands beside the table, where a lock keeps pg_dump from it when it has written all others.
 LONG = """
 CREATE TABLE long (id int, x text);
-ALTER TABLE long ALTER x SET STORAGE EXTENDED;
-INSERT INTO long SELECT n, repeat('long ', 200000) FROM generate_series(1, 60) n;
+INSERT INTO long SELECT n, md5(n::text) FROM generate_series(1, 100000) n;
+ALTER TABLE long ALTER x SET STORAGE EXTERNAL;
+INSERT INTO long VALUES (0, repeat('long', 10000));
 """
-COPYING = "application_name <> 'ground' AND query LIKE 'COPY public.long%' AND state = 'active'"
+COPYING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'COPY public.long%' AND wait_event_type = 'Lock'"
 
 
 @pytest.fixture(scope="module")
@@ -106,56 +109,56 @@ def test_roles_that_pg_dumpall_did_not_write_though_it_says_so(tim: Database, tm
 
 
 @contextmanager
-def in_mid_dump(database: Database, act: Callable[[], object]) -> Iterator[list[bool]]:
-    """Do something once as soon as pg_dump reads rows of the long table."""
-    acted: list[bool] = []
-    over = threading.Event()
+def in_mid_dump(database: Database, folder: Path, act: Callable[[int], object]) -> Iterator[str]:
+    """Do something while the session of pg_dump, whose number it gets, reads the long table; yield the folder of the programs."""
+    database.query(LONG)
+    programs = backing.recording_bin_dir(folder, backing.waiting_for(folder / "go"))
+    acted: list[int] = []
 
     def wait() -> None:
-        with database.cluster.connect() as connection:
-            while not over.is_set():
-                if connection.execute(f"SELECT FROM pg_stat_activity WHERE {COPYING}").fetchall():
-                    acted.append(True)
-                    act()
-                    return
-                time.sleep(0.001)
+        try:
+            until(lambda: backing.calls(programs))
+            with closing(database.connect()) as holder:
+                ((toast,),) = holder.execute("SELECT reltoastrelid::regclass::text FROM pg_class WHERE oid = 'long'::regclass").fetchall()
+                holder.execute(f"BEGIN; REINDEX TABLE {toast}")
+                (folder / "go").touch()
+                ((pid,),) = until(lambda: database.query(COPYING))
+                act(pid)
+                acted.append(pid)
+        finally:
+            (folder / "go").touch()
 
     helper = threading.Thread(target=wait)
     helper.start()
     try:
-        yield acted
+        yield str(programs)
     finally:
-        over.set()
         helper.join()
+    assert acted
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_connection_that_is_lost_in_mid_dump(database: Database, tmp_path: Path, form: str) -> None:
-    database.query(LONG)
-
-    def lose() -> None:
-        database.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {COPYING}")
+    def lose(pid: int) -> None:
+        database.query("SELECT pg_terminate_backend(%s)", [pid])
 
     (tmp_path / "backups").mkdir()
-    with in_mid_dump(database, lose) as acted:
-        message = failed(database, tmp_path / "backups", format=form, compression="none", contents=False)
-    assert acted
+    with in_mid_dump(database, tmp_path, lose) as programs:
+        message = failed(database, tmp_path / "backups", format=form, compression="none", contents=False, bin_dir=programs)
     assert "pg_dump" in message
     assert "terminat" in message
 
 
 def test_the_session_that_counts_is_lost_in_mid_dump(database: Database, tmp_path: Path) -> None:
     """pg_dump has its snapshot already and would end well."""
-    database.query(LONG)
 
-    def lose() -> None:
-        beside = f"datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND NOT ({COPYING})"
-        database.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {beside}")
+    def lose(pid: int) -> None:
+        beside = "datname = current_database() AND application_name <> 'ground' AND backend_type = 'client backend' AND pid <> %s"
+        assert database.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {beside}", [pid])
 
     (tmp_path / "backups").mkdir()
-    with in_mid_dump(database, lose) as acted:
-        message = failed(database, tmp_path / "backups", format="custom", compression="none", contents=False)
-    assert acted
+    with in_mid_dump(database, tmp_path, lose) as programs:
+        message = failed(database, tmp_path / "backups", format="custom", compression="none", contents=False, bin_dir=programs)
     assert "pg_dump" not in message
     assert "terminat" in message or "closed" in message
 
@@ -163,17 +166,18 @@ def test_the_session_that_counts_is_lost_in_mid_dump(database: Database, tmp_pat
 @pytest.mark.parametrize("form", FORMS[:2])
 def test_a_server_that_is_back_at_once_after_a_crash(installation: servers.Installation, tmp_path: Path, form: str) -> None:
     """It starts again by itself; what is dumped after that would be of another moment."""
+    (tmp_path / "backups").mkdir()
     with Cluster(installation) as server, Database.create(server, "crashing") as database:
-        database.query(LONG)
 
-        def crash() -> None:
-            for (pid,) in database.query(f"SELECT pid FROM pg_stat_activity WHERE {COPYING}"):
-                os.kill(pid, signal.SIGKILL)
+        def answers() -> bool:
+            with suppress(psycopg.OperationalError):
+                return database.query("SELECT true") == [(True,)]
+            return False
 
-        with in_mid_dump(database, crash) as acted:
-            failed(database, tmp_path, format=form, compression="none", contents=False)
-        assert acted
-        assert back_up(database, tmp_path, contents=False)["backups"][0]["action"] == "made"
+        with in_mid_dump(database, tmp_path, lambda pid: os.kill(pid, signal.SIGKILL)) as programs:
+            failed(database, tmp_path / "backups", format=form, compression="none", contents=False, bin_dir=programs)
+        until(answers)
+        assert back_up(database, tmp_path / "backups", contents=False)["backups"][0]["action"] == "made"
 
 
 # --- disks that cannot be written to ----------------------------------------------------------------------------------
@@ -217,8 +221,8 @@ def test_a_folder_of_somebody_else(tim: Database) -> None:
 @contextmanager
 def handmade_place() -> Iterator[Path]:
     """A folder that everybody may look into, and only root may write to."""
-    place = Path(f"/tmp/pgops-ground.matrix.{os.getpid()}")
-    place.mkdir(mode=0o755)
+    place = Path(tempfile.mkdtemp(prefix="pgops-ground.matrix.", dir="/tmp"))
+    place.chmod(0o755)
     try:
         yield place
     finally:
