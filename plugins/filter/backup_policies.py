@@ -15,6 +15,7 @@ description:
   - A policy with C(every) is due in the hourly runs too. One with the schedule C(on_demand) is due only where it is named.
   - What this version of the collection cannot make, physical and incremental backups and WAL, is named in C(notices), and in C(faults)
     where it was asked for by its name.
+  - Where a policy has the C(location) C(external), its C(keep) and C(generations) hold in every path of C(copies) that has no C(keep).
 positional: _input
 options:
   _input:

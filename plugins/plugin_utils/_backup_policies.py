@@ -87,7 +87,7 @@ def _options(policy: Mapping[str, Any], said: Mapping[str, Any], *, by_name: boo
         "encrypt": said.get("encrypt"),
         "verify": _verify(policy, said),
         "keep": said.get("keep") or _keep(policy),
-        "copies": said.get("copies"),
+        "copies": _copies(policy, said),
         "fresh_for": said.get("fresh_for") or _fresh_for(policy, by_name=by_name),
     }
     return {name: value for name, value in wanted.items() if value not in (None, [], {})}
@@ -103,6 +103,14 @@ def _verify(policy: Mapping[str, Any], said: Mapping[str, Any]) -> Any:
 def _keep(policy: Mapping[str, Any]) -> Dict[str, Any]:
     keep = {"age": policy["keep"], **{name: (policy.get("generations") or {}).get(name) for name in GENERATIONS}}
     return {name: value for name, value in keep.items() if value}
+
+
+def _copies(policy: Mapping[str, Any], said: Mapping[str, Any]) -> Any:
+    """Return the second places. What the system says of a backup that belongs there holds in each that has no rules of its own."""
+    copies, keep = said.get("copies"), _keep(policy)
+    if policy["location"] != "external" or not keep:
+        return copies
+    return [{**one, "keep": keep} if one.get("path") and not one.get("keep") else one for one in copies or []]
 
 
 def _fresh_for(policy: Mapping[str, Any], *, by_name: bool) -> str:
