@@ -17,7 +17,7 @@ import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client import child as child_programs
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import MASK, PIPE, Child, run
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, ProgramMissing, RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, ProgramMissing
 from tests.ground import runner
 from tests.ground.databases import Database
 from tests.integration.children import Process, children, group, until
@@ -118,12 +118,6 @@ def test_a_program_that_is_missing_is_named_with_its_package() -> None:
     assert "gnupg" in (missing.value.hint or "")
 
 
-def test_a_folder_that_is_missing_is_not_taken_for_the_program() -> None:
-    with pytest.raises(RunbookError, match="/nowhere") as failed:
-        run(["true"], folder="/nowhere")
-    assert not isinstance(failed.value, ProgramMissing)
-
-
 @pytest.mark.parametrize(
     ("script", "code"),
     [(KILLED.replace("print(child.pid, flush=True)", "print(child.wait())"), 1), (IN_A_THREAD, 3)],
@@ -210,7 +204,7 @@ def test_nothing_that_is_open_here_is_open_there(tmp_path: Path) -> None:
 
 
 def test_its_files_are_its_owners_alone(tmp_path: Path) -> None:
-    run(["sh", "-c", "touch made; mkdir folder"], folder=str(tmp_path))
+    run(["sh", "-c", 'touch "$0/made"; mkdir "$0/folder"', str(tmp_path)])
     assert (tmp_path / "made").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o700
 
@@ -220,21 +214,12 @@ def test_the_password_of_this_process_is_not_handed_on(monkeypatch: pytest.Monke
     assert "hunter2" not in run(["env"])
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts programs as somebody else")
-def test_root_starts_it_as_another_account_and_it_still_ends_with_its_run() -> None:
-    assert run(["sh", "-c", "id -u; id -g; id -G"], account=(65534, 65533)).split() == ["65534", "65533", "65533"]
-    parent, number = started("sleep", "600", script=KILLED.replace("sys.argv[2:]", "sys.argv[2:], account=(65534, 65533)"))
-    parent.kill()
-    parent.wait()
-    assert until(lambda: not group(number))
-
-
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
-def started(*command: str, script: str = KILLED) -> tuple[subprocess.Popen[str], int]:
+def started(*command: str) -> tuple[subprocess.Popen[str], int]:
     """Start a run that has one child, and return the run and the child's number."""
-    parent = subprocess.Popen([sys.executable, "-c", script, str(runner.collections_path()), *command], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", KILLED, str(runner.collections_path()), *command], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     return parent, int(parent.stdout.readline())
 

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Callable, Deque, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import IO, Any, Callable, Deque, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, ProgramMissing, RunbookError
 
@@ -47,7 +47,7 @@ class Child:
     Use it as a context manager: its end is the end of the program and of whatever that has started. `stdin` and `stdout` are a file
     descriptor, PIPE (then `.stdin`, `.stdout` are binary files), or None for nothing. What it says on stderr is collected (`said`), its
     beginning and its end, without `secrets`; `on_line` gets every line, in another thread. Without `environment` it gets this process'
-    own but PGPASSWORD. `account` (uid, gid) is whom root starts it as. Raises ProgramMissing.
+    own but PGPASSWORD. Raises ProgramMissing.
     """
 
     def __init__(
@@ -59,8 +59,6 @@ class Child:
         stdout: Optional[int] = None,
         secrets: Iterable[str] = (),
         on_line: Optional[OnLine] = None,
-        folder: Optional[str] = None,
-        account: Optional[Tuple[int, int]] = None,
     ) -> None:
         self.command = [str(part) for part in command]
         self.program = Path(self.command[0]).name
@@ -74,10 +72,9 @@ class Child:
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=subprocess.DEVNULL if stdout is None else stdout,
                 stderr=PIPE,
-                cwd=folder,
                 bufsize=0,
                 start_new_session=True,
-                preexec_fn=_prepared(os.getpid(), account),  # noqa: PLW1509  (it takes no lock and imports nothing)
+                preexec_fn=_prepared(os.getpid()),  # noqa: PLW1509  (it takes no lock and imports nothing)
             )
         except OSError as error:
             raise _not_started(self.command[0], error) from None
@@ -238,11 +235,9 @@ def run(
     environment: Optional[Mapping[str, str]] = None,
     tick: Optional[Tick] = None,
     secrets: Iterable[str] = (),
-    folder: Optional[str] = None,
-    account: Optional[Tuple[int, int]] = None,
 ) -> str:
     """Run a program to its end and return what it wrote, of which the first 64 MB count. Raises ProgramFailed, ProgramMissing."""
-    with Child(command, environment=environment, stdout=PIPE, secrets=secrets, folder=folder, account=account) as child:
+    with Child(command, environment=environment, stdout=PIPE, secrets=secrets) as child:
         parts: List[bytes] = []
         reader = threading.Thread(target=_collect, args=(child.stdout, parts), daemon=True)
         reader.start()
@@ -292,24 +287,18 @@ def missing(program: str, why: Optional[str] = None) -> ProgramMissing:
 
 
 def _not_started(program: str, error: OSError) -> RunbookError:
-    if error.filename not in (None, program):
-        return RunbookError(f"{program} cannot be started in {error.filename}: {error.strerror}.", object_name=str(error.filename))
     if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC):
         return missing(program, error.strerror)
     return RunbookError(f"{program} cannot be started: {error.strerror}.", object_name=Path(program).name)
 
 
-def _prepared(parent: int, account: Optional[Tuple[int, int]]) -> Callable[[], None]:
+def _prepared(parent: int) -> Callable[[], None]:
     """Return what a child does between its start and its program: it ends with its parent, and its files are its owner's alone."""
     prctl = _libc.prctl
     term = int(signal.SIGTERM)
 
     def in_child() -> None:
         os.umask(0o077)
-        if account is not None:
-            os.setgroups([])
-            os.setgid(account[1])
-            os.setuid(account[0])
         prctl(_SET_DEATH_SIGNAL, term, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)  # the parent was gone before the signal was ordered
