@@ -10,13 +10,14 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Literal
 
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import throttle as module
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle import Limits, Throttle
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import Database as Session
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.servers import Installation
-from tests.integration.throttling import look, never, only, opened, reason, soon, stays_well, waiting
+from tests.integration.throttling import Clock, after_two_looks, look, never, only, opened, reason, soon, stays_well, waiting
 from tests.integration.watching import eventually
 
 pytestmark = pytest.mark.any_driver
@@ -49,6 +50,14 @@ def stranger(database: Database, session: Session) -> Iterator[Session]:
 
 
 @pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the throttle."""
+    made = Clock()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+@pytest.fixture
 def app(database: Database, session: Session) -> Iterator[Backend]:
     """A session of the application's."""
     with database.connect(application_name="app") as made:
@@ -74,11 +83,12 @@ def test_a_quiet_server_costs_one_query(session: Session) -> None:
     assert (throttle.paused_seconds, throttle.reasons, throttle.unknown) == (0.0, [], [])
 
 
-def test_it_asks_no_more_than_four_times_a_second(session: Session) -> None:
-    throttle, before, end = Throttle(Limits()), session.round_trips, time.monotonic() + 1.1
-    while time.monotonic() < end:
+def test_it_asks_no_more_than_four_times_a_second(session: Session, clock: Clock) -> None:
+    throttle, before, end = Throttle(Limits()), session.round_trips, clock.now + 1.1
+    while clock.now < end:
         assert throttle.wait(session, never)
-    assert 3 <= session.round_trips - before <= 5
+        clock.sleep(0.01)
+    assert session.round_trips - before == 5
 
 
 def test_without_limits_it_asks_nothing(session: Session) -> None:
@@ -110,15 +120,16 @@ def old(app: Backend, begin: str = "BEGIN ISOLATION LEVEL REPEATABLE READ") -> N
 @pytest.mark.usefixtures("_one_driver")
 def test_an_old_snapshot_is_waited_for(session: Session, app: Backend) -> None:
     old(app)
-    throttle = only(oldest_transaction=0.5)
-    assert look(throttle, session)
+    assert look(only(oldest_transaction=60.0), session)
     time.sleep(0.6)
-    with soon(app.rollback, 1.5):
-        began = time.monotonic()
+    told: list[str] = []
+    throttle = only(oldest_transaction=0.5, tell=told.append)
+    began = time.monotonic()
+    with after_two_looks(told, app.rollback):
         assert throttle.wait(session, never)
-    assert 1.4 < time.monotonic() - began < 4
+    assert time.monotonic() - began > 1.9
     found = reason(throttle)
-    assert found["measured"] > 1.4
+    assert found["measured"] > 1.5
     assert {key: found[key] for key in ("what", "limit", "unit", "who", "pauses")} == {
         "what": "oldest_transaction",
         "limit": 0.5,
@@ -126,7 +137,7 @@ def test_an_old_snapshot_is_waited_for(session: Session, app: Backend) -> None:
         "who": f"process {app.info.backend_pid}",
         "pauses": 1,
     }
-    assert 1.4 < found["seconds"] <= throttle.paused_seconds < 4
+    assert 1.9 < found["seconds"] <= throttle.paused_seconds < time.monotonic() - began
 
 
 def test_a_writer_is_waited_for(session: Session, app: Backend) -> None:
@@ -294,23 +305,23 @@ def test_one_wait_after_the_other_is_not_one_long_one(database: Database, sessio
 # --- pauses -----------------------------------------------------------------------------------------------------------
 
 
-def test_it_gives_up_after_max_pause(session: Session, app: Backend) -> None:
+def test_it_gives_up_after_max_pause(session: Session, app: Backend, clock: Clock) -> None:
     old(app)
     time.sleep(0.1)
     throttle = only(oldest_transaction=0.0, max_pause=1.3)
-    began = time.monotonic()
+    began = clock.now
     assert not throttle.wait(session, never)
-    assert 1.2 < time.monotonic() - began < 2
-    assert throttle.paused_seconds == pytest.approx(1.3, abs=0.3)
+    assert clock.now - began == pytest.approx(1.3)
+    assert throttle.paused_seconds == pytest.approx(1.3)
     assert not throttle.wait(session, never), "it is not well because it was looked at shortly ago"
 
 
-def test_it_ends_when_the_time_is_up(session: Session, app: Backend) -> None:
+def test_it_ends_when_the_time_is_up(session: Session, app: Backend, clock: Clock) -> None:
     old(app)
     throttle = only(oldest_transaction=0.0, max_pause=None)
-    began = time.monotonic()
-    assert not throttle.wait(session, lambda: time.monotonic() > began + 0.5)
-    assert 0.5 < time.monotonic() - began < 0.9
+    began = clock.now
+    assert not throttle.wait(session, lambda: clock.now > began + 0.45)
+    assert clock.now - began == pytest.approx(0.5), "it looks every tenth of a second"
 
 
 def test_no_transaction_is_open_meanwhile(database: Database, session: Session, app: Backend) -> None:
@@ -327,13 +338,15 @@ def test_no_transaction_is_open_meanwhile(database: Database, session: Session, 
     assert seen == [("idle", None, None)]
 
 
-def test_it_asks_once_a_second_and_tells_what_it_waits_for(session: Session, app: Backend) -> None:
+def test_it_asks_once_a_second_and_tells_what_it_waits_for(session: Session, app: Backend, clock: Clock) -> None:
     old(app)
+    time.sleep(0.1)
     told: list[str] = []
     throttle = Throttle(Limits(None, 0.0, None, None, max_pause=2.5), told.append)
     before = session.round_trips
+    began = clock.now
     assert not throttle.wait(session, never)
-    assert 3 <= session.round_trips - before <= 4
+    assert (session.round_trips - before, clock.now - began) == (4, pytest.approx(2.5))
     assert len(told) == session.round_trips - before
     assert all(text.startswith("oldest_transaction ") and text.endswith((" s", " ms")) for text in told)
 

@@ -12,14 +12,30 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.throttle im
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import Database as Session
 from tests.ground.databases import Database
+from tests.integration.children import until
 
 # Nothing but what a test says.
 NOTHING: dict[str, Any] = {"replica_lag": None, "oldest_transaction": None, "archive_backlog": None, "blocked_sessions": None}
 
 
-def only(max_pause: float | None = 20.0, **limits: Any) -> Throttle:
+class Clock:
+    """What a module knows of time instead of the real one: nothing passes on it but what the module sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+def only(max_pause: float | None = 20.0, tell: Callable[[str], None] | None = None, **limits: Any) -> Throttle:
     """Return a throttle with these limits and no other."""
-    return Throttle(Limits(**{**NOTHING, **limits}, max_pause=max_pause))
+    return Throttle(Limits(**{**NOTHING, **limits}, max_pause=max_pause), tell)
 
 
 def opened(database: Database, **login: Any) -> Session:
@@ -73,6 +89,21 @@ def soon(act: Callable[[], object], seconds: float) -> Iterator[None]:
     finally:
         timer.join()
     assert not failed, failed
+
+
+@contextmanager
+def after_two_looks(told: list[str], end: Callable[[], object]) -> Iterator[None]:
+    """End what is waited for in the block once it has been told twice, a second apart; it is told at most once more."""
+    ended: list[int] = []
+
+    def act() -> None:
+        until(lambda: len(told) >= 2)
+        end()
+        ended.append(len(told))
+
+    with soon(act, 0.0):
+        yield
+    assert len(told) <= ended[0] + 1
 
 
 @contextmanager
