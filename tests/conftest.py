@@ -20,7 +20,7 @@ from tests.ground import runner as ground_runner  # noqa: E402  (after the path 
 
 sys.path.insert(0, str(ground_runner.collections_path()))
 
-from tests.ground import servers  # noqa: E402
+from tests.ground import folders, servers  # noqa: E402
 from tests.ground.cluster import Cluster  # noqa: E402
 from tests.ground.databases import Database  # noqa: E402
 from tests.ground.errors import ProgramMissing, ServerTooOld  # noqa: E402
@@ -29,6 +29,7 @@ from tests.ground.runner import DRIVERS, AnsibleRunner, PlaybookResult  # noqa: 
 from tests.ground.templates import SystemDatabase, SystemDatabases  # noqa: E402
 
 _numbers = itertools.count()
+folders.prefer_memory()
 
 # How long an example takes is up to the machine and to what else runs there; the blob makes one that failed elsewhere fail here.
 settings.register_profile("any machine", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from . import folders, process
+from . import blank, folders, process
 from .account import server_account
 from .errors import StartFailed
 from .ports import free_port
@@ -57,6 +57,7 @@ class Cluster:
     """One server. `auth` is the pg_hba method of everybody: `trust`, or `scram-sha-256` (the superuser's password is `PASSWORD`).
 
     `checksums` are those of data pages, which PostgreSQL 18 has anyway. `detached` servers outlive the process; all others end with it.
+    By their system identifier servers are clones of each other, unless one has an `own_identity`: that takes seconds.
     Without `folder` it takes one under the system's temporary directory, as it does where the account that runs the server cannot
     reach `folder`.
     """
@@ -71,6 +72,7 @@ class Cluster:
         tls: ServerCertificate | None = None,
         detached: bool = False,
         checksums: bool = False,
+        own_identity: bool = False,
     ) -> None:
         self.installation = installation
         self.folder = folders.claim(folder, detached=detached)
@@ -82,6 +84,7 @@ class Cluster:
         self.tls = tls
         self.detached = detached
         self.checksums = checksums
+        self.own_identity = own_identity
         self.superuser = SUPERUSER
         self.password = PASSWORD
         self.host = "127.0.0.1"
@@ -138,12 +141,14 @@ class Cluster:
             self._process = None
 
     def remove(self) -> None:
-        """Stop the server and remove what it wrote."""
+        """Stop the server, immediately because its data is thrown away, and remove what it wrote."""
         atexit.unregister(self.remove)
-        self.stop()
         for standby in self._standbys:
             standby.remove()
         self._standbys.clear()
+        if self._process is not None:
+            _end(self._process, first=process.IMMEDIATE)
+            self._process = None
         folders.release(self.folder, self.socket_dir)
 
     @property
@@ -226,29 +231,23 @@ class Cluster:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _initialise(self) -> None:
-        secret = self.folder / "password"
-        secret.write_text(PASSWORD, encoding="ascii")
-        server_account().own(self.folder)
-        command: list[str | Path] = [
-            self.installation.program("initdb"),
-            "-D",
-            self.data,
-            "-U",
-            SUPERUSER,
-            "--pwfile",
-            secret,
-            "-A",
-            self.auth,
-        ]
-        if self.checksums:
-            command.append("--data-checksums")
-        done = process.run([*command, "-E", "UTF8", "--locale=C", "--no-sync"], self.folder)
-        if done.returncode != 0:
-            raise StartFailed(f"initdb: {done.stderr.strip() or done.stdout.strip()}")
+        options = ["-U", SUPERUSER, "-A", self.auth, *["--data-checksums"] * self.checksums, "-E", "UTF8", "--locale=C", "--no-sync"]
+        if self.own_identity:
+            self._initdb(options)
+        else:
+            blank.fill(self.data, self.installation, [*options, PASSWORD], lambda: self._initdb(options))
         with (self.data / "pg_hba.conf").open("w", encoding="utf-8") as file:
             file.write(f"host all +{PASSWORD_ROLE} all scram-sha-256\nlocal all +{PASSWORD_ROLE} scram-sha-256\n")
             file.write(f"local all all {self.auth}\nhost all all all {self.auth}\nlocal replication all {self.auth}\n")
             file.write(f"host replication all all {self.auth}\n")
+
+    def _initdb(self, options: Sequence[str]) -> None:
+        secret = self.folder / "password"
+        secret.write_text(PASSWORD, encoding="ascii")
+        server_account().own(self.folder)
+        done = process.run([self.installation.program("initdb"), "-D", self.data, "--pwfile", secret, *options], self.folder)
+        if done.returncode != 0:
+            raise StartFailed(f"initdb: {done.stderr.strip() or done.stdout.strip()}")
 
     def _configure(self) -> None:
         settings: dict[str, str | int] = {
@@ -301,8 +300,8 @@ class Cluster:
         raise StartFailed(f"the server was not ready after {START_SECONDS:g} s\n{self.log_tail()}")
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
-    for number, seconds in ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
+def _end(server: subprocess.Popen[bytes], first: signal.Signals = signal.SIGINT) -> None:
+    for number, seconds in ((first, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
         if server.poll() is not None:
             return
         server.send_signal(number)

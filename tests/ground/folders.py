@@ -17,8 +17,18 @@ PREFIX = "pgops-ground."
 LONGEST_SOCKET_FOLDER = 80
 # A folder younger than this may be about to be locked by its owner.
 FRESH_SECONDS = 60.0
+# Servers that come and go write thousands of files: in memory that takes a third of the time, where this much of it is free.
+MEMORY = Path("/dev/shm")
+ROOM = 8 << 30
 
 _owned: dict[Path, IO[str]] = {}
+_places: list[Path] = []
+
+
+def prefer_memory() -> None:
+    """Make folders in memory from now on, unless TMPDIR says where temporary folders belong; each where there is room for it then."""
+    if not os.environ.get("TMPDIR") and MEMORY not in _places:
+        _places.append(MEMORY)
 
 
 def claim(folder: Path | None, *, detached: bool = False) -> Path:
@@ -30,7 +40,7 @@ def claim(folder: Path | None, *, detached: bool = False) -> Path:
             server_account().own(folder)
             return folder
     _sweep()
-    made = Path(tempfile.mkdtemp(prefix=PREFIX))
+    made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=None if detached else _roomy()))
     if not detached:
         _owned[made] = _hold(made)
     server_account().own(made)
@@ -56,6 +66,31 @@ def release(*places: Path) -> None:
             held.close()
 
 
+def _roomy() -> Path | None:
+    """Return a place in memory if it was asked for and is large enough; a folder there must not be what the machine runs out of."""
+    for place in _places:
+        if os.access(place, os.W_OK | os.X_OK):
+            seen = os.statvfs(place)
+            if min(seen.f_bavail * seen.f_frsize, _free_memory()) >= ROOM:
+                return place
+    return None
+
+
+def _free_memory() -> int:
+    """Return how many bytes of memory the machine has left, or the container that this runs in."""
+    try:
+        said = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        free = int(said["MemAvailable"].split()[0]) << 10
+    except (OSError, KeyError, ValueError):
+        return 0
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
+        return min(free, int(limit) - int(used))
+    except (OSError, ValueError):
+        return free  # no such limit here
+
+
 def _hold(folder: Path) -> IO[str]:
     file = (folder / "owner.lock").open("w", encoding="ascii")  # held open as long as the folder is in use
     os.set_inheritable(file.fileno(), False)
@@ -65,7 +100,7 @@ def _hold(folder: Path) -> IO[str]:
 
 def _sweep() -> None:
     """Remove folders of this user whose owner is gone: it was killed and could not."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in (found for top in (Path(tempfile.gettempdir()), MEMORY) for found in top.glob(f"{PREFIX}*")):
         lock = folder / "owner.lock"
         try:
             if time.time() - lock.stat().st_mtime < FRESH_SECONDS:

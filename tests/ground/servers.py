@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -101,12 +102,18 @@ def _installed() -> Iterator[Installation]:
     config = shutil.which("pg_config")
     if config:
         # It may belong to a client library without a server, or be broken: what it names is looked at below.
-        said = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False).stdout.strip()
+        said = _bindir_of(config)
         folders += [Path(said)] if said else []
     complete = [folder for folder in folders if all(os.access(folder / name, os.X_OK) for name in ("postgres", "initdb"))]
     yield from sorted((Installation(folder, _major_of(folder), "installed") for folder in complete), key=lambda one: -one.major)
 
 
+@functools.cache
+def _bindir_of(config: str) -> str:
+    return subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False).stdout.strip()
+
+
+@functools.cache
 def _major_of(folder: Path) -> int:
     text = subprocess.run([str(folder / "postgres"), "--version"], capture_output=True, text=True, check=True).stdout
     match = re.search(r"\) (\d+)", text)

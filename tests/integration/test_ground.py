@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 
+from tests.ground import blank
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.load import fill
@@ -80,6 +81,42 @@ def _runs(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status")
     # A zombie that nobody has waited for yet no longer runs.
     return status.exists() and "State:\tZ" not in status.read_text(encoding="ascii")
+
+
+def test_servers_are_copies_but_those_with_an_identity_of_their_own(cluster: Cluster) -> None:
+    def identity(server: Cluster) -> object:
+        with server.connect() as connection:
+            return connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
+
+    with Cluster(cluster.installation) as copied, Cluster(cluster.installation, own_identity=True) as own:
+        assert identity(copied) == identity(cluster)
+        assert identity(own) != identity(cluster)
+        assert sorted(path.name for path in own.data.iterdir()) == sorted(path.name for path in copied.data.iterdir())
+
+
+def test_what_a_killed_maker_left_of_a_data_directory_is_made_again(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blank, "cache_folder", lambda: tmp_path)
+    (tmp_path / "data" / "part.killed").mkdir(parents=True)
+    made: list[Path] = []
+
+    def fill(name: str, *, fails: bool = False) -> Path:
+        def make() -> None:
+            (tmp_path / name).mkdir()
+            made.append(tmp_path / name)
+            if fails:
+                raise KeyboardInterrupt
+            (tmp_path / name / "PG_VERSION").write_text(name, encoding="ascii")
+
+        blank.fill(tmp_path / name, cluster.installation, ["-k"], make)
+        return tmp_path / name / "PG_VERSION"
+
+    with pytest.raises(KeyboardInterrupt):
+        fill("one", fails=True)
+    assert [fill(name).read_text(encoding="ascii") for name in ("two", "three")] == ["two", "two"]
+    assert made == [tmp_path / "one", tmp_path / "two"]
+    assert len(list((tmp_path / "data").iterdir())) == 2, "what is kept, and the lock"
 
 
 def test_a_module_returns_its_json(ansible_runner: AnsibleRunner) -> None:

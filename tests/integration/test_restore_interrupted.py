@@ -239,7 +239,7 @@ def test_a_session_that_loads_is_lost(live: Database, backup: Path, target: Data
 
 
 def test_the_server_crashes_and_comes_back(backup: Path, live: Database, installation: servers.Installation) -> None:
-    with Cluster(installation) as server:
+    with Cluster(installation, own_identity=True) as server:
         place = Database(server, "postgres")
         with as_it_builds(place, server.crash), pytest.raises(RunbookError) as failed:
             restoring.restore(place, backup.parent, target="again")
@@ -301,7 +301,7 @@ def test_the_disk_of_the_server_is_full(live: Database, tmp_path: Path, installa
     document["settings"]["tablespace"] = "interrupted_space"
     write_document(path / "manifest.json", sealed(document))
     # A standby of the server, which others may use, would make the same tablespace at the same place.
-    with Cluster(installation) as server, small_disk(server.folder / "disk", 6 << 20) as disk:
+    with Cluster(installation, own_identity=True) as server, small_disk(server.folder / "disk", 6 << 20) as disk:
         server_account().own(disk)
         place = Database(server, "postgres")
         place.query(f"CREATE TABLESPACE interrupted_space LOCATION '{disk}'")
