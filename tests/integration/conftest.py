@@ -18,13 +18,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark."""
     config.addinivalue_line("markers", "integration: needs a PostgreSQL server, which the tests start")
     config.addinivalue_line("markers", "any_driver: the same with every driver; with one of them but where a major version is asked for")
+    config.addinivalue_line(
+        "markers", "every_driver: for a test of a file of any_driver: what drivers convert or how they fail is its matter"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests of this folder, so that `-m integration` selects them, and leave out what another driver would only repeat."""
-    repeated = [] if config.getoption("--pg-major") else [item for item in items if _repeats(item)]
-    config.hook.pytest_deselected(items=repeated)
+    repeated = set() if config.getoption("--pg-major") else {item for item in items if _repeats(item)}
+    config.hook.pytest_deselected(items=[item for item in items if item in repeated])
     items[:] = [item for item in items if item not in repeated]
     for item in items:
         if HERE in item.path.parents:
@@ -37,7 +40,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _repeats(item: pytest.Item) -> bool:
     call = getattr(item, "callspec", None)
     driver = call.params.get("driver") if call else None
-    return driver not in (None, DRIVERS[0]) and item.get_closest_marker("any_driver") is not None
+    if driver in (None, DRIVERS[0]) or item.get_closest_marker("every_driver") is not None:
+        return False
+    return item.get_closest_marker("any_driver") is not None
 
 
 @pytest.fixture

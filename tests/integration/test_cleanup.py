@@ -17,6 +17,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import (
 from tests.ground import evidence
 from tests.integration.cleaning import STORE, TABLES, UTC, Cleaner, numbers, rule
 
+pytestmark = pytest.mark.any_driver
+
 # Label, and the value as an expression over now(); the label says what must happen to it at an age of one hour.
 FINITE = """
 VALUES ('goes: 2 h ago', now() - interval '2 h'), ('goes: 61 min ago', now() - interval '61 min'),
@@ -36,6 +38,7 @@ COLUMNS = {
 }
 
 
+@pytest.mark.every_driver
 @pytest.mark.parametrize("kind", list(COLUMNS))
 def test_every_kind_of_time_column(cleaner: Cleaner, kind: str) -> None:
     type_, moments, expression, written = COLUMNS[kind]
@@ -141,6 +144,7 @@ def test_the_constant_is_converted_and_not_the_column(cleaner: Cleaner) -> None:
     assert "Seq Scan on t " not in text
 
 
+@pytest.mark.every_driver
 def test_names_with_capitals_quotes_spaces_percents_and_unicode(cleaner: Cleaner) -> None:
     cleaner.sql('CREATE SCHEMA "Schémä %s"')
     cleaner.sql('CREATE TABLE "Schémä %s"."My ""Table"".x" ("Zeit ""%%(a)s é" timestamptz)')
@@ -310,6 +314,7 @@ def test_a_rule_that_cannot_be_carried_out_stops_all_before_the_first_change(cle
     assert cleaner.count("app.tokens") == 1
 
 
+@pytest.mark.every_driver
 def test_a_zone_that_only_the_server_can_judge(cleaner: Cleaner) -> None:
     """Python may know a zone that the server does not; what was not found before the connection is found after it."""
     from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import Options, clean_up, read_options
@@ -329,6 +334,7 @@ def test_wrong_options_stop_before_any_connection(cleaner: Cleaner) -> None:
         cleaner.run([rule("t", "at", "-1 h")], login={"login_port": "1"})
 
 
+@pytest.mark.every_driver
 def test_a_privilege_that_is_lacking_is_named_before_the_first_change(cleaner: Cleaner) -> None:
     cleaner.sql("CREATE ROLE janitor LOGIN PASSWORD 'secret'")
     login = {"login_user": "janitor", "login_password": "secret"}
@@ -351,6 +357,7 @@ def test_a_privilege_that_is_lacking_is_named_before_the_first_change(cleaner: C
         cleaner.sql("DROP OWNED BY janitor; DROP ROLE janitor")
 
 
+@pytest.mark.every_driver
 def test_row_level_security_is_an_error_and_never_a_zero(cleaner: Cleaner) -> None:
     """Trap 24: a policy hides rows without a word."""
     cleaner.sql("CREATE ROLE janitor LOGIN PASSWORD 'secret'")
@@ -374,6 +381,7 @@ def test_row_level_security_is_an_error_and_never_a_zero(cleaner: Cleaner) -> No
         cleaner.sql("DROP OWNED BY janitor; DROP ROLE janitor")
 
 
+@pytest.mark.every_driver
 def test_check_mode_writes_nothing_and_its_numbers_are_the_runs(cleaner: Cleaner) -> None:
     cleaner.sql(TABLES)
     cleaner.sql(

@@ -11,6 +11,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.plan import
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, DescriptionError, InvalidValue
 from tests.integration.cleaning import STORE, TABLES, Cleaner, numbers, rule
 
+pytestmark = pytest.mark.any_driver
+
 ARCHIVE = {"action": "archive", "archive": {"table": "kept", "create": True}}
 MARK = {"action": "soft_delete", "mark": {"column": "deleted_at"}}
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, owner int, state text, at timestamptz, deleted_at timestamptz)"
@@ -39,6 +41,7 @@ def both(cleaner: Cleaner, rules: list[dict[str, Any]], **parameters: Any) -> di
     return result
 
 
+@pytest.mark.every_driver
 @pytest.mark.parametrize("batch_rows", [7, 1000])
 def test_rows_move_to_an_archive_that_is_made(table: Cleaner, batch_rows: int) -> None:
     before = table.sql("SELECT t FROM t WHERE at < now() ORDER BY id")

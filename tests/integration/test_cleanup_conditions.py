@@ -15,6 +15,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import look_up
 from tests.integration.cleaning import Cleaner
 
+pytestmark = pytest.mark.any_driver
+
 PATH = "rules[0].where"
 # A type whose operators lie in a schema of its own and have names of their own, and a domain over it, for which somebody has made
 # operators of those names that hold for any two values.
@@ -121,6 +123,7 @@ def test_every_operator_compares_as_the_type_does(ask: Ask, type_: str, low: str
     assert ask.numbers("not in", [written, low]) == [3]
 
 
+@pytest.mark.every_driver
 @pytest.mark.parametrize(("written", "expected"), [(True, [1]), (False, [2]), ("yes", [1]), (1, [1]), ("off", [2])])
 def test_booleans(ask: Ask, written: Any, expected: list[int]) -> None:
     ask.fill("boolean", "true", "false", None)
@@ -128,6 +131,7 @@ def test_booleans(ask: Ask, written: Any, expected: list[int]) -> None:
     assert ask.numbers("!=", written) == [3 - expected[0]]
 
 
+@pytest.mark.every_driver
 def test_several_conditions_and_their_number_of_round_trips(ask: Ask) -> None:
     ask.cleaner.sql('CREATE TABLE t (number int, "A ""b"" %s {}" int, c text)')
     ask.cleaner.sql("INSERT INTO t VALUES (1, 1, 'x'), (2, 2, 'x'), (3, 2, 'y'), (4, NULL, 'x')")
@@ -147,6 +151,7 @@ def test_several_conditions_and_their_number_of_round_trips(ask: Ask) -> None:
     assert conditions.holds(ask.session, ask.resolve([]), "row_") == []
 
 
+@pytest.mark.every_driver
 @pytest.mark.parametrize("text", ["x'; DROP TABLE t; --", "\\'; DROP TABLE t; --", "%s %(a)s {} {0}", "a\\b", " ", "é\n\t"])
 def test_texts_that_would_be_more_than_texts(ask: Ask, text: str) -> None:
     ask.fill("text", text, "x")
@@ -300,6 +305,7 @@ def test_a_column_that_is_not_there(ask: Ask) -> None:
         ask.numbers("is null", column="d")
 
 
+@pytest.mark.every_driver
 def test_a_failure_that_is_none_of_the_value_stays_what_it_is(ask: Ask) -> None:
     ask.cleaner.sql("CREATE SCHEMA app; CREATE TYPE app.status AS ENUM ('a'); CREATE ROLE plain LOGIN PASSWORD 'p'")
     try:

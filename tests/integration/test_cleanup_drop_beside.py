@@ -9,6 +9,8 @@ import pytest
 from tests.integration.cleaning import Cleaner, numbers, rule
 from tests.integration.partitioning import MONTHS, tables
 
+pytestmark = pytest.mark.any_driver
+
 DROP = rule("app.t", "at", action="drop_partitions")
 ARCHIVE = rule("app.t", "at", action="archive", archive={"table": "app.old", "create": True})
 

@@ -16,6 +16,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import look_up
 from tests.integration.cleaning import Cleaner
 
+pytestmark = pytest.mark.any_driver
+
 PATH = "rules[0].mark"
 SECOND = 1_000_000
 
@@ -76,6 +78,7 @@ def ask(cleaner: Cleaner) -> Iterator[Ask]:
 # --- what is written ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_driver
 @pytest.mark.parametrize(
     ("type_", "written", "expected"),
     [
@@ -135,6 +138,7 @@ def test_a_value_may_be_a_time(ask: Ask) -> None:
     assert ask.marked(made) == {1: False, 2: True}
 
 
+@pytest.mark.every_driver
 def test_a_name_with_anything_in_it(ask: Ask) -> None:
     ask.cleaner.sql('CREATE TABLE "T ""x"" %s {}" (number int, "C ""y"" %s {}" text)')
     ask.cleaner.sql('INSERT INTO "T ""x"" %s {}" VALUES (1)')

@@ -12,6 +12,8 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration.cleaning import STORE, TABLES, UTC, numbers
 
+pytestmark = pytest.mark.any_driver
+
 Run = Callable[..., dict[str, Any]]
 RULES = [
     {"name": "deny list", "table": "app.denied", "column": "expires_at", "older_than": "0 s", "protects": "app"},
@@ -35,6 +37,7 @@ def app(database: Database) -> Database:
     return database
 
 
+@pytest.mark.every_driver
 def test_check_mode_then_for_real_then_again(run_module: Run, app: Database) -> None:
     arguments = {"rules": RULES, "token_stores": [STORE], "batch_rows": 10}
     before = (evidence.fingerprint(app), evidence.write_counters(app))
@@ -51,6 +54,7 @@ def test_check_mode_then_for_real_then_again(run_module: Run, app: Database) -> 
     assert app.query("SELECT count(*) FROM app.denied WHERE expires_at < now() - interval '5 min'") == [(0,)]
 
 
+@pytest.mark.every_driver
 def test_the_rules_of_a_system_description(run_module: Run, system_database: Any) -> None:
     tim = system_database("tim")
     arguments = {

@@ -19,6 +19,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils import _cleanup
 from tests.integration.cleaning import Cleaner, numbers
 from tests.integration.cleanup_drawing import examples
 
+pytestmark = pytest.mark.any_driver
+
 NEVER, ALWAYS = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
 ZONES = ("UTC", "Europe/Tallinn", "America/St_Johns", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Asia/Kathmandu")
 LAST_ZONE = timezone(-timedelta(hours=12))

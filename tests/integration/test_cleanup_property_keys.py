@@ -18,6 +18,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Inval
 from tests.integration.cleaning import Cleaner
 from tests.integration.cleanup_drawing import WAYS, Way, examples
 
+pytestmark = pytest.mark.any_driver
+
 TABLES = ("a", "b", "c")
 ACTIONS = ("NO ACTION", "RESTRICT", "CASCADE", "SET NULL", "SET DEFAULT")
 HOLDS = ACTIONS[:2]

@@ -17,6 +17,8 @@ from tests.integration.cleanup_model import COLUMNS, Did, Model, Row, Rows, Rule
 from tests.integration.cleanup_world import World
 from tests.integration.revocation_model import ALWAYS, NEVER, Ids
 
+pytestmark = pytest.mark.any_driver
+
 COUNTED = ("matched", "protected", "removed", "archived", "marked", "rows_left", "partitions")
 
 

@@ -14,6 +14,8 @@ from tests.ground.systems import description_of
 from tests.integration.cleaning import Cleaner, numbers, rule
 from tests.integration.watching import finding, look, status_of
 
+pytestmark = pytest.mark.any_driver
+
 STORE: dict[str, Any] = {
     "name": "refresh",
     "tokens": {"table": "outstanding", "id": "jti", "issued_at": "created_at", "expires_at": "expires_at"},

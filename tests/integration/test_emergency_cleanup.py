@@ -42,6 +42,7 @@ def test_nobody_said_which_hosts(system_database: Systems, run_playbook: Playboo
     assert fingerprint(database) == before
 
 
+@pytest.mark.any_driver
 def test_preview_confirm_and_again(system_database: Systems, run_playbook: Playbook, driver: str) -> None:
     database = system_database("tim")
     hosts, before, total = hosts_of(database), fingerprint(database), database.expected.total("emergency")

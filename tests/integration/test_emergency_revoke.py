@@ -76,6 +76,7 @@ def test_a_target_without_hosts_does_not_end_green(run_playbook: Playbook, targe
     assert said in done.stdout
 
 
+@pytest.mark.any_driver
 def test_preview_confirm_again_and_undo(system_database: Systems, run_playbook: Playbook, driver: str) -> None:
     database = system_database("tim")
     hosts, before, print_before, live = hosts_of(database), content(database), fingerprint(database), accepted(database)

@@ -21,7 +21,7 @@ from tests.ground.databases import Database
 from tests.ground.servers import Installation
 from tests.integration.watching import eventually
 
-pytestmark = pytest.mark.usefixtures("_one_driver")
+pytestmark = [pytest.mark.any_driver, pytest.mark.usefixtures("_one_driver")]
 
 Backend = psycopg.Connection[tuple[Any, ...]]
 PARALLEL = """
@@ -103,6 +103,7 @@ def pids(transactions: tuple[Transaction, ...]) -> list[int | None]:
 # --- which are found --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_driver
 def test_nothing_is_open(session: _connection.Database, app: Backend) -> None:
     app.execute("SELECT count(*) FROM tokens")
     assert open_transactions(session) == ()
@@ -335,6 +336,7 @@ def test_the_pause_is_kept_and_ends_with_the_time(session: _connection.Database,
     assert session.round_trips == asked + 2
 
 
+@pytest.mark.every_driver
 def test_it_is_refused_in_a_transaction(session: _connection.Database, app: Backend) -> None:
     app.execute("BEGIN")
     found = open_transactions(session)

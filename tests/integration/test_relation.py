@@ -10,6 +10,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._relation import Rel
 from tests.integration.cleaning import Cleaner
 from tests.integration.watching import eventually
 
+pytestmark = pytest.mark.any_driver
+
 
 def relation(cleaner: Cleaner, name: str, *, sizes: bool = False, **login: str) -> Relation:
     with cleaner.open(read_only=True, **login) as session:
@@ -37,6 +39,7 @@ def test_many_relations_in_one_query(cleaner: Cleaner) -> None:
     assert [found[name].is_table for name in names] == [True, False, False, False, False]
 
 
+@pytest.mark.every_driver
 def test_columns_with_their_types_below_domains(cleaner: Cleaner) -> None:
     cleaner.sql("CREATE DOMAIN inner_ AS timestamptz NOT NULL; CREATE DOMAIN outer_ AS inner_; CREATE TYPE uuid AS (a int)")
     cleaner.sql('CREATE TABLE t ("A ""b""" timestamp(3) NOT NULL, gone int, d outer_, own public.uuid, n numeric(5, 2), l text[])')

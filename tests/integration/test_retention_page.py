@@ -14,6 +14,8 @@ from psycopg.sql import SQL
 from ansible_collections.pgops.runbook.plugins.module_utils._system import load
 from tests.integration.cleaning import Cleaner
 
+pytestmark = pytest.mark.any_driver
+
 PAGE = Path(__file__).resolve().parents[2] / "docs/retention.md"
 ID = "c4ca4238-a0b9-2382-0dcc-509a6f75849b"  # md5 of 1
 TABLES = """

@@ -14,6 +14,8 @@ from tests.ground.databases import Database
 from tests.integration.hindering import with_changes
 from tests.integration.revoking import Trial, of_store
 
+pytestmark = pytest.mark.any_driver
+
 STORE: dict[str, Any] = {
     "name": "app",
     "tokens": {"table": "tokens", "id": "id", "expires_at": "expires_at"},
@@ -143,6 +145,7 @@ def test_the_row_of_an_id_that_stands_twice_lasts_as_long_as_the_longest(trial: 
     assert trial.sql(f"SELECT count(*) FROM denied JOIN ({longest}) AS longest USING (id, expires_at)") == [(2,)]
 
 
+@pytest.mark.every_driver
 def test_the_key_of_a_deny_row_need_not_be_the_id_and_its_reason_is_written(trial: Trial) -> None:
     trial.sql(
         """

@@ -18,7 +18,7 @@ from tests.ground.databases import Database
 from tests.integration.inquiring import ask, store_of, tokens_of
 from tests.integration.watching import SYSTEM, create_role, drop_role, run_script, stock
 
-pytestmark = pytest.mark.usefixtures("_one_driver")
+pytestmark = [pytest.mark.any_driver, pytest.mark.usefixtures("_one_driver")]
 
 Run = Callable[..., dict[str, Any]]
 SECRET = "s3cret-value-that-nobody-may-see"
@@ -67,6 +67,7 @@ IDS = [f"aaaaaaaa-0000-4000-8000-00000000000{number}" for number in range(1, 9)]
 WANTED = dict(zip(IDS, ["active", "expired", "revoked", "active", "active", "active", "revoked", "not_found"], strict=True))
 
 
+@pytest.mark.every_driver
 @pytest.mark.parametrize(("token_type", "deny_type"), [("uuid", "uuid"), ("uuid", "text"), ("varchar(36)", "uuid"), ("char(36)", "text")])
 def test_a_status_is_the_same_whatever_the_types_of_ids_are(database: Database, token_type: str, deny_type: str) -> None:
     run_script(database, DENIED.format(token_type, deny_type))
@@ -192,6 +193,7 @@ def test_two_stores_in_one_table_have_their_own_tokens(database: Database) -> No
 # --- names and units ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_driver
 def test_hostile_names_and_epochs(database: Database) -> None:
     stock(database)
     stores = json.loads(json.dumps(SYSTEM))["token_stores"]
@@ -214,6 +216,7 @@ def test_hostile_names_and_epochs(database: Database) -> None:
     assert store_of(whole, "epoch")["revocations"]["revocations"] == 0
 
 
+@pytest.mark.every_driver
 def test_a_date_is_a_day_in_whichever_zone(database: Database) -> None:
     run_script(
         database,
@@ -382,6 +385,7 @@ def reader(database: Database) -> Any:
     drop_role(database.cluster, database, "token_reader")
 
 
+@pytest.mark.every_driver
 def test_a_store_that_cannot_be_read_hides_no_other(database: Database, reader: dict[str, str]) -> None:
     codes = [{"table": "shut.codes", "id": "id", "created_at": "at"}]
     result = ask(database, system(OPEN, SHUT, codes=codes), login=reader, reports=["counts", "codes"])
@@ -395,6 +399,7 @@ def test_a_store_that_cannot_be_read_hides_no_other(database: Database, reader: 
     assert "SELECT" in result["unknown"][0]["hint"]
 
 
+@pytest.mark.every_driver
 def test_not_found_is_not_said_where_a_store_was_not_looked_in(database: Database, reader: dict[str, str], run_module: Run) -> None:
     arguments = {"token_stores": [OPEN, SHUT], "ids": ["1", "2"]}
     result = run_module("pg_token_info", arguments, connection={**database.login(), **reader})
@@ -406,6 +411,7 @@ def test_not_found_is_not_said_where_a_store_was_not_looked_in(database: Databas
     assert (result["failed"], statuses(result)) == (False, {"1": "active", "2": "not_found"})
 
 
+@pytest.mark.every_driver
 def test_nothing_that_could_be_read_is_a_failure(database: Database, reader: dict[str, str], run_module: Run) -> None:
     result = run_module("pg_token_info", {"token_stores": [SHUT]}, connection={**database.login(), **reader})
     assert (result["failed"], result["changed"]) == (True, False)
@@ -467,6 +473,7 @@ def test_a_standby_can_be_asked(database: Database, cluster: Cluster, standby: C
 # --- the module -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_driver
 @pytest.mark.parametrize("check", [False, True])
 def test_the_module_looks_and_changes_nothing(database: Database, run_module: Run, check: bool) -> None:
     run_script(database, DENIED.format("uuid", "uuid"))
@@ -476,6 +483,7 @@ def test_the_module_looks_and_changes_nothing(database: Database, run_module: Ru
     assert statuses(result) == WANTED
 
 
+@pytest.mark.every_driver
 def test_a_wrong_option_is_named_before_anything_is_opened(run_module: Run) -> None:
     arguments = {"token_stores": [store()], "reports": ["all"], "days": 0}
     result = run_module("pg_token_info", arguments, connection={"login_host": "127.0.0.1", "login_port": 1})

@@ -15,7 +15,7 @@ import pytest
 from tests.ground.templates import SystemDatabase, SystemDatabases
 from tests.integration.inquiring import ask, store_of, tokens_of
 
-pytestmark = pytest.mark.usefixtures("_one_driver")
+pytestmark = [pytest.mark.any_driver, pytest.mark.usefixtures("_one_driver")]
 
 Systems = Callable[[str], SystemDatabase]
 SECRETS = {
@@ -140,6 +140,7 @@ def test_the_newest_active_tokens_come_first_and_no_more_than_asked_for(systems:
         assert instant(one["accepted_until"]) - instant(one["expires_at"]) == timedelta(minutes=5)
 
 
+@pytest.mark.every_driver
 def test_every_status_is_found_by_id_over_both_schemas(systems: Systems) -> None:
     tim = systems("tim")
     alive = "m.expires_at > now() AT TIME ZONE 'UTC'"

@@ -68,6 +68,7 @@ def test_no_secret_is_printed(fleet: dict[str, SystemDatabase], run_playbook: Pl
         assert [secret for secret in secrets if secret in kept] == []
 
 
+@pytest.mark.any_driver
 def test_tokens_are_looked_up(fleet: dict[str, SystemDatabase], run_playbook: Playbook, driver: str) -> None:
     tim = fleet["tim"]
     ((denied,),) = tim.query("SELECT jwt_uuid::text FROM custom.denylist d JOIN custom.jwt_metadata m USING (jwt_uuid) LIMIT 1")

@@ -12,6 +12,8 @@ import pytest
 from tests.ground import evidence
 from tests.ground.databases import Database
 
+pytestmark = pytest.mark.any_driver
+
 Run = Callable[..., dict[str, Any]]
 STORE = {
     "name": "app",
@@ -61,6 +63,7 @@ def denied(app: Database) -> int:
     return int(count)
 
 
+@pytest.mark.every_driver
 def test_check_mode_then_for_real_then_again_then_undone(revoke: Run, app: Database) -> None:
     before = evidence.fingerprint(app)
     content = app.query("SELECT * FROM app.allowed ORDER BY 1")

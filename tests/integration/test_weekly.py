@@ -45,6 +45,7 @@ def answers_known() -> set[str]:
     return set(preflight["vars"]["scheduled_answers"])
 
 
+@pytest.mark.any_driver
 def test_preview_run_and_again(system_database: Systems, run_playbook: Playbook, driver: str) -> None:
     database, quiet = system_database("tim"), system_database("azth")
     hosts = {"tim": host_of(database), "azth": host_of(quiet, "azth"), "dead": DEAD}
