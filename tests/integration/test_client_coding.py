@@ -18,7 +18,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.coding impor
     encoders,
     member_compressors,
 )
-from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import hash_file, read_stream, run_all, write_stream
+from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import hash_files, read_stream, run_all, write_stream
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client, find_client
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed
 from tests.ground.cluster import Cluster
@@ -150,7 +150,7 @@ def test_only_the_identity_opens_what_age_closed(plain: Path, tmp_path: Path, ag
     assert encryption is not None
     path = tmp_path / f"lines.gz{encryption.suffix}"
     commands = encoders(Compression("gzip", None, "program"), encryption)
-    assert write_stream([["cat", str(plain)], *commands], path) == hash_file(path)
+    assert write_stream([["cat", str(plain)], *commands], path) == hash_files([path])[str(path)]
     assert b"age-encryption.org" in path.read_bytes()[:100]
     assert copied(path, *decoders(str(path), str(identity))) == plain.read_bytes()
     other = tmp_path / "other"

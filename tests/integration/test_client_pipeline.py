@@ -17,7 +17,6 @@ import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import (
     Written,
-    hash_file,
     hash_files,
     read_stream,
     run_all,
@@ -87,7 +86,7 @@ def test_the_hash_is_that_of_the_file_and_the_file_its_owners(tmp_path: Path, ma
     finally:
         os.umask(before)
     path = tmp_path / "numbers.gz"
-    assert written == Written(path.stat().st_size, sha256sum(path)) == hash_file(path)
+    assert written == Written(path.stat().st_size, sha256sum(path))
     assert path.stat().st_mode & 0o777 == 0o600
     assert subprocess.run(["gzip", "-dc", path], capture_output=True, check=True).stdout.endswith(b"\n300000\n")
 
@@ -163,8 +162,8 @@ def test_a_dump_comes_back_as_it_was(database: Database, tmp_path: Path) -> None
     database.query("CREATE TABLE t AS SELECT g FROM generate_series(1, 100000) g")
     custom = [*dump(database), "-Fc", "--compress=0"]
     restore = [str(database.cluster.installation.program("pg_restore")), "-f", "/dev/null"]
-    written = write_stream([custom, COMPRESS], tmp_path / "dump.gz", tap=(0, restore))
-    assert read_stream(tmp_path / "dump.gz", [DECOMPRESS], restore) == written
+    write_stream([custom, COMPRESS], tmp_path / "dump.gz", tap=(0, restore))
+    read_stream(tmp_path / "dump.gz", [DECOMPRESS], restore)
     whole = (tmp_path / "dump.gz").read_bytes()
     (tmp_path / "short.gz").write_bytes(whole[:-50])
     with pytest.raises(ProgramFailed, match="gzip"):
@@ -273,7 +272,7 @@ def test_a_tap_gets_the_same_bytes(tmp_path: Path, stage: int) -> None:
     written = write_stream([NUMBERS, ["tac"], ["cat"]], tmp_path / "out", tap=(stage, shell(f"sha256sum > {tmp_path / 'sum'}")))
     numbers = subprocess.run(NUMBERS, capture_output=True, check=True).stdout
     (tmp_path / "numbers").write_bytes(numbers)
-    wanted = hash_file(tmp_path / "numbers").sha256 if stage == 0 else written.sha256
+    wanted = sha256sum(tmp_path / "numbers") if stage == 0 else written.sha256
     assert (tmp_path / "sum").read_text(encoding="ascii").split()[0] == wanted
 
 
@@ -318,23 +317,31 @@ def packed(tmp_path: Path) -> Path:
     return tmp_path / "numbers.gz"
 
 
-def test_what_is_read_is_hashed_as_it_is_read(packed: Path, tmp_path: Path) -> None:
+def test_what_is_read_arrives_whole(packed: Path, tmp_path: Path) -> None:
     parts: list[bytes] = []
-    whole = hash_file(packed)
-    assert read_stream(packed, [DECOMPRESS], lambda data: bool(parts.append(data))) == whole
-    assert b"".join(parts).endswith(b"\n300000\n")
+    read_stream(packed, [DECOMPRESS], lambda data: bool(parts.append(data)))
+    assert b"".join(parts) == subprocess.run(NUMBERS, capture_output=True, check=True).stdout
     parts.clear()
-    assert read_stream(packed, [], lambda data: bool(parts.append(data))) == whole
+    read_stream(packed, [], lambda data: bool(parts.append(data)))
     assert b"".join(parts) == packed.read_bytes()
-    assert read_stream(packed, [DECOMPRESS], shell(f"wc -l > {tmp_path / 'lines'}")) == whole
+    read_stream(packed, [DECOMPRESS], shell(f"wc -l > {tmp_path / 'lines'}"))
     assert (tmp_path / "lines").read_text(encoding="ascii").strip() == "300000"
 
 
-def test_a_sink_may_leave_off_where_that_is_said(packed: Path) -> None:
-    assert read_stream(packed, [DECOMPRESS], lambda data: True, whole=False).bytes > 0
-    assert read_stream(packed, [], lambda data: True, whole=False).bytes > 0
-    assert read_stream(packed, [DECOMPRESS], ["head", "-c", "10"], whole=False).bytes > 0
-    assert read_stream(packed, [], ["head", "-c", "10"]) == hash_file(packed)
+def test_a_sink_may_leave_off_where_that_is_said(packed: Path, tmp_path: Path) -> None:
+    parts: list[bytes] = []
+
+    def enough(data: bytes) -> bool:
+        parts.append(data)
+        return True
+
+    for decoders in ([DECOMPRESS], []):
+        parts.clear()
+        read_stream(packed, decoders, enough, whole=False)
+        assert len(parts) == 1
+        read_stream(packed, decoders, shell(f"head -c 10 > {tmp_path / 'start'}"), whole=False)
+        assert (tmp_path / "start").stat().st_size == 10
+    read_stream(packed, [], ["head", "-c", "10"])
     with pytest.raises(ProgramFailed):
         read_stream(packed, [DECOMPRESS], shell("head -c 10; exit 9"), whole=False)
 

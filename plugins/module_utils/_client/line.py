@@ -18,10 +18,8 @@ from typing import Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple,
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child
 from ansible_collections.pgops.runbook.plugins.module_utils._client.files import (
     CHUNK,
-    Digest,
     Rhythm,
     Tick,
-    Written,
     storage_error,
     write_all,
 )
@@ -64,19 +62,13 @@ class Line:
         if self.feeder is not None:
             self.feeder.join()
 
-    def feed(self, path: Path, whole: bool) -> int:
-        """Return the descriptor from which the bytes of the file `path` can be read, hashed as they pass."""
+    def feed(self, path: Path) -> int:
+        """Return the descriptor from which the bytes of the file `path` can be read."""
         output, inside = self._pipe()
         self._open.remove(inside)
-        self.feeder = Feeder(path, whole, inside)
+        self.feeder = Feeder(path, inside)
         self.feeder.start()
         return output
-
-    def fed(self) -> Written:
-        """Return what was read of the file that was fed."""
-        if self.feeder is None:
-            raise ValueError("no file was fed")
-        return self.feeder.written()
 
     def start(self, commands: Sequence[Command], *, stdin: Optional[int] = None, tap: Optional[Tap] = None, silent: bool = False) -> int:
         """Start everything and return the descriptor with the last one's output, which is only its end where that is to be `silent`."""
@@ -233,13 +225,11 @@ class _Pump:
 
 
 class Feeder:
-    """A thread that reads a file, hashes it and writes it into a pipe: to the file's end if `whole`, else while somebody reads."""
+    """A thread that reads a file and writes it into a pipe while somebody reads."""
 
-    def __init__(self, path: Path, whole: bool, inside: int) -> None:
+    def __init__(self, path: Path, inside: int) -> None:
         self.path = path
-        self._whole = whole
         self._inside = inside
-        self._digest = Digest()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.error: Optional[OSError] = None
@@ -261,21 +251,12 @@ class Feeder:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def written(self) -> Written:
-        """Return what was read."""
-        return self._digest.written()
-
     def _run(self) -> None:
-        read_on = True
         try:
             with self.path.open("rb", buffering=0) as file:
                 while not self._stopped.is_set():
                     data = file.read(CHUNK)
-                    if not data:
-                        return
-                    self._digest.add(data)
-                    read_on = read_on and _sent(self._inside, data)
-                    if not read_on and not self._whole:
+                    if not data or not _sent(self._inside, data):
                         return
         except OSError as error:
             self.error = error

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, pgops.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bytes through a line of programs into a file or out of one: hashed on the way, and every program's end judged.
+"""Bytes through a line of programs into a file, hashed on the way, or out of one; and every program's end judged.
 
 Programs are started by the calling thread, which has to live as long as they do (see `child`); others pump bytes and hash files.
 """
@@ -22,14 +22,13 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.files import
     Tick,
     Written,
     flush_file,
-    hash_file,
     hash_files,
     storage_error,
     write_all,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._client.line import Command, Line, Tap
 
-__all__ = ["Written", "hash_file", "hash_files", "read_stream", "run_all", "storage_error", "write_stream"]
+__all__ = ["Written", "hash_files", "read_stream", "run_all", "storage_error", "write_stream"]
 
 Sink = Callable[[bytes], Optional[bool]]
 
@@ -77,19 +76,17 @@ def read_stream(
     decoders: Sequence[Command],
     sink: Union[Command, Sink],
     *,
-    environment: Optional[Mapping[str, str]] = None,
     tick: Optional[Tick] = None,
     secrets: Iterable[str] = (),
-    every: float = 1.0,
     whole: bool = True,
-) -> Written:
-    """Send the file `path` through `decoders` into `sink`, a command or a function that is called with bytes; return what was read.
+) -> None:
+    """Send the file `path` through `decoders` into `sink`, a command or a function that is called with bytes.
 
-    Unless `whole`, the sink may leave off before the end, a function by returning True, a command by ending with 0; the result covers
-    only what was read till then. Raises as `write_stream` does.
+    Unless `whole`, the sink may leave off before the end, a function by returning True, a command by ending with 0. Raises as
+    `write_stream` does.
     """
-    with Line(environment, secrets, tick, every) as line:
-        output = line.feed(Path(path), whole)
+    with Line(None, secrets, tick, 1.0) as line:
+        output = line.feed(Path(path))
         if callable(sink):
             output = line.start(decoders, stdin=output)
             for data in line.chunks(output):
@@ -100,7 +97,6 @@ def read_stream(
             for _nothing in line.chunks(line.start([*decoders, sink], stdin=output, silent=True)):
                 raise AssertionError("a silent line has said something")
         line.settle(whole)
-    return line.fed()
 
 
 def run_all(
@@ -109,7 +105,6 @@ def run_all(
     parallel: int,
     environment: Optional[Mapping[str, str]] = None,
     tick: Optional[Tick] = None,
-    secrets: Iterable[str] = (),
     every: float = 1.0,
 ) -> None:
     """Run `commands` to their ends, at most `parallel` at once; the first that fails ends the others.
@@ -121,7 +116,7 @@ def run_all(
     try:
         while waiting or running:
             while waiting and len(running) < parallel:
-                running.append(Child(waiting.pop(0), environment=environment, secrets=secrets))
+                running.append(Child(waiting.pop(0), environment=environment))
             for child in [child for child in running if child.poll() is not None]:
                 child.check()
                 child.end()
