@@ -67,13 +67,26 @@ def test_a_failure_says_what_and_keeps_the_rest_of_the_result(tim: Database, run
 
 
 @pytest.mark.any_driver
+def test_programs_with_a_known_hole_are_named(tim: Database, run_module: RunModule, tmp_path: Path) -> None:
+    own = backing.recording_bin_dir(tmp_path)
+    script = f'#!/bin/sh\n[ "$1" = --version ] && echo "pg_dump (PostgreSQL) 18.4" && exit\nexec {backing.bin_dir()}/pg_dump "$@"\n'
+    (own / "pg_dump").write_text(script, encoding="utf-8")
+    foreseen = run_module("pg_backup", options(tmp_path / "backups", bin_dir=str(own)), connection=tim.login(), check=True)
+    told = [notice for notice in foreseen["notices"] if "is open to CVE-2026-18408" in notice]
+    assert len(told) == 1
+    assert "use 18.6 or newer" in told[0]
+
+
+@pytest.mark.any_driver
 def test_no_password_is_shown_or_written(tim: Database, run_module: RunModule, tmp_path: Path) -> None:
     secret = "a-password-of-nobody-else"
     tim.query(f"CREATE ROLE {PASSWORD_ROLE}")
     try:
         tim.query(f"CREATE ROLE backup_secret LOGIN SUPERUSER PASSWORD '{secret}' IN ROLE {PASSWORD_ROLE}")
         connection = {**tim.login(), "login_user": "backup_secret", "login_password": secret}
-        programs = backing.recording_bin_dir(tmp_path, f"env > {tmp_path}/environment; cat /proc/$$/cmdline > {tmp_path}/arguments")
+        seen = tmp_path / "seen"
+        seen.mkdir()
+        programs = backing.recording_bin_dir(tmp_path, every=backing.noting(seen))
         done = run_module("pg_backup", options(tmp_path / "backups", bin_dir=str(programs)), connection=connection)
         assert not done["failed"], done
         failed = run_module("pg_backup", options(tmp_path / "backups", kind="schemas", schemas=["x"]), connection=connection)
@@ -81,6 +94,9 @@ def test_no_password_is_shown_or_written(tim: Database, run_module: RunModule, t
     finally:
         tim.query(f"DROP ROLE IF EXISTS backup_secret, {PASSWORD_ROLE}")
     assert secret not in json.dumps([done, failed])
+    noted = [(path.name.partition(".")[0], path.read_text(encoding="utf-8")) for path in seen.iterdir()]
+    assert {name for name, _text in noted} == {"pg_dump", "pg_dumpall", "pg_restore"}
+    assert {name for name, text in noted if "backup_secret" in text and "PATH=" in text} == {"pg_dump", "pg_dumpall"}
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert secret.encode() not in path.read_bytes(), path
     assert PASSWORD not in json.dumps(done["backups"])

@@ -100,6 +100,9 @@ def test_each_kind_of_hard_content_comes_back(source: Database, tmp_path: Path, 
             assert expected, item
             assert again.query(asked) == expected, item
         assert list(difflib.unified_diff(whole_text(source), whole_text(again), lineterm="")) == []
+    told = backing.manifest(next(path.parent for path in tmp_path.glob("*/manifest.json")))["coverage"]["left_out"]
+    assert [one["object"] for one in told if one["what"] == "rows of foreign table" and "another server" in one["why"]] == ["app.far"]
+    assert [one["object"] for one in told if one["what"] == "materialized view"] == ["app.summary"]
 
 
 @pytest.mark.parametrize("form", FORMS)
