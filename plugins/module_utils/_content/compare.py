@@ -109,11 +109,11 @@ def not_compared(expected: Measured, found: Measured, *, same_major: bool = True
         told.append({"what": "structure", "object": "", "why": "it was not measured"})
     if expected.tables is None or found.tables is None:
         told.append({"what": "rows", "object": "", "why": "they were not measured"})
-    mine, other = ((side.objects or {}).get(_VERSIONS, {}) for side in (expected, found))
+    versions, here = ((side.objects or {}).get(_VERSIONS, {}) for side in (expected, found))
     told += [
-        {"what": "extension", "object": name, "why": f"version {other[name]} instead of {version}: a dump does not carry the version"}
-        for name, version in mine.items()
-        if other.get(name, version) != version
+        {"what": "extension", "object": name, "why": f"version {here[name]} instead of {version}: a dump does not carry the version"}
+        for name, version in versions.items()
+        if here.get(name, version) != version
     ]
     unread = {**expected.unread, **found.unread}
     told += [{"what": "rows", "object": name, "why": why} for name, why in sorted(unread.items())]
@@ -123,6 +123,10 @@ def not_compared(expected: Measured, found: Measured, *, same_major: bool = True
         if side.large_objects and side.large_objects.hash is None:
             why = f"the role could not read {side.large_objects.hidden} of them in {name}"
             told.append({"what": "content of large objects", "object": "", "why": why})
+    mine, other = expected.large_objects, found.large_objects
+    if mine and other and mine.count and other.count and mine.by != other.by:
+        why = f"they were hashed by {mine.by!r} in the backup and by {other.by!r} in the database"
+        told.append({"what": "content of large objects", "object": "", "why": why})
     return told
 
 
