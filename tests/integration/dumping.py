@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
-from ansible_collections.pgops.runbook.plugins.module_utils._content.measure import measure
+from ansible_collections.pgops.runbook.plugins.module_utils._content.measure import measure_rows
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import Archive
 from tests.ground import servers
@@ -56,4 +56,4 @@ def backup(database: Database, folder: Path, form: str = "directory", outside: s
     """Dump `database` into `folder` and return the manifest with what the tables hold, which nobody writes to meanwhile."""
     manifest = dump(database, folder, form, outside, *arguments)
     with connect(ConnectionOptions.from_params(database.login(tcp=False)), application_name="backup", read_only=True) as session:
-        return {**manifest, **measure(session, Scope(), structure=False).as_manifest()}
+        return {**manifest, **measure_rows(session, Scope()).as_manifest()}

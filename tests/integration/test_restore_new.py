@@ -64,6 +64,35 @@ def test_from_every_format(shop: Database, target: Database, tmp_path: Path, for
     assert set(result["seconds"]) >= {"fetch", "create", "pre_data", "data", "post_data", "settings", "analyze", "compare", "total"}
 
 
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_statistics_are_gathered_of_every_table_and_of_partitioned_ones_as_a_whole(
+    cluster: Cluster, target: Database, tmp_path: Path, jobs: int
+) -> None:
+    with cluster.connect() as connection:
+        connection.execute("CREATE DATABASE restored_parts TEMPLATE template0 ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C'")
+    with Database(cluster, "restored_parts") as source:
+        with source.connect() as connection:
+            connection.execute('CREATE TABLE "Töken store" AS SELECT generate_series(1, 100) AS id')
+            connection.execute("CREATE MATERIALIZED VIEW seen AS SELECT generate_series(1, 100) AS id")
+            connection.execute('CREATE TABLE "Whole" (id int, at int) PARTITION BY RANGE (at)')
+            connection.execute('CREATE TABLE half PARTITION OF "Whole" FOR VALUES FROM (0) TO (50) PARTITION BY RANGE (at)')
+            connection.execute("CREATE TABLE quarter PARTITION OF half FOR VALUES FROM (0) TO (50)")
+            connection.execute('CREATE TABLE rest PARTITION OF "Whole" FOR VALUES FROM (50) TO (1000)')
+            connection.execute('INSERT INTO "Whole" SELECT n, n FROM generate_series(0, 99) n')
+        path = backing.made(source, tmp_path)
+    restoring.restore(Database(cluster, "postgres"), path=str(path), target=target.name, jobs=jobs)
+    known = target.query("SELECT DISTINCT tablename::text, inherited FROM pg_stats WHERE schemaname = 'public' ORDER BY 1, 2")
+    assert sorted(known) == [
+        ("Töken store", False),
+        ("Whole", True),
+        ("half", True),
+        ("quarter", False),
+        ("rest", False),
+        ("seen", False),
+    ]
+    assert target.query("SELECT count(*) > 50 FROM pg_stats WHERE schemaname = 'pg_catalog'") == [(True,)]
+
+
 @pytest.mark.any_driver
 @pytest.mark.usefixtures("_one_driver")
 def test_check_mode_then_for_real_then_again(shop: Database, backup: Path, target: Database) -> None:

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Callable, Dict, List, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ansible_collections.pgops.runbook.plugins.module_utils._content.coverage import coverage
 from ansible_collections.pgops.runbook.plugins.module_utils._content.hashing import TableContent, measure_tables
@@ -15,6 +15,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._content.objects imp
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope, Table, tables_in
 from ansible_collections.pgops.runbook.plugins.module_utils._content.sequences import Sequence, measure_sequences
 from ansible_collections.pgops.runbook.plugins.module_utils._content.session import measuring
+
+Tick = Optional[Callable[[], None]]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class Measured:
             "coverage": {**self.coverage, "unread": self.unread},
         }
 
+    def with_rows(self, found: Measured) -> Measured:
+        """Return it with the rows that `found` has."""
+        return replace(self, tables=found.tables, sequences=found.sequences, large_objects=found.large_objects)
+
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any], objects: Objects | None = None) -> Measured:
         """Return what a manifest says, with the structure from the file beside it."""
@@ -62,34 +68,47 @@ class Measured:
         )
 
 
-def measure(
-    database: Any,
-    scope: Scope,
-    *,
-    rows: bool = True,
-    structure: bool = True,
-    by: str | None = None,
-    workers: int = 2,
-    tick: Callable[[], None] | None = None,
-) -> Measured:
-    """Measure `scope` in the transaction that is open, or in one of its own.
+def measure(database: Any, scope: Scope, *, rows: bool = True, tick: Tick = None) -> Measured:
+    """Measure what a manifest says of `scope`, without `rows` no table, in the transaction that is open, or in one of its own.
 
-    Without `rows` no table is read, without `structure` no definition. For a restored database, `scope` is `expected.scope.restored()`:
-    what is missing there is found by comparing, and no error. Raises MissingObject, InvalidValue, DatabaseError.
+    Raises MissingObject, InvalidValue, DatabaseError.
     """
     with measuring(database):
+        found = measure_structure(database, scope)
+        if rows:
+            found = found.with_rows(measure_rows(database, scope, tick=tick))
+        return replace(found, coverage=coverage(database, scope, tables_in(database, scope)))
+
+
+def measure_structure(database: Any, scope: Scope) -> Measured:
+    """Measure the definitions in `scope`, in the transaction that is open, or in one of its own.
+
+    For a restored database, `scope` is `expected.scope.restored()`: what is missing there is found by comparing, and no error. Raises
+    MissingObject, InvalidValue, DatabaseError.
+    """
+    with measuring(database):
+        return replace(_nothing_of(scope, tables_in(database, scope)), objects=measure_objects(database, scope))
+
+
+def measure_rows(database: Any, scope: Scope, *, workers: int = 2, tick: Tick = None) -> Measured:
+    """Measure what is in tables, sequences and large objects of `scope`, as `measure_structure` does with definitions."""
+    with measuring(database):
         tables = tables_in(database, scope)
-        return Measured(
-            scope=scope,
-            tables=measure_tables(database, tables, by, workers, tick) if rows else None,
-            sequences=measure_sequences(database, scope) if rows else None,
-            large_objects=measure_large_objects(database, scope) if rows else None,
-            objects=measure_objects(database, scope) if structure else None,
-            coverage=coverage(database, scope, tables),
-            kinds={table.name: table.kind for table in tables if table.measured},
-            unread=_unread(tables),
+        return replace(
+            _nothing_of(scope, tables),
+            tables=measure_tables(database, tables, workers=workers, tick=tick),
+            sequences=measure_sequences(database, scope),
+            large_objects=measure_large_objects(database, scope),
         )
 
 
-def _unread(tables: List[Table]) -> Dict[str, str]:
-    return {table.name: table.why for table in tables if table.why}
+def _nothing_of(scope: Scope, tables: List[Table]) -> Measured:
+    return Measured(
+        scope,
+        None,
+        None,
+        None,
+        None,
+        kinds={table.name: table.kind for table in tables if table.measured},
+        unread={table.name: table.why for table in tables if table.why},
+    )

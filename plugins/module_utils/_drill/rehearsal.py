@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Iterator, Mapping
+from typing import Iterator, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import look_at
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import CHECKSUM, RESTORE
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import verify
-from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child
-from ansible_collections.pgops.runbook.plugins.module_utils._client.login import client_login
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import find_client
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.checks import run_checks
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.finding import Finding
@@ -23,15 +21,13 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.place import 
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.verdict import blames_backup
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import refuse
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.hidden import fill, hidden_database, rehearse_settings
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.hidden import analyzing, fill, hidden_database, rehearse_settings
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import Loading
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import compare_restored
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import Comparison
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run, Watch
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions, maintenance_database
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.settings import apply_settings
-
-_PARTITIONED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relkind = 'p')"
 
 
 @dataclass
@@ -118,8 +114,9 @@ def _restore(run: _Rehearsal, name: str, found: Finding, *, throwaway: bool) -> 
     _fill(run, name, found)
     with run.open(name) as session:
         # Before the settings of the database hold, which are for its applications.
-        with run.phase("analyze"):
-            _analyze(run, name, session)
+        comparison = Comparison(session, run.backup.path, run.manifest)
+        with analyzing(run, name), run.phase("compare"):
+            comparison.read_structure()
         if throwaway:
             with run.phase("settings"), run.database.transaction():
                 # A template cannot be dropped.
@@ -127,7 +124,7 @@ def _restore(run: _Rehearsal, name: str, found: Finding, *, throwaway: bool) -> 
         # Elsewhere they would let everybody in whom the source lets in.
         run.phases.mark_usable()
         with run.phase("compare"):
-            found.compared = compare_restored(session, run.backup.path, run.manifest, workers=run.options.jobs, tick=run.tick)
+            found.compared = comparison.read_rows(workers=run.options.jobs, tick=run.tick)
 
 
 def _fill(run: _Rehearsal, name: str, found: Finding) -> None:
@@ -139,18 +136,3 @@ def _fill(run: _Rehearsal, name: str, found: Finding) -> None:
         if blames_backup(error, run.backup.kind, same_major=found.same_major):
             found.broken = RESTORE
         raise
-
-
-def _analyze(run: _Rehearsal, name: str, session: Any) -> None:
-    """Gather the planner's statistics, which no dump holds.
-
-    vacuumdb works with several sessions, but leaves out what only ANALYZE of everything gathers: the statistics of partitioned tables as
-    a whole.
-    """
-    if run.options.jobs == 1 or session.value(_PARTITIONED):
-        session.execute("ANALYZE")
-        return
-    with client_login(run.sessions.of(name), name, run.options.application_name) as login:
-        command = [run.client.program("vacuumdb"), *login.arguments, "--analyze-only", "--quiet", f"--jobs={run.options.jobs}"]
-        with Child(command, environment=login.role_in_environment(), secrets=login.secrets) as child:
-            child.check(run.tick)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Iterator, List
@@ -13,15 +13,20 @@ from typing import Iterator, List
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import iso
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child
 from ansible_collections.pgops.runbook.plugins.module_utils._client.login import client_login
+from ansible_collections.pgops.runbook.plugins.module_utils._content.session import measuring
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import load
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import Compared, compare_restored, left_out_kinds
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import Compared, Comparison, left_out_kinds
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.prepare import finish, prepare
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.settings import apply_settings
 
-_PARTITIONED = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relkind = 'p')"
+_RELATIONS = """
+SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, c.relkind = 'p' AS partitioned
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND NOT c.relispartition AND NOT c.relisshared
+"""
 
 
 @dataclass
@@ -89,34 +94,52 @@ def fill(run: Run, name: str) -> None:
             finish(session, run.backup.path, run.manifest)
 
 
-def compare(run: Run, name: str, *, rows: bool = True) -> Compared:
-    """Compare what the database `name` holds with the backup, without `rows` only its structure. Raises DatabaseError."""
-    with run.phase("compare"), run.open(name, read_only=True) as session:
-        left_out = left_out_kinds(run.options.owners, run.options.privileges)
-        return compare_restored(
-            session, run.backup.path, run.manifest, leave_out=left_out, rows=rows, workers=run.options.jobs, tick=run.tick
-        )
+def compare(run: Run, name: str) -> Compared:
+    """Compare what the database `name` holds with the backup. Raises DatabaseError."""
+    with _comparing(run, name) as comparison:
+        comparison.read_structure()
+        return comparison.read_rows(workers=run.options.jobs, tick=run.tick)
+
+
+def compare_till_different(run: Run, name: str) -> Compared:
+    """Compare as `compare` does, without a look at the rows of a database that is another one altogether. Raises DatabaseError."""
+    with _comparing(run, name) as comparison:
+        found = comparison.read_structure()
+        return found if found.differences else comparison.read_rows(workers=run.options.jobs, tick=run.tick)
+
+
+@contextmanager
+def _comparing(run: Run, name: str) -> Iterator[Comparison]:
+    left_out = left_out_kinds(run.options.owners, run.options.privileges)
+    with run.phase("compare"), run.open(name, read_only=True) as session, measuring(session):
+        yield Comparison(session, run.backup.path, run.manifest, leave_out=left_out)
 
 
 @contextmanager
 def analyzing(run: Run, name: str) -> Iterator[None]:
     """Gather the planner's statistics, which no dump holds, while the block runs. Raises DatabaseError, ProgramFailed.
 
-    With several sessions vacuumdb does it. It leaves out what only ANALYZE of everything gathers, the statistics of partitioned tables as
-    a whole; where there are such tables, that comes after the block.
+    With several sessions vacuumdb does it. Of its own accord it leaves out partitioned tables, whose ANALYZE is that of their partitions,
+    too: where there are such tables, it is told those and the others by name.
     """
-    with run.open(name) as session:
-        alone = run.options.jobs == 1 or session.value(_PARTITIONED)
-    if alone:
+    if run.options.jobs == 1:
         yield
         with run.phase("analyze"), run.open(name) as session:
             session.execute("ANALYZE")
         return
-    with client_login(run.sessions.of(name), name, run.options.application_name) as login:
-        command = [run.client.program("vacuumdb"), *login.arguments, "--analyze-only", "--quiet", f"--jobs={run.options.jobs}"]
-        with Child(command, environment=login.role_in_environment(), secrets=login.secrets) as child:
-            yield
-            with run.phase("analyze"):
+    with run.open(name) as session:
+        found = session.rows(_RELATIONS)
+    whole, others = ([f"--table={row['name']}" for row in found if row["partitioned"] is wanted] for wanted in (True, False))
+    jobs = run.options.jobs
+    parts = [[f"--jobs={min(jobs, len(whole))}", *whole], [f"--jobs={jobs}", *others]] if whole else [[f"--jobs={jobs}"]]
+    with ExitStack() as stack:
+        login = stack.enter_context(client_login(run.sessions.of(name), name, run.options.application_name))
+        program = [run.client.program("vacuumdb"), *login.arguments, "--analyze-only", "--quiet"]
+        environment = {**login.role_in_environment(), "PGCLIENTENCODING": "UTF8"}
+        children = [stack.enter_context(Child([*program, *words], environment=environment, secrets=login.secrets)) for words in parts]
+        yield
+        with run.phase("analyze"):
+            for child in children:
                 child.check(run.tick)
 
 

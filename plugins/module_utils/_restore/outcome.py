@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Collection, Dict, List, Mapping, Optional
+from typing import Any, Collection, Dict, List, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._content.compare import Difference, compare, not_compared
-from ansible_collections.pgops.runbook.plugins.module_utils._content.measure import Measured, measure
+from ansible_collections.pgops.runbook.plugins.module_utils._content.measure import Measured, Tick, measure_rows, measure_structure
 from ansible_collections.pgops.runbook.plugins.module_utils._content.objects import Objects
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.needs import read_objects
-
-Tick = Optional[Callable[[], None]]
 
 _OWNERS = ("owners",)
 _LARGE_OBJECTS = "large object"
@@ -48,36 +46,41 @@ def left_out_kinds(owners: bool, privileges: bool) -> List[str]:
     return [*([] if owners else _OWNERS), *([] if owners and privileges else _PRIVILEGES)]
 
 
-def compare_restored(
-    session: Any,
-    backup: Path,
-    manifest: Mapping[str, Any],
-    *,
-    leave_out: Collection[str] = (),
-    rows: bool = True,
-    workers: int = 2,
-    tick: Tick = None,
-) -> Compared:
-    """Measure the database of `session` in the scope of a backup and compare it with the manifest; without `rows` only its structure.
+class Comparison:
+    """Compares a restored database with its backup, the structure first: rows are worth reading where that is right."""
 
-    Raises DatabaseError.
-    """
-    expected = Measured.from_manifest(manifest, read_objects(backup))
-    found = measure(session, expected.scope.restored(), rows=rows and expected.tables is not None, workers=workers, tick=tick)
-    if not expected.scope.with_rows:
-        expected, found = (replace(side, objects=_without_content(side.objects)) for side in (expected, found))
-    major = int(manifest["versions"]["server_version_num"]) // 10000
-    same = {"same_major": major == session.server_version // 10000, "leave_out": leave_out}
-    left = not_compared(expected, found, **same)
-    known = not_compared(expected, expected, **same)
-    return Compared(
-        tables=len(found.tables or ()),
-        rows=sum(table.rows for table in found.tables or ()),
-        differences=compare(expected, found, **same),
-        not_compared=left,
-        unseen=[one for one in left if one not in known],
-        whole=expected.tables is not None and expected.objects is not None,
-    )
+    def __init__(self, session: Any, backup: Path, manifest: Mapping[str, Any], *, leave_out: Collection[str] = ()) -> None:
+        self._session = session
+        self._expected = Measured.from_manifest(manifest, read_objects(backup))
+        major = int(manifest["versions"]["server_version_num"]) // 10000
+        self._how = {"same_major": major == session.server_version // 10000, "leave_out": leave_out}
+        self._found = Measured(self._expected.scope.restored(), None, None, None, None)
+
+    def read_structure(self) -> Compared:
+        """Measure the definitions, and return what is known by then. Raises DatabaseError."""
+        self._found = measure_structure(self._session, self._found.scope)
+        return self._compared()
+
+    def read_rows(self, *, workers: int = 2, tick: Tick = None) -> Compared:
+        """Measure the rows that the manifest tells of, and return what is known of everything. Raises DatabaseError."""
+        if self._expected.tables is not None:
+            self._found = self._found.with_rows(measure_rows(self._session, self._found.scope, workers=workers, tick=tick))
+        return self._compared()
+
+    def _compared(self) -> Compared:
+        expected, found = self._expected, self._found
+        if not expected.scope.with_rows:
+            expected, found = (replace(side, objects=_without_content(side.objects)) for side in (expected, found))
+        left = not_compared(expected, found, **self._how)
+        known = not_compared(expected, expected, **self._how)
+        return Compared(
+            tables=len(found.tables or ()),
+            rows=sum(table.rows for table in found.tables or ()),
+            differences=compare(expected, found, **self._how),
+            not_compared=left,
+            unseen=[one for one in left if one not in known],
+            whole=expected.tables is not None and expected.objects is not None,
+        )
 
 
 def _without_content(objects: Objects | None) -> Objects | None:

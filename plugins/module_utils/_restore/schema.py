@@ -10,8 +10,9 @@ from datetime import datetime, timezone
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._content.compare import Difference, compare, not_compared
-from ansible_collections.pgops.runbook.plugins.module_utils._content.measure import Measured, measure
+from ansible_collections.pgops.runbook.plugins.module_utils._content.measure import Measured, measure_rows, measure_structure
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope
+from ansible_collections.pgops.runbook.plugins.module_utils._content.session import measuring
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, MissingObject, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import refuse, tokens_back
@@ -206,7 +207,11 @@ class _Restore:
     def _differences(self, session: Any) -> List[Difference]:
         """Compare the schema with what the manifest says of it."""
         quoted = session.value("SELECT pg_catalog.quote_ident(%s)", (self.schema,))
-        found = measure(session, Scope("schemas", (self.schema,)).restored(), rows=self.expected.tables is not None, tick=self.run.tick)
+        scope = Scope("schemas", (self.schema,)).restored()
+        with measuring(session):
+            found = measure_structure(session, scope)
+            if self.expected.tables is not None:
+                found = found.with_rows(measure_rows(session, scope, tick=self.run.tick))
         expected = inside(self.expected, self.schema, quoted, found)
         found = replace(found, large_objects=None)
         self.unseen = not_compared(expected, found, same_major=self.run.same_major, leave_out=self.left_out)

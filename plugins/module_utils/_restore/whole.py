@@ -21,6 +21,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.disconnect 
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.hidden import (
     analyzing,
     compare,
+    compare_till_different,
     fill,
     hidden_database,
     rehearse_settings,
@@ -100,10 +101,7 @@ def _plan(run: Run) -> Plan:
 def _present(run: Run) -> Compared | None:
     """Return how the target compares where it holds exactly what the backup holds, else None."""
     try:
-        # The rows of a database that is another one altogether need not be read.
-        compared = compare(run, run.target, rows=False)
-        if not compared.differences:
-            compared = compare(run, run.target)
+        compared = compare_till_different(run, run.target)
     except (ConnectError, DatabaseError) as error:
         if run.database.closed:
             raise
