@@ -6,8 +6,8 @@ import os
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.engine impor
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Table
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
-from tests.integration import backing
+from tests.integration import backing, hiding
 from tests.integration.backing import back_up, left_over, made, manifest, row_counts
+from tests.integration.children import until
 
 pytestmark = pytest.mark.any_driver
 
@@ -31,50 +32,79 @@ def tim(cluster: Cluster) -> Iterator[Database]:
         yield database
 
 
+@pytest.fixture(scope="module", params=hiding.METHODS)
+def keys(request: pytest.FixtureRequest) -> Iterator[hiding.Keys]:
+    """A pair of keys."""
+    with hiding.keys_of(request.param) as made_keys:
+        yield made_keys
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A database with a text in a row that nobody else may see, on a server with a role whose name is another one."""
+
+    database: Database
+    row: str
+    role: str
+
+
 @pytest.fixture(scope="module")
-def gpg_home() -> Iterator[Path]:
-    """A keyring with one key, whose folder's name is short enough for the socket of its agent."""
-    if shutil.which("gpg") is None:
-        pytest.skip("gpg is not installed")
-    folder = Path(f"/tmp/pgops-gpg-{os.getpid()}")
-    folder.mkdir(mode=0o700)
-    key = ["--batch", "--passphrase", "", "--quick-generate-key", "keeper@example.com", "default", "default", "never"]
-    try:
-        subprocess.run(["gpg", "--homedir", str(folder), *key], check=True, capture_output=True)
-        yield folder
-    finally:
-        subprocess.run(["gpgconf", "--homedir", str(folder), "--kill", "all"], check=False, capture_output=True)
-        shutil.rmtree(folder, ignore_errors=True)
+def secret(cluster: Cluster) -> Iterator[Secret]:
+    """Such a one; the database says nothing of the role, so that a manifest does not either."""
+    with Database.create(cluster, "backup_hidden") as database:
+        found = Secret(database, hiding.marker(), hiding.marker())
+        database.query(f"CREATE TABLE secrets AS SELECT n, '{found.row}' AS secret FROM generate_series(1, 2000) AS n")
+        database.query(f"CREATE ROLE {found.role}")
+        yield found
+        database.query(f"DROP ROLE {found.role}")
 
 
 @pytest.mark.parametrize("form", ["custom", "plain"])
 @pytest.mark.parametrize("compression", ["zstd", "none"])
 def test_an_encrypted_backup_is_readable_with_the_key_alone(
-    tim: Database, tmp_path: Path, gpg_home: Path, form: str, compression: str
+    secret: Secret, tmp_path: Path, keys: hiding.Keys, monkeypatch: pytest.MonkeyPatch, form: str, compression: str
 ) -> None:
-    encrypt = {"gpg": ["keeper@example.com"], "gpg_home": str(gpg_home)}
-    backup = made(tim, tmp_path, format=form, compression=compression, encrypt=encrypt)
+    folder, temporary = tmp_path / "backups", hiding.somewhere_temporary(monkeypatch, tmp_path / "temporary")
+    options = {"format": form, "compression": compression, "encrypt": keys.encrypt}
+    # What is written before it is encrypted would stand there for as long as that takes at least.
+    programs = backing.recording_bin_dir(tmp_path, after="sleep 0.2")
+    with hiding.Look([folder, temporary], [secret.row, secret.role]) as look:
+        backup = made(secret.database, folder, bin_dir=str(programs), **options)
+    assert look.found == set()
     document = manifest(backup)
     assert document["verified"]["how"] == "decode"
-    assert document["dump"]["encryption"] == {"method": "gpg", "recipients": ["keeper@example.com"]}
-    for path in (path for path in backup.rglob("*") if path.suffix == ".gpg"):
-        assert b"customer 17" not in path.read_bytes()
-        assert b"CREATE ROLE" not in path.read_bytes()
-    assert {path.name for path in backup.iterdir() if path.suffix != ".gpg"} == {"manifest.json", "objects.json", "SHA256SUMS"}
-    main = next(path for path in backup.iterdir() if path.name.startswith("database."))
-    plain = subprocess.run(["gpg", "--homedir", str(gpg_home), "--quiet", "--decrypt", str(main)], capture_output=True, check=True).stdout
-    if compression == "zstd":
-        plain = subprocess.run(["zstd", "-dc"], input=plain, capture_output=True, check=True).stdout
-    assert (b"customer 17" in plain) or form == "custom"
-    assert back_up(tim, tmp_path, format=form, compression=compression, encrypt=encrypt)["changed"] is False
+    method = next(name for name in hiding.METHODS if name in keys.encrypt)
+    assert document["dump"]["encryption"] == {"method": method, "recipients": keys.encrypt[method]}
+    hidden = sorted(path for path in backup.iterdir() if path.suffix == f".{method}")
+    assert {path.name for path in backup.iterdir()} - {path.name for path in hidden} == {"manifest.json", "objects.json", "SHA256SUMS"}
+    assert {path.name.partition(".")[0] for path in hidden} == {"database", "globals"}
+    assert {Path(path).name for path in look.seen if "/.partial-" in path} >= {path.name for path in hidden}
+    for path in hidden:
+        plain = subprocess.run([*keys.decrypt, str(path)], capture_output=True, check=True).stdout
+        if compression == "zstd":
+            assert secret.row.encode() not in plain
+            plain = subprocess.run(["zstd", "-dc"], input=plain, capture_output=True, check=True).stdout
+        assert (secret.role if path.name.startswith("globals") else secret.row).encode() in plain
+        # And so with another key, or none, it is not.
+        without = [word for word in keys.decrypt if word not in keys.reading.values() and word not in ("--homedir", "--identity")]
+        shut = subprocess.run([*without, str(path)], capture_output=True, check=False, env={**os.environ, "GNUPGHOME": str(temporary)})
+        assert (shut.returncode != 0, shut.stdout) == (True, b"")
+    assert back_up(secret.database, folder, **options)["changed"] is False
 
 
-def test_an_encrypted_dump_that_is_cut_off_is_noticed_before_it_is_encrypted(tim: Database, tmp_path: Path, gpg_home: Path) -> None:
-    encrypt = {"gpg": ["keeper@example.com"], "gpg_home": str(gpg_home)}
+@pytest.mark.parametrize("form", ["custom", "plain"])
+def test_that_look_sees_what_is_not_encrypted(secret: Secret, tmp_path: Path, form: str) -> None:
+    programs = backing.recording_bin_dir(tmp_path, after="sleep 0.2")
+    with hiding.Look([tmp_path / "backups"], [secret.row, secret.role]) as look:
+        made(secret.database, tmp_path / "backups", bin_dir=str(programs), format=form, compression="none")
+    assert {Path(path).stem for path in look.found if "/.partial-" in path} == {"database", "globals"}
+
+
+def test_an_encrypted_dump_that_is_cut_off_is_noticed_before_it_is_encrypted(tim: Database, tmp_path: Path, keys: hiding.Keys) -> None:
     for form in ("plain", "custom"):
         programs = backing.recording_bin_dir(tmp_path, f'{backing.bin_dir()}/pg_dump "$@" | head -c 3000; exit 0')
         with pytest.raises(Unfinished) as caught:
-            back_up(tim, tmp_path / "backups", format=form, compression="none", encrypt=encrypt, bin_dir=str(programs))
+            back_up(tim, tmp_path / "backups", format=form, compression="none", encrypt=keys.encrypt, bin_dir=str(programs))
         assert "whole" in caught.value.message or "pg_restore" in caught.value.message
         assert left_over(tmp_path / "backups") == []
 
@@ -106,21 +136,28 @@ def test_whoever_changes_a_table_meanwhile_goes_first_and_what_was_counted_is_in
 ) -> None:
     """A TRUNCATE between the snapshot and pg_dump's own locks would leave a table empty that was counted before."""
     database.query("CREATE TABLE counted AS SELECT generate_series(1, 1000) AS n")
-    programs = backing.recording_bin_dir(tmp_path, f"[ -e {tmp_path}/slow ] || {{ touch {tmp_path}/slow; sleep 1; }}")
+    programs = backing.recording_bin_dir(tmp_path, backing.waiting_for(tmp_path / "go"))
+    waiting = "SELECT FROM pg_stat_activity WHERE query LIKE 'TRUNCATE%' AND wait_event_type = 'Lock'"
+    emptied: list[Any] = []
 
     def empty() -> None:
-        end = time.monotonic() + 20
-        while not backing.calls(programs) and time.monotonic() < end:
-            time.sleep(0.01)
-        with database.connect() as connection:
-            connection.execute("TRUNCATE counted")
+        until(lambda: backing.calls(programs))
+        emptied.append(database.query("TRUNCATE counted"))
 
-    other = threading.Thread(target=empty)
-    other.start()
+    def go_on() -> None:
+        try:
+            until(lambda: emptied or database.query(waiting))
+        finally:
+            (tmp_path / "go").touch()
+
+    others = [threading.Thread(target=each) for each in (empty, go_on)]
+    for other in others:
+        other.start()
     try:
         result = back_up(database, tmp_path / "backups", bin_dir=str(programs), format=form, compression="none")
     finally:
-        other.join()
+        for other in others:
+            other.join()
     backup = Path(result["backups"][0]["path"])
     assert any("begun again" in notice and "change the form" in notice for notice in result["warnings"])
     assert len([call for call in backing.calls(programs) if call.startswith("pg_dump ")]) == 2
@@ -159,16 +196,20 @@ def test_tables_that_come_and_go_are_locked_all_the_same(database: Database) -> 
 
 def test_a_dba_sees_what_is_at_work_and_no_timeout_of_idle_sessions_ends_it(database: Database, tmp_path: Path) -> None:
     database.query(f"ALTER DATABASE \"{database.name}\" SET idle_in_transaction_session_timeout = '300ms'")
-    programs = backing.recording_bin_dir(tmp_path, "sleep 2")
+    # Longer than the timeout, and until it has been seen.
+    programs = backing.recording_bin_dir(tmp_path, f"sleep 1; {backing.waiting_for(tmp_path / 'go')}")
+    asked = "SELECT application_name FROM pg_stat_activity WHERE datname = %s AND application_name LIKE 'pgops.%%'"
     seen: set[str] = set()
 
+    def at_work() -> bool:
+        seen.update(name for (name,) in database.query(asked, [database.name]))
+        return any("%" in name for name in seen)
+
     def look() -> None:
-        end = time.monotonic() + 20
-        with database.cluster.connect() as connection:
-            while not any("%" in name for name in seen) and time.monotonic() < end:
-                asked = "SELECT application_name FROM pg_stat_activity WHERE datname = %s AND application_name LIKE 'pgops.%%'"
-                seen.update(name for (name,) in connection.execute(asked, [database.name]))
-                time.sleep(0.05)
+        try:
+            until(at_work)
+        finally:
+            (tmp_path / "go").touch()
 
     watcher = threading.Thread(target=look)
     watcher.start()
