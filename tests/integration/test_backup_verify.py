@@ -7,6 +7,8 @@ import os
 import random
 import shutil
 import tempfile
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,6 +194,32 @@ def _sums_edited(backup: Path, other: Path) -> str:
 
 
 HARM = [_missing, _added, _swapped, _linked, _edited, _manifest_of_another, _sums_edited]
+
+
+def test_the_time_of_a_run_is_looked_at_while_a_large_member_is_decoded(
+    backups: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, ticks, decoded = zlib.decompressobj, [], []
+
+    class Slow:
+        """What decodes as the real one does, in some seconds."""
+
+        def __init__(self, **how: int) -> None:
+            self.engine = real(**how)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.engine, name)
+
+        def decompress(self, data: bytes) -> bytes:
+            began = time.monotonic()
+            time.sleep(3)
+            decoded.append((began, time.monotonic()))
+            return bytes(self.engine.decompress(data))
+
+    monkeypatch.setattr(zlib, "decompressobj", Slow)
+    assert look(backups("directory, gzip"), tick=lambda: ticks.append(time.monotonic())).ok
+    first_end = min(end for _began, end in decoded)
+    assert [tick for tick in ticks if decoded[0][0] < tick < first_end]
 
 
 @pytest.mark.parametrize("harm", HARM)

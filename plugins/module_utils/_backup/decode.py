@@ -12,7 +12,6 @@ import os
 import re
 import threading
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
@@ -20,6 +19,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.archive_head import LONGEST, read_archive_head
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Tick, run
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import ENCRYPTED, decoders, require_program
+from ansible_collections.pgops.runbook.plugins.module_utils._client.files import WORKERS, at_once
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import read_stream, run_all
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed, ProgramMissing
@@ -120,7 +120,7 @@ def _directory_faults(backup: Path, manifest: Mapping[str, Any], client: Client,
             by_suffix.setdefault(path.suffix, []).append(path)
     faults = _gzip_faults(by_suffix.get(".gz", []), backup, tick)
     try:
-        run_all(_testers(by_suffix), parallel=_workers(), tick=tick)
+        run_all(_testers(by_suffix), parallel=WORKERS, tick=tick)
     except ProgramFailed as error:
         faults += _unreadable(folder.name, error)
     return faults or _contents_faults(folder, client, [path.name for paths in by_suffix.values() for path in paths], tick)
@@ -159,30 +159,14 @@ def _testers(by_suffix: Mapping[str, Sequence[Path]]) -> List[List[str]]:
     commands: List[List[str]] = []
     for suffix, (program, *arguments) in _TESTERS.items():
         paths = [str(path) for path in by_suffix.get(suffix, [])]
-        shares = max(min(_workers(), len(paths)), -(-len(paths) // _BATCH))
+        shares = max(min(WORKERS, len(paths)), -(-len(paths) // _BATCH))
         commands += [[require_program(program), *arguments, *paths[number::shares]] for number in range(shares)]
     return commands
 
 
-def _workers() -> int:
-    return min(4, os.cpu_count() or 1)
-
-
 def _gzip_faults(paths: Sequence[Path], backup: Path, tick: Tick | None) -> List[str]:
-    stop = threading.Event()
-    with ThreadPoolExecutor(max_workers=_workers()) as pool:
-        try:
-            jobs = [pool.submit(_gzip_fault, path, stop) for path in paths]
-            found = []
-            for path, job in zip(paths, jobs):
-                fault = job.result()
-                if fault:
-                    found.append(f"{path.relative_to(backup)} {fault}")
-                if tick:
-                    tick()
-            return found
-        finally:
-            stop.set()
+    faults = at_once(_gzip_fault, paths, tick)
+    return [f"{path.relative_to(backup)} {fault}" for path, fault in zip(paths, faults) if fault]
 
 
 def _gzip_fault(path: Path, stop: threading.Event) -> str | None:

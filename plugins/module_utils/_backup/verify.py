@@ -10,7 +10,6 @@ import hashlib
 import os
 import stat
 import threading
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
@@ -20,10 +19,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest imp
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import SUMS, VERIFIED
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import CHECKSUM, DECODE, Verification
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Tick
+from ansible_collections.pgops.runbook.plugins.module_utils._client.files import CHUNK, at_once
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 
-_CHUNK = 1 << 20
 _OWN = (MANIFEST, VERIFIED, SUMS)
 _PRETENDERS = ("database", "globals", "objects")  # what members are called; other files beside them are somebody's notes
 _SHOWN = 3
@@ -66,42 +65,24 @@ def checksum_faults(backup: Path, manifest: Mapping[str, Any], tick: Tick | None
             faults.append(f"{name} {fault}")
         else:
             to_read.append(name)
-    hashes = hash_files([backup / name for name in to_read], tick)
+    hashes = at_once(_hash, [backup / name for name in to_read], tick)
     for name, found in zip(to_read, hashes):
         if found != members[name]["sha256"]:
             faults.append(f"{name} has another content than when it was written" if found else f"{name} cannot be read to its end")
     return faults + _sums_faults(backup, members)
 
 
-def hash_files(paths: Sequence[Path], tick: Tick | None = None) -> List[str | None]:
-    """Return the SHA-256 of each file as it is on disk, read in threads; None where the disk fails. Raises InvalidValue where denied."""
-    stop = threading.Event()
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        jobs: List[Future[str | None]] = [pool.submit(_hash, path, stop) for path in paths]
-        try:
-            waiting = set(jobs)
-            while waiting:
-                done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_EXCEPTION)
-                for job in done:
-                    job.result()
-                if tick:
-                    tick()
-        finally:
-            # Threads cannot be ended from outside: they look at this between two chunks.
-            stop.set()
-    return [job.result() for job in jobs]
-
-
 def _hash(path: Path, stop: threading.Event) -> str | None:
+    """Return the SHA-256 of a file as it is on disk, None where the disk fails. Raises InvalidValue where denied."""
     digest = hashlib.sha256()
     try:
         with path.open("rb", buffering=0) as file:
             # What the kernel remembers of a file that was just written says nothing about the disk.
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            chunk = file.read(_CHUNK)
+            chunk = file.read(CHUNK)
             while chunk and not stop.is_set():
                 digest.update(chunk)
-                chunk = file.read(_CHUNK)
+                chunk = file.read(CHUNK)
     except OSError as error:
         _denied(path, error)
         return None

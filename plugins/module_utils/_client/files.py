@@ -13,14 +13,17 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any, Callable, Dict, Iterable, Optional, Sequence, Set, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, TypeVar, Union
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 
 AnyPath = Union[str, Path]
 Tick = Callable[[], None]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 CHUNK = 1024 * 1024
+WORKERS = min(4, os.cpu_count() or 1)  # files that are read at once, where nobody says how many
 _HINTS = {
     errno.ENOSPC: "Make room on that file system, or choose another folder.",
     errno.EDQUOT: "The quota of the account or the folder is used up: raise it, or choose another folder.",
@@ -82,23 +85,36 @@ def storage_error(error: OSError, path: AnyPath) -> RunbookError:
     return RunbookError(f"{path}: {why}.", object_name=str(path), hint=_HINTS.get(error.errno or 0))
 
 
-def hash_file(path: AnyPath, *, flush: bool = False) -> Written:
-    """Return size and SHA-256 of a file; with `flush` it is on the disk afterwards. Raises RunbookError."""
-    return _hash(path, flush, Event())
+def hash_files(paths: Sequence[AnyPath], *, workers: int = WORKERS, tick: Optional[Tick] = None, flush: bool = False) -> Dict[str, Written]:
+    """Return sizes and SHA-256 of files by their paths; with `flush` they are on the disk afterwards.
+
+    Raises RunbookError for the first that cannot be read.
+    """
+
+    def hash_one(path: AnyPath, stopped: Event) -> Written:
+        return _hash(path, flush, stopped)
+
+    return dict(zip(map(str, paths), at_once(hash_one, paths, tick, workers)))
 
 
-def hash_files(
-    paths: Sequence[AnyPath], *, workers: int = 4, tick: Optional[Tick] = None, every: float = 1.0, flush: bool = False
-) -> Dict[str, Written]:
-    """Return `hash_file` of many files by their paths, several at once. Raises RunbookError for the first that cannot be read."""
+def at_once(work: Callable[[Item, Event], Result], items: Sequence[Item], tick: Optional[Tick], workers: int = WORKERS) -> List[Result]:
+    """Return what `work` makes of each of `items`, of so many at once in threads; the first error ends all.
+
+    `tick` is called about once a second and at the end, and may raise. Threads cannot be ended from outside: `work` leaves off soon once
+    its event is set, since nobody wants its result any more.
+    """
+    stopped = Event()
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        stopped = Event()
-        tasks = {str(path): pool.submit(_hash, path, flush, stopped) for path in paths}
+        tasks = [pool.submit(work, item, stopped) for item in items]
         try:
-            _await(tasks.values(), tick, every)
-            return {path: task.result() for path, task in tasks.items()}
+            _await(tasks, tick, 1.0)
+            if tick is not None:
+                tick()
+            return [task.result() for task in tasks]
         finally:
             stopped.set()
+            for task in tasks:
+                task.cancel()
 
 
 def flush_file(place: int, tick: Optional[Tick], every: float) -> None:
@@ -117,7 +133,7 @@ def write_all(place: int, data: bytes) -> None:
 
 
 def _hash(path: AnyPath, flush: bool, stopped: Event) -> Written:
-    """Return `hash_file`, which is of no use any more once `stopped` is set."""
+    """Return size and SHA-256 of a file, which are of no use any more once `stopped` is set."""
     digest = Digest()
     try:
         with Path(path).open("rb", buffering=0) as file:
