@@ -17,7 +17,7 @@ import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import connect
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.account import server_account
-from ansible_collections.pgops.runbook.plugins.module_utils._drill.cluster import ScratchCluster, without_libpq_environment
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.cluster import FASTER, ScratchCluster, without_libpq_environment
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.scratch import ScratchFolder, clear_leftovers
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.servers import find_server
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed, ProgramMissing
@@ -83,6 +83,7 @@ def test_it_listens_nowhere_and_takes_nothing_of_a_server_at_work(
         assert database.value("SELECT rolname FROM pg_roles WHERE oid = 10") == "Boss 'x'"
         if installation.major >= 17:
             shown["event_triggers"] = database.value("SHOW event_triggers")
+        assert {name: database.value(f"SHOW {name}") for name in FASTER} == FASTER
     assert os.environ["PGHOSTADDR"] == "127.0.0.1"
     assert folder == str(started.data)
     expected = {"listen_addresses": "", "archive_mode": "off", "shared_preload_libraries": ""}

@@ -30,7 +30,16 @@ PORT = 5432
 FIRST_SUPERUSER = "postgres"
 START_SECONDS = 60.0
 # What makes the scratch server faster than one that keeps its data: a result names it beside the time that was measured.
-FASTER = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "wal_level": "minimal", "autovacuum": "off"}
+FASTER = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "wal_level": "minimal",
+    "autovacuum": "off",
+    "data_checksums": "off",
+}
+_BY_INITDB = "data_checksums"
+_CHECKSUMS_SINCE = 18  # initdb turns them on by itself
 _ALONE = {
     "listen_addresses": "",
     "port": str(PORT),
@@ -63,7 +72,8 @@ class ScratchCluster:
         self._account = account
         # What a backup says of the roles of the source (no login, another default) cannot touch this one.
         self._user = f"pgops_drill_{secrets.token_hex(4)}"
-        self._settings = {**_ALONE, **FASTER, **_measured(jobs), "unix_socket_directories": str(folder.server)}
+        faster = {name: text for name, text in FASTER.items() if name != _BY_INITDB}
+        self._settings = {**_ALONE, **faster, **_measured(jobs), "unix_socket_directories": str(folder.server)}
         if programs.major >= 17:
             self._settings["event_triggers"] = "off"
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,6 +87,7 @@ class ScratchCluster:
     def begin(self) -> None:
         """Let initdb start to make the data folder; other work can go on meanwhile. Raises ProgramFailed."""
         options = ["-D", str(self.data), "-U", FIRST_SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+        options += ["--no-data-checksums"] if self.programs.major >= _CHECKSUMS_SINCE else []
         with self._output() as output:
             self._process = self._spawned("initdb", [self.programs.program("initdb"), *options], output)
 
