@@ -9,9 +9,9 @@ import os
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import read_heads
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, read_heads
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_manifest
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import standing
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import find_client
@@ -22,7 +22,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.servers impor
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_size
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import NEWEST
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup, pick
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup, newest
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.unpack import is_packed, unpacked_size
 
 # What pg_dump has compressed itself does not say how large it was.
@@ -50,11 +50,13 @@ def choose(options: Options, notices: List[str]) -> Backup:
     One that is named may have been found broken before: that it is whole is what a drill can show. What is newer than the one that is
     taken is said.
     """
+    folder = Path(str(options.restore.folder))
     if options.restore.backup == NEWEST:
-        backup = pick(options.restore)
-        notices += _newer(options, backup) + _others(options, backup)
+        heads, faults = read_heads(str(folder))
+        backup = newest(options.restore, folder, heads, faults)
+        notices += _newer(heads, backup) + _others(folder, heads, backup)
         return backup
-    path = Path(str(options.restore.folder)) / options.restore.backup
+    path = folder / options.restore.backup
     manifest = read_manifest(path)
     found = standing(path, manifest)
     if found.broken:
@@ -126,8 +128,7 @@ def _too_little(room: Room) -> str:
     return f"{room.folder} has {format_size(room.free)} free, and the scratch server takes about {format_size(room.needed)}"
 
 
-def _newer(options: Options, backup: Backup) -> List[str]:
-    heads, _faults = read_heads(str(options.restore.folder))
+def _newer(heads: Sequence[Head], backup: Backup) -> List[str]:
     newer = [head for head in heads if head.database == backup.database and head.taken_at > backup.taken_at and not head.verified]
     if not newer:
         return []
@@ -135,13 +136,12 @@ def _newer(options: Options, backup: Backup) -> List[str]:
     return [f"{newer[0].folder}{more} is newer, and is not verified or is broken: {newer[0].broken or 'nobody has verified it'}"]
 
 
-def _others(options: Options, backup: Backup) -> List[str]:
+def _others(folder: Path, heads: Sequence[Head], backup: Backup) -> List[str]:
     """Return a notice where the folder has backups of a database of that name of another server, which may be the one that is meant."""
-    heads, _faults = read_heads(str(options.restore.folder))
     mine = str(backup.manifest.get("system_identifier"))
     if all(head.database != backup.database or head.system_identifier in (mine, None) for head in heads):
         return []
-    return [f"{options.restore.folder} holds backups of {backup.database} of several servers; the newest, {backup.id}, was taken"]
+    return [f"{folder} holds backups of {backup.database} of several servers; the newest, {backup.id}, was taken"]
 
 
 def _major(manifest: Mapping[str, Any]) -> int:

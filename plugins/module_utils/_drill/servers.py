@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Tuple
+from typing import List, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.account import Account, spawn
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramMissing
@@ -43,12 +44,12 @@ def find_server(major: int, bin_dir: str | None, account: Account) -> ServerProg
     Raises ProgramMissing where there is none, and InvalidValue where that of `bin_dir` is older or the account cannot run it.
     """
     if bin_dir:
-        found = [_look(Path(bin_dir).expanduser(), account)]
+        found = _look([Path(bin_dir).expanduser()], account)
         if found[0].major < major:
             message = f"server_bin_dir: {bin_dir} has PostgreSQL {found[0].major}, older than the backup's {major}"
             raise InvalidValue(message, object_name="server_bin_dir", hint=f"Name one of PostgreSQL {major}, or a newer one.")
     else:
-        found = [_look(folder, account) for folder in _folders()]
+        found = _look(_folders(), account)
     fitting = [one for one in found if one.major >= major]
     if not fitting:
         seen = ", ".join(sorted({str(one.major) for one in found})) or "none at all"
@@ -69,20 +70,29 @@ def _complete(folder: Path) -> bool:
     return all(os.access(str(folder / name), os.X_OK) for name in _NEEDED)
 
 
-def _look(folder: Path, account: Account) -> ServerPrograms:
-    """Ask a server for its version, as the account that will run it. Raises InvalidValue where that is not possible."""
+def _look(folders: Sequence[Path], account: Account) -> List[ServerPrograms]:
+    """Ask servers for their versions, all at once, as the account that will run them. Raises InvalidValue where that is not possible."""
+    with ExitStack() as stack:
+        asked = [(folder, stack.enter_context(_asked(folder, account))) for folder in folders]
+        return [_answered(folder, child) for folder, child in asked]
+
+
+def _asked(folder: Path, account: Account) -> subprocess.Popen[bytes]:
     if not _complete(folder):
         hint = "Name the folder that holds both, such as /usr/lib/postgresql/16/bin."
         raise InvalidValue(f"server_bin_dir: {folder} has no {' and '.join(_NEEDED)}", object_name="server_bin_dir", hint=hint)
     try:
-        child = spawn([str(folder / "postgres"), "--version"], account, Path("/"), subprocess.PIPE)
-        said = child.communicate()[0].decode("utf-8", "replace")
+        return spawn([str(folder / "postgres"), "--version"], account, Path("/"), subprocess.PIPE)
     except (OSError, subprocess.SubprocessError) as error:
         raise InvalidValue(
             f"server_bin_dir: the account {account.name} cannot run {folder / 'postgres'}: {getattr(error, 'strerror', None) or error}",
             object_name="server_bin_dir",
             hint="Let that account enter the folder, or name another account by run_as.",
         ) from None
+
+
+def _answered(folder: Path, child: subprocess.Popen[bytes]) -> ServerPrograms:
+    said = child.communicate()[0].decode("utf-8", "replace")
     match = _VERSION.search(said)
     if match is None:
         raise InvalidValue(

@@ -81,7 +81,7 @@ def pick(options: Options) -> Backup:
         if not chosen.is_dir():
             raise MissingObject(f"backup: {options.folder} holds no {options.backup}", object_name="backup", hint=_BROKEN)
         return read_backup(chosen)
-    return _newest(options, options.folder)
+    return newest(options, options.folder, *read_heads(str(options.folder)))
 
 
 def read_backup(path: Path) -> Backup:
@@ -93,8 +93,11 @@ def read_backup(path: Path) -> Backup:
     return Backup(path, manifest, found.how)
 
 
-def _newest(options: Options, folder: Path) -> Backup:
-    heads, faults = read_heads(str(folder))
+def newest(options: Options, folder: Path, heads: Sequence[Head], faults: Sequence[InvalidValue]) -> Backup:
+    """Return the newest of the backups in `folder` that `options` allow, where `heads` and `faults` are what is in it.
+
+    Raises MissingObject where there is none that was verified, InvalidValue where it is open of which database one is meant.
+    """
     wanted = [head for head in heads if _suits(options, head)]
     databases = sorted({head.database for head in wanted})
     if len(databases) > 1:
