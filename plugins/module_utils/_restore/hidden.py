@@ -22,6 +22,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.prepare imp
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.settings import apply_settings
 
+_MOST_NAMES = 5000  # of at most 135 bytes each: a command line has room for two megabytes
 _RELATIONS = """
 SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, c.relkind = 'p' AS partitioned
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -122,15 +123,15 @@ def analyzing(run: Run, name: str) -> Iterator[None]:
     With several sessions vacuumdb does it. Of its own accord it leaves out partitioned tables, whose ANALYZE is that of their partitions,
     too: where there are such tables, it is told those and the others by name.
     """
-    if run.options.jobs == 1:
+    jobs = run.options.jobs
+    with run.open(name) as session:
+        found = session.rows(_RELATIONS)
+    whole, others = ([f"--table={row['name']}" for row in found if row["partitioned"] is wanted] for wanted in (True, False))
+    if jobs == 1 or (whole and len(found) > _MOST_NAMES):
         yield
         with run.phase("analyze"), run.open(name) as session:
             session.execute("ANALYZE")
         return
-    with run.open(name) as session:
-        found = session.rows(_RELATIONS)
-    whole, others = ([f"--table={row['name']}" for row in found if row["partitioned"] is wanted] for wanted in (True, False))
-    jobs = run.options.jobs
     parts = [[f"--jobs={min(jobs, len(whole))}", *whole], [f"--jobs={jobs}", *others]] if whole else [[f"--jobs={jobs}"]]
     with ExitStack() as stack:
         login = stack.enter_context(client_login(run.sessions.of(name), name, run.options.application_name))
