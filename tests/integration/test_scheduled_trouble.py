@@ -266,5 +266,6 @@ def test_the_month_looks_at_what_it_is_for(evening: PlaybookResult, host: str) -
     text = summaries(evening)[1]
     assert text.startswith("monthly, ")
     assert "slowest statements" not in text
-    assert "removed" not in text
-    assert not evening.find(action="pg_cleanup")
+    assert "removed: nothing, the system has no rules for this schedule" in block(text, host)
+    assert [cleanup.status for cleanup in evening.find(host=host, action="pg_cleanup")] == ["skipped"], "there are no rules for the month"
+    assert evening.stats[host]["changed"] == 0
