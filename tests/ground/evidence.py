@@ -14,7 +14,8 @@ SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.rel
 WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') ORDER BY 1, 2
 """
 _COUNTERS = "SELECT tup_inserted, tup_updated, tup_deleted FROM pg_stat_database WHERE datname = current_database()"
-# Sessions report their counters when they end, and a collector before PostgreSQL 15 passes them on every half second.
+# Sessions report their counters before they are gone, and a collector before PostgreSQL 15 passes them on every half second.
+_OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 _REPORT_SECONDS = 1.0
 
 
@@ -27,7 +28,10 @@ def fingerprint(database: Database) -> dict[str, tuple[Any, ...]]:
 
 def write_counters(database: Database) -> tuple[int, ...]:
     """Return how many rows were ever inserted, updated and deleted in the database, catalogue included."""
-    time.sleep(_REPORT_SECONDS)
+    collector = database.cluster.installation.major < 15
+    end = time.monotonic() + _REPORT_SECONDS
+    while time.monotonic() < end and (collector or database.query(_OTHERS) != [(0,)]):
+        time.sleep(0.05)
     ((inserted, updated, deleted),) = database.query(_COUNTERS)
     return (inserted, updated, deleted)
 
