@@ -22,6 +22,10 @@ from tests.ground.errors import ProgramMissing
 from tests.tools import debian_programs
 
 METHODS = ("gpg", "age")
+# The method, the format and the compression. Only without compression does a text stand in a file as it is.
+WAYS = [("gpg", form, compression) for form in ("custom", "plain") for compression in ("none", "zstd")] + [
+    ("age", form, "none") for form in ("custom", "plain")
+]
 
 
 @dataclass(frozen=True)

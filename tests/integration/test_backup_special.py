@@ -32,7 +32,7 @@ def tim(cluster: Cluster) -> Iterator[Database]:
         yield database
 
 
-@pytest.fixture(scope="module", params=hiding.METHODS)
+@pytest.fixture(scope="module")
 def keys(request: pytest.FixtureRequest) -> Iterator[hiding.Keys]:
     """A pair of keys."""
     with hiding.keys_of(request.param) as made_keys:
@@ -59,8 +59,7 @@ def secret(cluster: Cluster) -> Iterator[Secret]:
         database.query(f"DROP ROLE {found.role}")
 
 
-@pytest.mark.parametrize("form", ["custom", "plain"])
-@pytest.mark.parametrize("compression", ["zstd", "none"])
+@pytest.mark.parametrize(("keys", "form", "compression"), hiding.WAYS, indirect=["keys"])
 def test_an_encrypted_backup_is_readable_with_the_key_alone(
     secret: Secret, tmp_path: Path, keys: hiding.Keys, monkeypatch: pytest.MonkeyPatch, form: str, compression: str
 ) -> None:
@@ -100,6 +99,7 @@ def test_that_look_sees_what_is_not_encrypted(secret: Secret, tmp_path: Path, fo
     assert {Path(path).stem for path in look.found if "/.partial-" in path} == {"database", "globals"}
 
 
+@pytest.mark.parametrize("keys", hiding.METHODS, indirect=True)
 def test_an_encrypted_dump_that_is_cut_off_is_noticed_before_it_is_encrypted(tim: Database, tmp_path: Path, keys: hiding.Keys) -> None:
     for form in ("plain", "custom"):
         programs = backing.recording_bin_dir(tmp_path, f'{backing.bin_dir()}/pg_dump "$@" | head -c 3000; exit 0')

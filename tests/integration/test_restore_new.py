@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,27 +140,6 @@ def test_what_template0_has_and_the_database_had_not(shop: Database, target: Dat
         restoring.restore(shop, tmp_path, target=target.name)
         assert target.query("SELECT count(*) FROM pg_namespace WHERE nspname = 'public'") == [(0,)]
         assert target.query("SELECT count(*) FROM pg_extension") == [(0,)]
-
-
-def test_an_encrypted_backup_never_stands_on_the_disk(shop: Database, target: Database, tmp_path: Path) -> None:
-    home = tmp_path / "gnupg"
-    home.mkdir(mode=0o700)
-    gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--passphrase", ""]
-    subprocess.run([*gpg, "--quick-generate-key", "backup@example.com", "rsa2048", "encrypt", "never"], check=True, capture_output=True)
-    folder = tmp_path / "backups"
-    try:
-        for form in ("custom", "plain"):
-            options = {"format": form, "name": form, "encrypt": {"gpg": ["backup@example.com"], "gpg_home": str(home)}}
-            backing.made(shop, folder, **options)
-            result = restoring.restore(shop, folder, name=form, target=target.name, gpg_home=str(home), jobs=4)
-            assert (result["action"], target.query(ROWS)) == ("restored", shop.query(ROWS))
-            assert "unpack" not in result["seconds"] or result["seconds"]["unpack"] < 0.5
-            shop.cluster.drop_database(target.name)
-        (home / "private-keys-v1.d").rename(tmp_path / "keys taken away")
-        with pytest.raises(Exception, match="gpg"):
-            restoring.restore(shop, folder, name="custom", target=target.name, gpg_home=str(home))
-    finally:
-        subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False, capture_output=True)
 
 
 def test_a_decoder_that_is_missing_is_named_before_the_start(
