@@ -5,21 +5,19 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import listed, says_nothing
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.option_values import one_of, read_jobs, read_max_runtime
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import absolute_path
-from ansible_collections.pgops.runbook.plugins.module_utils._duration import parse_duration
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
 
 NEW, SWAP, TABLES, SCHEMA = MODES = ("new", "swap", "tables", "schema")
 REPLACE, MISSING_ROWS = HOW = ("replace", "missing_rows")
 NEWEST = "newest"
-MOST_JOBS = 4  # without being asked, as for a backup
 _LONGEST_NAME = 63  # bytes of a name that the server keeps
 
 
@@ -69,12 +67,12 @@ def read_options(parameters: Mapping[str, Any], application_name: str = Options.
         path=path,
         source_database=_database(parameters, "source_database"),
         name=_text(parameters, "name"),
-        mode=_one_of(parameters, "mode", MODES, known.mode),
+        mode=one_of(parameters, "mode", MODES, known.mode),
         target=_database(parameters, "target"),
         replace=_text(parameters, "replace"),
         tables=_tables(parameters),
         schema=_text(parameters, "schema"),
-        how=_one_of(parameters, "how", HOW, known.how),
+        how=one_of(parameters, "how", HOW, known.how),
         key=tuple(str(column) for column in listed(parameters.get("key"))),
         token_stores=tuple(parameters.get("token_stores") or ()),
         accept_tokens_back=bool(parameters.get("accept_tokens_back")),
@@ -84,11 +82,11 @@ def read_options(parameters: Mapping[str, Any], application_name: str = Options.
         disconnect=bool(parameters.get("disconnect")),
         keep_old=_flag(parameters, "keep_old", known.keep_old),
         analyze=_flag(parameters, "analyze", known.analyze),
-        jobs=_jobs(parameters.get("jobs")),
+        jobs=read_jobs(parameters),
         identity=_text(parameters, "identity") or None,
         gpg_home=_text(parameters, "gpg_home") or None,
         scratch_folder=absolute_path(parameters, "scratch_folder"),
-        max_runtime=_seconds(parameters.get("max_runtime")),
+        max_runtime=read_max_runtime(parameters),
         bin_dir=_text(parameters, "bin_dir") or None,
         application_name=application_name,
     )
@@ -156,33 +154,6 @@ def _tables(parameters: Mapping[str, Any]) -> Tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _one_of(parameters: Mapping[str, Any], option: str, allowed: Tuple[str, ...], default: str) -> str:
-    value = _text(parameters, option) or default
-    if value not in allowed:
-        raise InvalidValue(f"{option}: {value!r} is not one of {', '.join(allowed)}", object_name=option)
-    return value
-
-
 def _flag(parameters: Mapping[str, Any], option: str, default: bool) -> bool:
     value = parameters.get(option)
     return default if value is None else bool(value)
-
-
-def _jobs(value: Any) -> int:
-    if value in (None, ""):
-        return min(MOST_JOBS, os.cpu_count() or 1)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 64:
-        raise InvalidValue(f"jobs: {value!r} is not a number from 1 to 64", object_name="jobs")
-    return value
-
-
-def _seconds(value: Any) -> float | None:
-    if value in (None, ""):
-        return None
-    try:
-        seconds = parse_duration(value)
-    except InvalidValue as error:
-        raise InvalidValue(f"max_runtime: {error.message}", object_name="max_runtime") from None
-    if not seconds:
-        raise InvalidValue("max_runtime: 0 leaves no time for anything: give a longer one, or leave it out", object_name="max_runtime")
-    return seconds

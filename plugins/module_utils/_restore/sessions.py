@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass, replace
 
-from ansible_collections.pgops.runbook.plugins.module_utils._connection import LONGEST_TIMEOUT, ConnectionOptions, Database, connect
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, Database, connect
 
 MAINTENANCE = ("postgres", "template1")
 # What keeps event triggers from firing: since 17 a setting of their own; before, all but those that are enabled as ALWAYS.
@@ -32,15 +31,14 @@ class Sessions:
 
     def of(self, database: str) -> ConnectionOptions:
         """Return the options of a login to `database`."""
-        parameters = {key: text for key, text in self.login.connect_params.items() if key != "dbname"}
-        login = replace(self.login, login_db=database, connect_params=parameters)
+        login = self.login.to(database)
         return with_options(login, _NO_EVENT_TRIGGERS) if self.quiet else login
 
     def open(self, database: str, *, read_only: bool = False, seconds: float | None = None) -> Database:
         """Return a session on `database`, whose statements may take `seconds` where those are given; see `connect`."""
         login = self.of(database)
         if seconds is not None:
-            login = replace(login, statement_timeout=str(max(1, math.floor(min(seconds, LONGEST_TIMEOUT / 1000)))))
+            login = login.within(seconds)
         return connect(login, application_name=self.application_name, read_only=read_only)
 
     def knowing(self, superuser: bool, server_version: int) -> Sessions:
