@@ -96,5 +96,5 @@ def _told(pid: int, number: signal.Signals) -> bool:
 def _content(pid: int, name: str) -> bytes:
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return b""

@@ -18,6 +18,7 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing
 from tests.integration.backing import back_up
+from tests.integration.children import processes, until
 
 pytestmark = pytest.mark.any_driver
 
@@ -50,31 +51,23 @@ def started(database: Database, folder: Path, through: Sequence[str] = (), **opt
     command = [*through, sys.executable, "-c", RUN, *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
-    process.stdout.readline()
+    with process.stdout as said:
+        said.readline()
     return process
 
 
 def programs_of(folder: Path) -> list[str]:
     """Return the programs that write into `folder` or belong to a run in it."""
-    found = []
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit() and int(path.name) != os.getpid():
-            try:
-                words = (path / "cmdline").read_bytes()
-                environment = (path / "environ").read_bytes()
-            except OSError:
-                continue
-            if b"PGOPS_RUNBOOK_RUN=" in environment and str(folder).encode() in words:
-                found.append(words.replace(b"\0", b" ").decode())
-    return found
+    return [
+        process.arguments.replace(b"\0", b" ").decode()
+        for process in processes()
+        if process.pid != os.getpid() and b"PGOPS_RUNBOOK_RUN=" in process.environment and str(folder).encode() in process.arguments
+    ]
 
 
 def expect_no_programs(folder: Path) -> None:
     """Wait until nothing of a run is left."""
-    end = time.monotonic() + 10
-    while programs_of(folder) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert programs_of(folder) == []
+    until(lambda: not programs_of(folder))
 
 
 def test_whoever_forgets_how_programs_end_still_gets_a_backup(tim: Database, tmp_path: Path) -> None:
@@ -117,11 +110,13 @@ def test_the_next_run_ends_what_a_dead_one_has_left_and_nothing_else(tim: Databa
     own = {**os.environ, "PGOPS_RUNBOOK_RUN": "0123456789abcdef"}
     other = {**os.environ, "PGOPS_RUNBOOK_RUN": "0123456789abcdee"}
     # One that does not heed TERM.
-    left = subprocess.Popen(["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], env=own)
+    deaf = tmp_path / "deaf"
+    left = subprocess.Popen(["sh", "-c", f"trap '' TERM; touch {deaf}; while :; do sleep 0.1; done"], env=own)
     stranger = subprocess.Popen(["sleep", "60"], env=other)
     try:
+        until(deaf.exists)
         back_up(tim, folder)
-        assert left.wait(1) == -signal.SIGKILL
+        assert left.wait(20) == -signal.SIGKILL
         assert stranger.poll() is None
     finally:
         for process in (left, stranger):
@@ -132,14 +127,13 @@ def test_the_next_run_ends_what_a_dead_one_has_left_and_nothing_else(tim: Databa
 
 
 def test_a_server_that_restarts_in_mid_dump_is_a_failure_that_leaves_nothing(installation: object, tmp_path: Path) -> None:
-    programs = backing.recording_bin_dir(tmp_path, " sleep 1")
+    programs = backing.recording_bin_dir(tmp_path, backing.waiting_for(tmp_path / "go"))
     folder = tmp_path / "backups"
     with Cluster(installation) as server, backing.filled(server, "restarting") as database:  # type: ignore[arg-type]
         process = started(database, folder, bin_dir=str(programs), compression="none")
-        end = time.monotonic() + 20
-        while not backing.calls(programs) and time.monotonic() < end:
-            time.sleep(0.01)
+        until(lambda: backing.calls(programs))
         server.crash()
+        (tmp_path / "go").touch()
         assert process.wait(60) != 0
         expect_no_programs(folder)
         assert backing.left_over(folder) == []

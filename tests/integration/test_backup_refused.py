@@ -24,6 +24,7 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing
 from tests.integration.backing import back_up, left_over, made
+from tests.integration.children import until
 
 pytestmark = pytest.mark.any_driver
 
@@ -225,16 +226,17 @@ def test_one_database_that_fails_keeps_no_other_from_its_backup_and_nothing_is_p
 
 
 def _ended_while(
-    database: Database, folder: Path, act: Callable[[psycopg.Connection[Any]], None], bin_dir: Path, **options: Any
+    database: Database, folder: Path, act: Callable[[psycopg.Connection[Any]], None], bin_dir: Path, go: Path, **options: Any
 ) -> Unfinished:
-    """Run a backup whose pg_dump waits for a moment at its start, and do something meanwhile."""
+    """Run a backup whose pg_dump waits at its start until there is the file `go`, and do something meanwhile."""
 
     def wait() -> None:
-        end = time.monotonic() + 20
-        while not backing.calls(bin_dir) and time.monotonic() < end:
-            time.sleep(0.01)
-        with database.cluster.connect() as connection:
-            act(connection)
+        try:
+            until(lambda: backing.calls(bin_dir))
+            with database.cluster.connect() as connection:
+                act(connection)
+        finally:
+            go.touch()
 
     helper = threading.Thread(target=wait)
     helper.start()
@@ -245,17 +247,15 @@ def _ended_while(
 
 
 def test_a_lost_session_is_a_failure_even_though_pg_dump_goes_on(tim: Database, tmp_path: Path) -> None:
-    programs = backing.recording_bin_dir(tmp_path, " sleep 2")
-    folder = tmp_path / "backups"
+    programs = backing.recording_bin_dir(tmp_path, backing.waiting_for(tmp_path / "go"))
 
     def end(connection: psycopg.Connection[Any]) -> None:
-        time.sleep(0.3)
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND application_name LIKE 'pgops.%%'",
             [tim.name],
         )
 
-    failure = _ended_while(tim, folder, end, programs)
+    failure = _ended_while(tim, tmp_path / "backups", end, programs, tmp_path / "go")
     assert "terminat" in failure.message or "closed" in failure.message
 
 
