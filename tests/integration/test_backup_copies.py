@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.pgops.runbook.plugins.module_utils._backup import engine
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import Copied, copy_out, purge_copies, read_copies
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import read_head, read_heads
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_manifest
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import read_options
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.errors import ProgramMissing
-from tests.integration import handmade
+from tests.integration import backing, handmade
 from tests.integration.handmade import look
 from tests.tools import debian_programs
 
@@ -186,6 +188,38 @@ def test_one_place_that_fails_keeps_no_other_from_its_copy(made: Path, there: Pa
     assert "is not there" in str(failed.message)
     assert not (tmp_path / "not mounted").exists()
     assert "same file system" in done.notices[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ({"path": "/nowhere/second"}, "/nowhere/second is not there"),
+        ({"rsync": "backup@host:/srv"}, "Install the package rsync"),
+        ({"rclone": "offsite:backups"}, "Install the package rclone"),
+    ],
+)
+def test_check_mode_looks_at_the_places_before_there_is_a_backup(
+    database: Database, tmp_path: Path, there: Path, monkeypatch: pytest.MonkeyPatch, place: dict[str, Any], words: str
+) -> None:
+    given = {
+        "folder": str(tmp_path / "backups"),
+        "bin_dir": backing.bin_dir(),
+        "min_free": "1 MB",
+        "format": "custom",
+        "compression": "none",
+        "globals": False,
+    }
+    options = read_options({**given, "copies": [place, {"path": str(there)}]})
+    login = backing.login(database)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for check in (True, False):
+        with pytest.raises(engine.Unfinished, match="a copy of it") as caught:
+            engine.back_up(login, options, check_mode=check)
+        (entry,) = caught.value.as_result()["backups"]
+        assert entry["action"] == "made"
+        assert [copy["action"] for copy in entry["copies"]] == ["failed", "copied"]
+        assert words in entry["copies"][0]["msg"]
+    assert [path.name for path in there.iterdir() if path.name != ".lock"] == [entry["id"]]
 
 
 def test_a_copy_that_is_not_right_any_more_is_told_and_left_alone(made: Path, there: Path) -> None:

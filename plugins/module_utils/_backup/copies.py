@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Type
+from typing import Any, Dict, List, Mapping, Sequence, Type, Union
 
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import given_parts
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, counting, read_heads
@@ -109,6 +109,11 @@ def copy_out(
     return [_copy_to(place, backup, manifest, tick, check_mode) for place in places]
 
 
+def foresee(places: Sequence[Place], folder: Path, size: int) -> List[Copied]:
+    """Return what would become of the copies of a backup of about `size` bytes in `folder`, as far as a look at the places tells."""
+    return [_foreseen(place, folder, size) for place in places]
+
+
 def purge_copies(done: Sequence[Copied], copied: Head, now: datetime, *, check_mode: bool = False) -> List[Copied]:
     """Delete in each place what its own rules do not want any more beside the backup `copied`, and return `done` with what went.
 
@@ -145,22 +150,36 @@ def _copy_to(place: Place, backup: Path, manifest: Mapping[str, Any], tick: Tick
     size = sum(int(file["bytes"]) for file in manifest["files"])
     notices: List[str] = []
     try:
-        notices += _notices(place, backup)
+        notices += _notices(place, backup.parent)
         remote = _PLACES[place.kind](place, backup, manifest, tick)
+        remote.require_place(place)
         there = remote.is_there()
         if not there and not check_mode:
             remote.send()
         seconds = time.monotonic() - started
         return Copied(place, PRESENT if there else COPIED, bytes=0 if there else size, seconds=seconds, notices=notices)
     except (RunbookError, OSError) as fault:
-        error = storage_error(fault, fault.filename or place.target) if isinstance(fault, OSError) else fault
-        message = f"{place.option}: {with_hint(error.message, error.hint)}"
-        return Copied(place, FAILED, seconds=time.monotonic() - started, message=message, notices=notices)
+        return Copied(place, FAILED, seconds=time.monotonic() - started, message=_told(place, fault), notices=notices)
 
 
-def _notices(place: Place, backup: Path) -> List[str]:
+def _foreseen(place: Place, folder: Path, size: int) -> Copied:
+    notices: List[str] = []
+    try:
+        notices += _notices(place, folder)
+        _PLACES[place.kind].require_place(place)
+    except (RunbookError, OSError) as fault:
+        return Copied(place, FAILED, message=_told(place, fault), notices=notices)
+    return Copied(place, COPIED, bytes=size, notices=notices)
+
+
+def _told(place: Place, fault: Union[RunbookError, OSError]) -> str:
+    error = storage_error(fault, fault.filename or place.target) if isinstance(fault, OSError) else fault
+    return f"{place.option}: {with_hint(error.message, error.hint)}"
+
+
+def _notices(place: Place, folder: Path) -> List[str]:
     path = Path(place.target).expanduser()
-    if place.kind == "path" and path.is_dir() and path.stat().st_dev == backup.stat().st_dev:
+    if place.kind == "path" and path.is_dir() and folder.is_dir() and path.stat().st_dev == folder.stat().st_dev:
         return [f"{place.option}: {place.target} stands on the same file system as the backups: what destroys those takes it along"]
     return []
 
@@ -207,6 +226,11 @@ class _Remote(ABC):
         hint = "Look which of both is right, and move the other one away. Give each server a place of its own."
         return InvalidValue(f"another backup of the name {name} is in {self.place.target}", object_name=name, hint=hint)
 
+    @staticmethod
+    @abstractmethod
+    def require_place(place: Place) -> None:
+        """Refuse a place to which nothing can be copied, as far as that shows without a backup. Raises InvalidValue, ProgramMissing."""
+
     @abstractmethod
     def is_there(self) -> bool:
         """Say whether the copy is there: the same manifest, and the files by their sizes. Raises InvalidValue where it is another one."""
@@ -224,12 +248,16 @@ class _Folder(_Remote):
         """The second place."""
         return Path(self.place.target).expanduser()
 
+    @staticmethod
+    def require_place(place: Place) -> None:
+        """Refuse what is no folder, and make none: a share that is not mounted would fill the disk below its mount point."""
+        folder = Path(place.target).expanduser()
+        if not folder.is_dir():
+            hint = "Mount it, or make it once, with mode 0700."
+            raise InvalidValue(f"{folder} is not there, or is no folder", object_name=str(folder), hint=hint)
+
     def is_there(self) -> bool:
         """Compare the manifest and the sizes."""
-        if not self.folder.is_dir():
-            # It is not made: a share that is not mounted would fill the disk below its mount point.
-            hint = "Mount it, or make it once, with mode 0700."
-            raise InvalidValue(f"{self.folder} is not there, or is no folder", object_name=str(self.folder), hint=hint)
         target = self.folder / self.backup.name
         if not os.path.lexists(str(target)):
             return False
@@ -298,6 +326,11 @@ class _Folder(_Remote):
 class _Rsync(_Remote):
     """What rsync reaches, which compares whole files by their hashes there when it is told to."""
 
+    @staticmethod
+    def require_place(place: Place) -> None:
+        """Refuse a host without rsync; what is at the other end shows when something is sent."""
+        require_program("rsync")
+
     def is_there(self) -> bool:
         """Look what rsync would send, by size and time; it goes without the manifest, which says that all the rest has arrived."""
         if self._differing(_MANIFEST_ALONE, ["--checksum"]):
@@ -339,6 +372,11 @@ class _Rsync(_Remote):
 
 class _Rclone(_Remote):
     """What rclone reaches; it reads back what it has sent."""
+
+    @staticmethod
+    def require_place(place: Place) -> None:
+        """Refuse a host without rclone; what is at the other end shows when something is sent."""
+        require_program("rclone")
 
     def is_there(self) -> bool:
         """Compare the manifest by its content, all else by its size."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup import preflight
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import COPIED, Copied, copy_out, purge_copies
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import COPIED, Copied, copy_out, foresee, purge_copies
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import FAILED as NOT_COPIED
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, counting, missing_file, read_head, read_heads
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.leftovers import clear_leftovers, new_run
@@ -150,7 +150,8 @@ class _Backups:
             message = f"there is no backup of {failed[0].database}{others}: {failed[0].message}"
             raise Unfinished(message, result, object_name=failed[0].database)
         if lost:
-            raise Unfinished(f"the backup is there, and a copy of it is not: {lost[0]}", result, object_name="copies")
+            there, lacks = ("would be", "would") if self._check_mode else ("is", "is")
+            raise Unfinished(f"the backup {there} there, and a copy of it {lacks} not: {lost[0]}", result, object_name="copies")
         return result
 
     def _entry(self, name: str) -> _Entry:
@@ -289,7 +290,7 @@ class _Backups:
         if not self._options.copies:
             return
         if entry.path is None:
-            entry.copies = [Copied(place, COPIED, bytes=entry.size or 0) for place in self._options.copies]
+            entry.copies = foresee(self._options.copies, self._options.folder, entry.size or 0)
             return
         path = Path(entry.path)
         # As it stands there, with its seal.
