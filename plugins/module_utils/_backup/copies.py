@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Type, Union
 
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import given_parts
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, counting, read_heads
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, counting, missing_file, read_heads
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import folder_lock
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import MANIFEST, SEAL, flush_folder, read_manifest
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import COPYING, DELETED, SUMS, VERIFIED, hidden
@@ -28,14 +28,13 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention im
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import checksum_faults
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Tick, run
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import require_program
-from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import storage_error
+from ansible_collections.pgops.runbook.plugins.module_utils._client.files import CHUNK, Rhythm, storage_error, write_all
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_size
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed, RunbookError, with_hint
 
 KINDS = ("path", "rsync", "rclone")
 COPIED, PRESENT, FAILED = ACTIONS = ("copied", "present", "failed")
 
-_CHUNK = 1 << 20
 _OPERATION = "copy"
 _RSYNC_NO_FOLDER = (3, 11, 23)
 _RCLONE_DIFFERS, _RCLONE_NO_FOLDER = 1, 3
@@ -263,10 +262,10 @@ class _Folder(_Remote):
             return False
         if read_manifest(target)[SEAL] != self.manifest[SEAL]:
             raise self.another()
-        wrong = [file["path"] for file in self.manifest["files"] if _size(target / str(file["path"])) != int(file["bytes"])]
+        wrong = missing_file(target, self.manifest)
         if wrong:
             hint = "Move it away; the next run copies it again."
-            raise InvalidValue(f"the copy {target} is not whole any more: {wrong[0]}", object_name=str(target), hint=hint)
+            raise InvalidValue(f"the copy {target} is not whole any more: {wrong}", object_name=str(target), hint=hint)
         return True
 
     def send(self) -> None:
@@ -302,19 +301,16 @@ class _Folder(_Remote):
         flush_folder(growing)
 
     def _copy(self, path: str, growing: Path) -> None:
+        rhythm = Rhythm(self.tick, 1.0)
         place = os.open(str(growing / path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with (self.backup / path).open("rb", buffering=0) as source, os.fdopen(place, "wb", buffering=0) as target:
-            chunk = source.read(_CHUNK)
-            due = time.monotonic() + 1.0
-            while chunk:
-                rest = memoryview(chunk)
-                while rest:
-                    rest = rest[target.write(rest) :]
-                if self.tick and time.monotonic() >= due:
-                    self.tick()
-                    due = time.monotonic() + 1.0
-                chunk = source.read(_CHUNK)
-            os.fsync(target.fileno())
+        try:
+            with (self.backup / path).open("rb", buffering=0) as source:
+                for chunk in iter(lambda: source.read(CHUNK), b""):
+                    write_all(place, chunk)
+                    rhythm.beat()
+            os.fsync(place)
+        finally:
+            os.close(place)
 
     def _clear(self) -> None:
         """Remove what killed runs have left."""
@@ -417,10 +413,3 @@ _PLACES: Dict[str, Type[_Remote]] = {"path": _Folder, "rsync": _Rsync, "rclone":
 def _but_manifest() -> List[str]:
     """Return the arguments that leave out what comes last or not at all; rsync and rclone read them alike."""
     return [f"--exclude=/{pattern}" for pattern in _LEFT_OUT]
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None

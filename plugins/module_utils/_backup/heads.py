@@ -111,14 +111,20 @@ def missing_file(backup: Path, manifest: Mapping[str, Any]) -> str | None:
     """Return what is wrong with the files of a backup as far as it shows without reading them, None where nothing is."""
     for file in manifest["files"]:
         try:
-            about = (backup / str(file["path"])).lstat()
+            fault = file_fault(backup / str(file["path"]), int(file["bytes"]))
         except OSError as error:
-            return f"{file['path']} cannot be looked at: {error.strerror}"
-        if not stat.S_ISREG(about.st_mode):
-            return f"{file['path']} is no plain file"
-        if about.st_size != int(file["bytes"]):
-            return f"{file['path']} has {about.st_size} bytes instead of {file['bytes']}"
+            fault = f"cannot be looked at: {error.strerror}"
+        if fault:
+            return f"{file['path']} {fault}"
     return None
+
+
+def file_fault(path: Path, size: int) -> str | None:
+    """Return what is wrong with a file of a backup before it is read, None where nothing is. Raises OSError."""
+    about = path.lstat()
+    if not stat.S_ISREG(about.st_mode):
+        return "is no plain file"
+    return None if about.st_size == size else f"has {about.st_size} bytes instead of {size}"
 
 
 def backup_folders(folder: str) -> List[Path]:

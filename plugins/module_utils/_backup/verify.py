@@ -8,13 +8,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import stat
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.decode import Keys, Undecoded, decode_faults
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import file_fault
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import MANIFEST, SEAL, read_manifest
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import SUMS, VERIFIED
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import CHECKSUM, DECODE, Verification
@@ -22,10 +22,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.child import
 from ansible_collections.pgops.runbook.plugins.module_utils._client.files import CHUNK, at_once
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._first_few import faults_in_words
 
 _OWN = (MANIFEST, VERIFIED, SUMS)
 _PRETENDERS = ("database", "globals", "objects")  # what members are called; other files beside them are somebody's notes
-_SHOWN = 3
 _DENIED = (errno.EACCES, errno.EPERM)
 
 
@@ -97,17 +97,12 @@ def _denied(path: Path, error: OSError) -> None:
 
 
 def _look(path: Path, size: int) -> str | None:
-    """Return what is wrong with a member before it is read."""
+    """Return what is wrong with a member before it is read. Raises InvalidValue where denied."""
     try:
-        about = path.lstat()
+        return file_fault(path, size)
     except OSError as error:
         _denied(path, error)
         return "is missing" if isinstance(error, FileNotFoundError) else f"cannot be looked at: {error.strerror}"
-    if not stat.S_ISREG(about.st_mode):
-        return "is no plain file"
-    if about.st_size != size:
-        return f"has {about.st_size} bytes instead of {size}"
-    return None
 
 
 def _strangers(backup: Path, members: set[str]) -> Iterator[str]:
@@ -151,5 +146,4 @@ def _sums_faults(backup: Path, members: Mapping[str, Mapping[str, Any]]) -> List
 
 
 def _told(faults: Sequence[str]) -> str | None:
-    more = f" (and {len(faults) - _SHOWN} more)" if len(faults) > _SHOWN else ""
-    return "; ".join(faults[:_SHOWN]) + more if faults else None
+    return faults_in_words(faults) if faults else None
