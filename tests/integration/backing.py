@@ -92,18 +92,18 @@ def modes(folder: Path) -> set[str]:
     return {f"{'folder' if path.is_dir() else 'file'} {mode:o}" for path, mode in found.items()}
 
 
-def recording_bin_dir(folder: Path, script: str = "", *, every: str = "", after: str = "") -> Path:
-    """Return a folder of client programs that note each call in `calls` there.
+def recording_bin_dir(folder: Path, script: str = "", *, every: str = "", after: str = "", real: Path | None = None) -> Path:
+    """Return a folder of client programs, of those in `real`, that note each call in `calls` there.
 
     `script` is what pg_dump's does first and `every` what each of them does; `after` is what each does when the program has ended.
     """
-    own, real = folder / "bin", bin_dir()
+    own, programs = folder / "bin", real or bin_dir()
     own.mkdir(exist_ok=True)
     for name in ("pg_dump", "pg_dumpall", "pg_restore", "psql", "vacuumdb"):
         first = script if name == "pg_dump" else ""
-        last = [f'{real}/{name} "$@"', "code=$?", after, "exit $code"] if after else []
+        last = [f'{programs}/{name} "$@"', "code=$?", after, "exit $code"] if after else []
         lines = ["#!/bin/sh", 'if [ "$1" != --version ]; then', f'echo {name} "$@" >> {own}/calls', every, first, *last, "fi"]
-        (own / name).write_text("\n".join([*lines, f'exec {real}/{name} "$@"', ""]), encoding="utf-8")
+        (own / name).write_text("\n".join([*lines, f'exec {programs}/{name} "$@"', ""]), encoding="utf-8")
         (own / name).chmod(0o755)
     return own
 

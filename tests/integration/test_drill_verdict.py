@@ -96,6 +96,7 @@ def test_what_a_newer_server_has_no_more_does_not_make_a_backup_broken(
         ("vacuumdb", "vacuumdb: error", False),
         ("pg_restore", "ERROR:  pg_cron can only be loaded via shared_preload_libraries", False),
         ("pg_restore", 'ERROR:  could not access file "$libdir/postgis-3": No such file or directory', False),
+        ("pg_restore", "cannot restore from compressed archive (this build does not support compression with zstd)", False),
         ("pg_restore", "ERROR:  permission denied to create extension", False),
         ("psql", "ERROR:  must be superuser to create subscriptions", False),
         ("pg_restore", "ERROR:  canceling statement due to statement timeout", False),

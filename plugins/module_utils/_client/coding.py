@@ -96,16 +96,23 @@ def choose_compression(wanted: str, format: str, client: Client, level: Optional
         raise InvalidValue(f"compression: {wanted!r} is not one of {', '.join(METHODS)}", object_name="compression")
     method = wanted
     if wanted == "auto":
-        method = "zstd" if (format != "plain" and _can(client, "zstd")) or shutil.which("zstd") else "gzip"
+        method = "zstd" if (format != "plain" and compresses(client, "zstd")) or shutil.which("zstd") else "gzip"
     if method == "none":
         return Compression("none")
     low, high = LEVELS[method]
     if level is not None and not low <= level <= high:
         raise InvalidValue(f"compression_level: {method} has levels {low} to {high}, not {level}", object_name="compression_level")
-    if format != "plain" and _can(client, method):
+    if format != "plain" and compresses(client, method):
         return Compression(method, level, "pg_dump")
     require_program(method)
     return Compression(method, level, "program")
+
+
+def compresses(client: Client, method: str) -> bool:
+    """Tell whether the client's pg_dump compresses by `method` itself, and so its pg_restore decompresses."""
+    if method == "gzip":
+        return True
+    return client.major >= _METHODS_SINCE and _built_with(client.program("pg_dump"), method)
 
 
 def encoders(compression: Compression, encryption: Optional[Encryption] = None, threads: int = 1) -> List[List[str]]:
@@ -188,13 +195,6 @@ def _decoder(method: str, identity: Optional[str], gpg_home: Optional[str]) -> L
 
 def _gpg(home: Optional[str]) -> List[str]:
     return ["--batch", "--no-tty", "--quiet", *(["--homedir", home] if home else [])]
-
-
-def _can(client: Client, method: str) -> bool:
-    """Tell whether the client's pg_dump compresses by `method` itself."""
-    if method == "gzip":
-        return True
-    return client.major >= _METHODS_SINCE and _built_with(client.program("pg_dump"), method)
 
 
 @lru_cache(maxsize=None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Sequence
 
+from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import compresses
 from ansible_collections.pgops.runbook.plugins.module_utils._content.compare import Difference, as_results
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, needs
@@ -70,6 +71,13 @@ def check_backup(run: Run) -> None:
             f"owners, privileges: the backup {run.backup.id} is a plain dump, of which nothing can be left out", object_name="owners"
         )
     require_programs(run)
+    compression = run.manifest["dump"]["compression"]
+    if compression["by"] == "pg_dump" and not compresses(run.client, str(compression["method"])):
+        raise Refused(
+            f"pg_dump has compressed the backup by {compression['method']}, for which pg_restore in {run.client.folder} was not built",
+            object_name="bin_dir",
+            hint="Install client programs that know it, such as those of Debian, or say where they are by bin_dir.",
+        )
 
 
 def require_programs(run: Run) -> None:
