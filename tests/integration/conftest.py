@@ -12,12 +12,24 @@ from tests.ground.runner import DRIVERS
 from tests.integration.cleaning import Cleaner
 
 HERE = Path(__file__).resolve().parent
+# Files whose tests share a server, or dumps, of their own: made once and not by each of the processes.
+TOGETHER = {
+    "test_backup_series",
+    "test_health_replication",
+    "test_health_rates",
+    "test_health_reviewed",
+    "test_health_slots",
+    "test_health_wal",
+    "test_content_faithful",
+    "test_notify_failing",
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark."""
     config.addinivalue_line("markers", "integration: needs a PostgreSQL server, which the tests start")
     config.addinivalue_line("markers", "any_driver: the same with every driver; with one of them but where a major version is asked for")
+    config.addinivalue_line("markers", "long: takes so long that it should not be the last one to begin")
     config.addinivalue_line(
         "markers", "every_driver: for a test of a file of any_driver: what drivers convert or how they fail is its matter"
     )
@@ -32,9 +44,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.integration)
-        if "fleet" in getattr(item, "fixturenames", ()):
-            # Five filled databases and three runs over them: made once, by one of the processes.
-            item.add_marker(pytest.mark.xdist_group("fleet"))
+            for group in _groups(item):
+                item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_turn)
+
+
+def _groups(item: pytest.Item) -> list[str]:
+    """Return the group of tests that one process runs because what they share takes long to make; where none was given."""
+    names = getattr(item, "fixturenames", ())
+    if item.get_closest_marker("xdist_group") is not None:
+        return []
+    if item.path.stem in TOGETHER:
+        return [item.path.stem]
+    # Five filled databases and three runs over them; a second server, which repeats whatever is written on the first.
+    return [name for name in ("fleet", "standby") if name in names][:1]
+
+
+def _turn(item: pytest.Item) -> int:
+    """Return when a test is to run: what takes longest begins first; filled systems are copied before they are too old for it."""
+    if item.get_closest_marker("long") is not None:
+        return 0
+    return 1 if {"system_databases", "published_databases"} & set(getattr(item, "fixturenames", ())) else 2
 
 
 def _repeats(item: pytest.Item) -> bool:

@@ -14,11 +14,19 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup import catal
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
+from tests.ground.servers import Installation
 from tests.integration.backing import back_up, left_over, made
 
 pytestmark = pytest.mark.any_driver
 QUICK: dict[str, Any] = {"format": "custom", "compression": "gzip", "globals": False, "fresh_for": "0 s"}
 FRESH: dict[str, Any] = {**QUICK, "fresh_for": "1 h"}
+
+
+@pytest.fixture(scope="module")
+def cluster(installation: Installation) -> Iterator[Cluster]:
+    """A server that has no other databases: several tests back up all of them."""
+    with Cluster(installation, settings={"autovacuum": "off"}) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
