@@ -22,7 +22,8 @@ _OF_THE_HOST = re.compile(
     "|could not resize shared memory|Input/output error|Read-only file system|No such file|could not (?:access|load|open)"
     "|shared_preload_libraries|must be preloaded|is not available|unrecognized (?:configuration|subscription) parameter"
     "|server closed the connection|connection to server|terminating connection|the database system is|canceling statement"
-    "|does not support compression|deadlock detected|too many (?:clients|connections)|connection slots|permission denied|must (?:be|have|own|inherit)",
+    "|deadlock detected|too many (?:clients|connections)|connection slots|permission denied|must (?:be|have|own|inherit)"
+    "|does not support compression",
     re.IGNORECASE,
 )
 _WHAT_IT_HOLDS = ("rows", "sequence_state", "large_objects")
