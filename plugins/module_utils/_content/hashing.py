@@ -11,11 +11,12 @@ that two rows that exchange a value leave it as it was, and it takes 1 and 42949
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Table
 from ansible_collections.pgops.runbook.plugins.module_utils._content.session import letting_go, measuring, set_here
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 BY = "binary"
 TEXT = "text"  # of tables with text that this session's encoding does not have: only its bytes can be looked at
@@ -63,7 +64,7 @@ class TableContent:
 
 
 def measure_tables(
-    database: Any, tables: Sequence[Table], by: str | None = None, workers: int = 2, tick: Callable[[], None] | None = None
+    database: Any, tables: Sequence[Table], by: str | None = None, workers: int = 2, tick: Tick | None = None
 ) -> List[TableContent]:
     """Return the content of those of `tables` that are measured, in their order.
 

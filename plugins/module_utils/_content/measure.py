@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._content.coverage import coverage
 from ansible_collections.pgops.runbook.plugins.module_utils._content.hashing import TableContent, measure_tables
@@ -15,8 +15,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._content.objects imp
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope, Table, tables_in
 from ansible_collections.pgops.runbook.plugins.module_utils._content.sequences import Sequence, measure_sequences
 from ansible_collections.pgops.runbook.plugins.module_utils._content.session import measuring
-
-Tick = Optional[Callable[[], None]]
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Measured:
         )
 
 
-def measure(database: Any, scope: Scope, *, rows: bool = True, tick: Tick = None) -> Measured:
+def measure(database: Any, scope: Scope, *, rows: bool = True, tick: Tick | None = None) -> Measured:
     """Measure what a manifest says of `scope`, without `rows` no table, in the transaction that is open, or in one of its own.
 
     Raises MissingObject, InvalidValue, DatabaseError.
@@ -90,7 +89,7 @@ def measure_structure(database: Any, scope: Scope) -> Measured:
         return replace(_nothing_of(scope, tables_in(database, scope)), objects=measure_objects(database, scope))
 
 
-def measure_rows(database: Any, scope: Scope, *, workers: int = 2, tick: Tick = None) -> Measured:
+def measure_rows(database: Any, scope: Scope, *, workers: int = 2, tick: Tick | None = None) -> Measured:
     """Measure what is in tables, sequences and large objects of `scope`, as `measure_structure` does with definitions."""
     with measuring(database):
         tables = tables_in(database, scope)

@@ -14,6 +14,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill import checks
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.phases import Phases
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._first_few import faults_in_words
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import Compared
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import WITH_ROWS, Backup
 from ansible_collections.pgops.runbook.plugins.module_utils._targets import Measure, readable
@@ -79,7 +80,7 @@ class Finding:
         lacking = [f"the backup does not say which {what} there were, so that nothing shows that they came back" for what in untold]
         # A dump does not carry the version of an extension; what is in it was compared.
         unseen = [f"{one['what']} {one['object']}: {one['why']}" for one in self.compared.unseen if one["what"] != "extension"]
-        return [*lacking, *([f"not everything could be compared: {_told(unseen)}"] if unseen else [])]
+        return [*lacking, *([f"not everything could be compared: {faults_in_words(unseen)}"] if unseen else [])]
 
     @property
     def _counted(self) -> bool:
@@ -91,7 +92,7 @@ class Finding:
         """Why the drill does not pass, the gravest first; none where it does."""
         found = [self.error.message] if self.error else []
         if self.compared is not None and self.compared.differences:
-            found.append(_told([one.message for one in self.compared.differences]))
+            found.append(faults_in_words([one.message for one in self.compared.differences]))
         found += self.unproven
         found += checks.failed(self.checks)
         for measure, what in ((self.rto, "the recovery time"), (self.rpo, "the age of the newest backup that could be used")):
@@ -132,8 +133,3 @@ class Finding:
             "checks": list(self.checks),
             "warnings": [*self.notices, *self._ahead, *checks.unseen(self.checks)],
         }
-
-
-def _told(messages: List[str], most: int = 3) -> str:
-    more = f" (and {len(messages) - most} more)" if len(messages) > most else ""
-    return "; ".join(messages[:most]) + more

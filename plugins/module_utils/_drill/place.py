@@ -20,11 +20,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.plan import r
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.scratch import PREFIX, ScratchFolder, clear_leftovers
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.servers import find_server
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._first_few import names_in_words
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, needs
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
-
-_SHOWN = 5
 
 
 class Place:
@@ -64,7 +63,7 @@ class Place:
 
     def _require(self, missing: Mapping[str, List[str]], hint: str) -> None:
         if missing:
-            words = "; ".join(f"{kind}: {_listed(names)}" for kind, names in missing.items())
+            words = "; ".join(f"{kind}: {names_in_words(names)}" for kind, names in missing.items())
             first = next(iter(missing.values()))[0]
             raise Refused(f"the backup needs what the server of the drill does not have: {words}", object_name=first, hint=hint)
 
@@ -115,7 +114,7 @@ class ScratchPlace(Place):
         for role in roles:
             database.execute(database.sql.SQL("CREATE ROLE {}").format(database.sql.Identifier(role)))
         if roles:
-            self.notices.append(f"the backup holds no roles; those that it names were made up: {_listed(roles)}")
+            self.notices.append(f"the backup holds no roles; those that it names were made up: {names_in_words(roles)}")
 
 
 @contextmanager
@@ -162,7 +161,3 @@ def _globals(backup: Backup, options: Options) -> Globals:
         return read_globals(b"".join(parts).decode("utf-8"))
     except UnicodeDecodeError:
         raise InvalidValue(f"{path.name} of the backup is not in UTF-8", object_name=path.name) from None
-
-
-def _listed(names: List[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -15,8 +15,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.programs imp
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.feeding import Feed
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.words import TIMEOUT_CLIENT, TIMEOUT_SERVER, Words
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
-Tick = Optional[Callable[[], None]]
 Counted = Optional[Callable[[int], None]]
 
 
@@ -31,7 +31,7 @@ class ArchiveRestore:
         *,
         jobs: int = 1,
         arguments: Sequence[str] = (),
-        tick: Tick = None,
+        tick: Tick | None = None,
         counted: Counted = None,
     ) -> None:
         self._program = client.program("pg_restore")

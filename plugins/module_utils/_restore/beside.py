@@ -11,8 +11,9 @@ from typing import Any, Dict, List, Mapping
 from ansible_collections.pgops.runbook.plugins.module_utils._content.session import set_here
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.databases import hidden_name
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.live_table import LiveTable
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import drop_unchecked, hidden_name, unchecked
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import drop_unchecked, unchecked
 
 # What LIKE leaves out: of the table, how and where it is stored.
 _STORED = """

@@ -88,7 +88,7 @@ SELECT NOT EXISTS (
 
 
 def hidden_name() -> str:
-    """Return a name for a hidden database that none has."""
+    """Return a name that no database has, and no relation."""
     return PREFIX + secrets.token_hex(4)
 
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 import os
 import select
 import time
-from typing import Callable, Optional
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child, input_of
-
-Tick = Optional[Callable[[], None]]
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 _EVERY = 1.0  # seconds between two ticks
 
@@ -20,7 +18,7 @@ _EVERY = 1.0  # seconds between two ticks
 class Feed:
     """Writes to the standard input of `child`, which was made with a pipe there."""
 
-    def __init__(self, child: Child, tick: Tick = None) -> None:
+    def __init__(self, child: Child, tick: Tick | None = None) -> None:
         self._child = child
         self._file = input_of(child)
         self._tick = tick

@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import ENCRYPTED, decoders
 from ansible_collections.pgops.runbook.plugins.module_utils._client.login import client_login
@@ -20,8 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.archive imp
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.plain import restore_plain
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import for_loading
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.unpack import is_packed, lay_out, scratch_folder
-
-Tick = Optional[Callable[[], None]]
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 DIRECTORY, CUSTOM, PLAIN = "directory", "custom", "plain"
 _NAMES = {CUSTOM: "database.dump", PLAIN: "database.sql"}
@@ -58,7 +57,7 @@ def load(
     manifest: Mapping[str, Any],
     client: Client,
     loading: Loading,
-    tick: Tick = None,
+    tick: Tick | None = None,
     counted: Counted = None,
 ) -> Dict[str, float]:
     """Load a backup into the empty database that `login` names and return the seconds of the phases unpack, pre_data, data, post_data.
@@ -87,7 +86,7 @@ def load(
 
 
 def _archive(
-    stack: ExitStack, form: str, backup: Path, manifest: Mapping[str, Any], loading: Loading, tick: Tick
+    stack: ExitStack, form: str, backup: Path, manifest: Mapping[str, Any], loading: Loading, tick: Tick | None
 ) -> Tuple[Path, List[List[str]]]:
     """Return the archive and the commands that it has to go through, none where pg_restore can read it where it stands."""
     if form == DIRECTORY:

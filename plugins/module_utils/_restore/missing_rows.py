@@ -15,11 +15,12 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import tokens_back
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.databases import hidden_name
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.live_table import LiveTable, look_at
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.locks import lock
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.request import Outcome, Request, rehearsed
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sequences import move_forward
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import Staged, hidden_name, stage, temporary_like
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import Staged, stage, temporary_like
 
 _PRIMARY_KEY = """
 SELECT a.attname AS name FROM pg_index x

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Collection, Dict, List, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._content.compare import Difference, compare, not_compared
-from ansible_collections.pgops.runbook.plugins.module_utils._content.measure import Measured, Tick, measure_rows, measure_structure
+from ansible_collections.pgops.runbook.plugins.module_utils._content.measure import Measured, measure_rows, measure_structure
 from ansible_collections.pgops.runbook.plugins.module_utils._content.objects import Objects
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.needs import read_objects
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 _OWNERS = ("owners",)
 _LARGE_OBJECTS = "large object"
@@ -61,7 +62,7 @@ class Comparison:
         self._found = measure_structure(self._session, self._found.scope)
         return self._compared()
 
-    def read_rows(self, *, workers: int = 2, tick: Tick = None) -> Compared:
+    def read_rows(self, *, workers: int = 2, tick: Tick | None = None) -> Compared:
         """Measure the rows that the manifest tells of, and return what is known of everything. Raises DatabaseError."""
         if self._expected.tables is not None:
             self._found = self._found.with_rows(measure_rows(self._session, self._found.scope, workers=workers, tick=tick))

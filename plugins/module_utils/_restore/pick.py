@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, read_heads
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import from_iso, iso, read_manifest
@@ -17,11 +17,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify impor
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, MissingObject, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import NEW, NEWEST, SCHEMA, SWAP, TABLES, Options
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 WITH_ROWS = ("full", "schemas", "tables", "data_only")
 _BROKEN = "Take another one: pg_backup_info lists them."
-
-Tick = Optional[Callable[[], None]]
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _meaning(options: Options) -> str:
     return "".join(parts)
 
 
-def check_files(backup: Backup, tick: Tick = None) -> None:
+def check_files(backup: Backup, tick: Tick | None = None) -> None:
     """Compare every file of a backup with its manifest. Raises Refused, which names what is missing or was changed."""
     faults = checksum_faults(backup.path, backup.manifest, tick)
     if faults:

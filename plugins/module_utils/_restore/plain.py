@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Callable, Dict, Optional, Sequence
+from typing import Dict, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import PIPE, Child
 from ansible_collections.pgops.runbook.plugins.module_utils._client.login import ClientLogin
@@ -20,8 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.programs imp
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.feeding import Feed
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.words import TIMEOUT_SERVER, TIMEOUT_SETTING, Words
-
-Tick = Optional[Callable[[], None]]
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 # The first minor of each major whose psql knows \restrict; later majors have it from the start.
 RESTRICT_SINCE = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
@@ -45,7 +44,7 @@ def restore_plain(
     client: Client,
     login: ClientLogin,
     server_version: int,
-    tick: Tick = None,
+    tick: Tick | None = None,
 ) -> Dict[str, float]:
     """Restore the plain dump that `decoders` make of the file at `path`, all of it or nothing, and return the seconds of each phase.
 

@@ -10,12 +10,12 @@ from typing import Any, Dict, Sequence
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import compresses
 from ansible_collections.pgops.runbook.plugins.module_utils._content.compare import Difference, as_results
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._first_few import faults_in_words, names_in_words
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, needs
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import PLAIN, readable
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
 
 WHOLE = "full"  # the kind of a backup that has all of a database
-_SHOWN = 5
 _MOST_DIFFERENCES = 100
 _HOW_TO = {
     "roles": "Make them first, from the backup's globals file for example, or leave them out with owners=false and privileges=false.",
@@ -103,7 +103,7 @@ def check_server(run: Run) -> None:
     settings, objects = run.manifest["settings"], needs.read_objects(run.backup.path) or {}
     lacking = needs.missing(run.database, settings, objects, owners=run.options.owners, privileges=run.options.privileges)
     if lacking:
-        words = "; ".join(f"{kind}: {_listed(names)}" for kind, names in lacking.items())
+        words = "; ".join(f"{kind}: {names_in_words(names)}" for kind, names in lacking.items())
         raise Refused(
             f"the backup needs what this server does not have: {words}",
             object_name=next(iter(lacking.values()))[0],
@@ -140,9 +140,8 @@ def check_target(run: Run) -> None:
     require_leaving(run)
     for kind in ("slots", "subscriptions"):
         if about.get(kind):
-            run.warnings.append(
-                f"the old database keeps its {kind} ({_listed(about[kind])}): the restored one that takes the name {run.target} has none"
-            )
+            names = names_in_words(about[kind])
+            run.warnings.append(f"the old database keeps its {kind} ({names}): the restored one that takes the name {run.target} has none")
 
 
 def require_leaving(run: Run) -> None:
@@ -185,14 +184,10 @@ def there_already(run: Run, more: str) -> Refused:
 
 def different(run: Run, differences: Sequence[Difference]) -> Different:
     """Return the error that what was restored is not what was backed up."""
-    more = f" (and {len(differences) - _SHOWN} more)" if len(differences) > _SHOWN else ""
+    said = faults_in_words([one.message for one in differences], most=5)
     return Different(
-        f"what was restored of {run.backup.id} is not what was backed up: {'; '.join(one.message for one in differences[:_SHOWN])}{more}",
+        f"what was restored of {run.backup.id} is not what was backed up: {said}",
         differences,
         object_name=differences[0].table or differences[0].object,
         hint="The restored database was dropped, and nothing else was changed. Take another backup, and look why this one differs.",
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

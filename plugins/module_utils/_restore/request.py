@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Callable, Mapping, Tuple, TypeVar
 
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import Archive, Tick
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import Archive
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.tokens_back import StoreCount
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 _Result = TypeVar("_Result")
 
@@ -29,7 +30,7 @@ class Request:
     accept_tokens_back: bool = False
     keep_old: bool = True
     key: Tuple[str, ...] = ()
-    tick: Tick = None
+    tick: Tick | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class _Rehearsed(Exception):
 
 
 def rehearsed(database: Any, work: Callable[[], _Result]) -> _Result:
-    """Do `work`, which writes into temporary tables alone, in a transaction, take it back and return its result."""
+    """Do `work` in a transaction that may write, take it back and return its result. Raises what `work` raises."""
     results = []
     try:
         with database.transaction():

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
@@ -13,9 +12,11 @@ from ansible_collections.pgops.runbook.plugins.module_utils._content.hashing imp
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Table
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.databases import hidden_name
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.live_table import LiveTable
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.script import copy_rows
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import Archive, Tick, table_rows
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import Archive, table_rows
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 _TEMPORARY = "pg_temp"
 _OID = """
@@ -37,11 +38,6 @@ class Staged:
     filled: Tuple[str, ...]
     rows: int
     compared: bool
-
-
-def hidden_name() -> str:
-    """Return a name that no relation has."""
-    return f"pgops_restore_{secrets.token_hex(4)}"
 
 
 def temporary_like(database: Any, live: LiveTable) -> RelationName:
@@ -78,7 +74,9 @@ WHERE k.conrelid = %s AND k.contype IN ('c', 'n') AND NOT k.convalidated ORDER B
 """
 
 
-def stage(database: Any, archive: Archive, manifest: Mapping[str, Any], live: LiveTable, place: RelationName, tick: Tick = None) -> Staged:
+def stage(
+    database: Any, archive: Archive, manifest: Mapping[str, Any], live: LiveTable, place: RelationName, tick: Tick | None = None
+) -> Staged:
     """Load the rows that the backup has of the table `live` into `place`, made like it, in the transaction that is open.
 
     Raises Refused where the columns do not fit or where other rows come out of the backup than its manifest says; see `table_rows` too.
@@ -126,7 +124,9 @@ def read_name(written: str) -> RelationName:
     return parse_relation(written)
 
 
-def _compare(database: Any, live: LiveTable, place: RelationName, given: Sequence[str], known: Mapping[str, Any], tick: Tick) -> None:
+def _compare(
+    database: Any, live: LiveTable, place: RelationName, given: Sequence[str], known: Mapping[str, Any], tick: Tick | None
+) -> None:
     sql = database.sql
     measured = place
     if set(given) != {column.name for column in live.columns if not column.generated}:

@@ -13,7 +13,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Mapping, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import PIPE, Child, output_of
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import decoders
@@ -21,10 +21,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.programs imp
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, MissingObject, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.copy_text import CopyText, Header
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 DIRECTORY, CUSTOM, PLAIN = "directory", "custom", "plain"
 
-Tick = Optional[Callable[[], None]]
 _PIECE = 256 * 1024
 _TICK_SECONDS = 1.0
 _BROKEN_PIPE = -13
@@ -61,7 +61,7 @@ class Archive:
         return decoders(str(path or self.path), self.identity, self.gpg_home)
 
     @contextmanager
-    def restored(self, *arguments: str, tick: Tick = None) -> Iterator[Iterator[bytes]]:
+    def restored(self, *arguments: str, tick: Tick | None = None) -> Iterator[Iterator[bytes]]:
         """Yield what pg_restore writes with `arguments`, for which it may not need the whole file; see `Piped`."""
         command = [self.client.program("pg_restore"), *arguments]
         if self.format == DIRECTORY:
@@ -80,7 +80,7 @@ class Rows:
 
 
 @contextmanager
-def table_rows(archive: Archive, table: RelationName, tick: Tick = None) -> Iterator[Rows]:
+def table_rows(archive: Archive, table: RelationName, tick: Tick | None = None) -> Iterator[Rows]:
     """Yield the rows of `table`. At the block's end the rest is read, and everything that took part has ended well.
 
     Raises MissingObject where the archive has none, InvalidValue where it is cut off, ProgramFailed, ProgramMissing.
@@ -104,7 +104,7 @@ def table_rows(archive: Archive, table: RelationName, tick: Tick = None) -> Iter
             raise InvalidValue(f"{archive.path.name} is cut off: its last line is missing", object_name=archive.path.name, hint=hint)
 
 
-def _dump_with(stack: ExitStack, archive: Archive, table: RelationName, tick: Tick) -> CopyText:
+def _dump_with(stack: ExitStack, archive: Archive, table: RelationName, tick: Tick | None) -> CopyText:
     """Return the text of a dump in which the rows of `table` are, perhaps among others; what it takes ends with `stack`."""
     if archive.format == PLAIN:
         chunks = stack.enter_context(Piped(archive.path, archive.decoders(), tick))
@@ -118,7 +118,7 @@ def _dump_with(stack: ExitStack, archive: Archive, table: RelationName, tick: Ti
 
 
 @contextmanager
-def _member(archive: Archive, entries: Sequence[bytes], table: RelationName, tick: Tick) -> Iterator[CopyText]:
+def _member(archive: Archive, entries: Sequence[bytes], table: RelationName, tick: Tick | None) -> Iterator[CopyText]:
     """Yield the rows of a member that pg_restore itself cannot read: it writes what stands around those of an empty one."""
     for entry in entries:
         number = entry.split(b";")[0].decode("ascii")
@@ -145,7 +145,7 @@ def _between(before: bytes, chunks: Iterator[bytes], after: bytes) -> Iterator[b
     yield after
 
 
-def _around(archive: Archive, entry: bytes, number: str, tick: Tick) -> bytes:
+def _around(archive: Archive, entry: bytes, number: str, tick: Tick | None) -> bytes:
     """Return what pg_restore writes for the entry of a table when the table has no rows."""
     with tempfile.TemporaryDirectory(prefix="pgops-") as folder, _list_file([entry]) as place:
         (Path(folder) / "toc.dat").symlink_to(archive.path / "toc.dat")
@@ -156,7 +156,7 @@ def _around(archive: Archive, entry: bytes, number: str, tick: Tick) -> bytes:
 
 
 @contextmanager
-def schema_text(archive: Archive, schema: str, arguments: Sequence[str], tick: Tick = None) -> Iterator[Iterator[bytes]]:
+def schema_text(archive: Archive, schema: str, arguments: Sequence[str], tick: Tick | None = None) -> Iterator[Iterator[bytes]]:
     """Yield the text of everything in `schema`, not of the schema itself; of members that a program compressed, without their rows."""
     words = [f"--schema={schema}", *arguments, "-f", "-"]
     if not (archive.format == DIRECTORY and archive.by_program):
@@ -171,7 +171,7 @@ def schema_text(archive: Archive, schema: str, arguments: Sequence[str], tick: T
             yield chunks
 
 
-def schema_entries(archive: Archive, schema: str, tick: Tick = None) -> List[bytes]:
+def schema_entries(archive: Archive, schema: str, tick: Tick | None = None) -> List[bytes]:
     """Return the lines of the table of contents about the schema itself: that it is made, its comment and its privileges.
 
     Raises Refused where names with spaces in them leave open which those are.
@@ -190,13 +190,15 @@ def schema_entries(archive: Archive, schema: str, tick: Tick = None) -> List[byt
 
 
 @contextmanager
-def entries_text(archive: Archive, entries: Sequence[bytes], arguments: Sequence[str], tick: Tick = None) -> Iterator[Iterator[bytes]]:
+def entries_text(
+    archive: Archive, entries: Sequence[bytes], arguments: Sequence[str], tick: Tick | None = None
+) -> Iterator[Iterator[bytes]]:
     """Yield the text of `entries` of the table of contents."""
     with _list_file(entries) as place, archive.restored("-L", place, *arguments, "-f", "-", tick=tick) as chunks:
         yield chunks
 
 
-def table_entries(archive: Archive, table: RelationName, tick: Tick = None) -> List[bytes]:
+def table_entries(archive: Archive, table: RelationName, tick: Tick | None = None) -> List[bytes]:
     """Return the lines of the table of contents that may be about the rows of `table`: names in it are not told apart for certain.
 
     Raises MissingObject where there is none.
@@ -208,7 +210,7 @@ def table_entries(archive: Archive, table: RelationName, tick: Tick = None) -> L
     return found
 
 
-def contents(archive: Archive, tick: Tick = None) -> Iterator[Tuple[bytes, bytes]]:
+def contents(archive: Archive, tick: Tick | None = None) -> Iterator[Tuple[bytes, bytes]]:
     """Yield each line of the archive's table of contents and what of it follows the numbers."""
     with archive.restored("-l", tick=tick) as chunks:
         listed = b"".join(chunks)
@@ -240,7 +242,7 @@ class Piped:
     end, which breaks the pipes of the others. Raises ProgramFailed, ProgramMissing, InvalidValue for a file that cannot be read.
     """
 
-    def __init__(self, source: Path | None, commands: Sequence[Sequence[str]], tick: Tick = None, whole: bool = True) -> None:
+    def __init__(self, source: Path | None, commands: Sequence[Sequence[str]], tick: Tick | None = None, whole: bool = True) -> None:
         self._source, self._commands, self._tick, self._whole = source, commands, tick, whole
         self._stack = ExitStack()
         self._children: List[Child] = []
@@ -279,7 +281,7 @@ class Piped:
             raise InvalidValue(f"{self._source} cannot be read: {error.strerror}", object_name=str(self._source)) from None
 
 
-def _chunks(place: int, tick: Tick) -> Iterator[bytes]:
+def _chunks(place: int, tick: Tick | None) -> Iterator[bytes]:
     due = time.monotonic() + _TICK_SECONDS
     while True:
         if select.select([place], [], [], _TICK_SECONDS)[0]:
@@ -292,7 +294,7 @@ def _chunks(place: int, tick: Tick) -> Iterator[bytes]:
             due = time.monotonic() + _TICK_SECONDS
 
 
-def _judge(children: Sequence[Child], tick: Tick, whole: bool) -> None:
+def _judge(children: Sequence[Child], tick: Tick | None, whole: bool) -> None:
     """Raise ProgramFailed for the first of the line that failed by itself: one whose reader has left complains of a broken pipe."""
     failed = [child for child in children if child.wait(tick)]
     causes = [child for child in failed if child.poll() != _BROKEN_PIPE and "roken pipe" not in child.said()]

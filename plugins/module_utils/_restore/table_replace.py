@@ -20,6 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._content.hashing imp
 from ansible_collections.pgops.runbook.plugins.module_utils._content.objects import Objects, measure_objects
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope, Table
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._first_few import faults_in_words
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import tokens_back
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.attached import (
@@ -39,7 +40,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.sequences i
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import Staged, said_of, stage, temporary_like
 
 REPLACED, PRESENT = "replaced", "present"
-_SHOWN = 5
 _FOREIGN_KEY, _DEPENDENT = "23503", "2BP01"
 
 
@@ -300,9 +300,8 @@ def _require_same(database: Any, before: Objects, after: Objects, aside: Sequenc
                 what = "is lost" if identity not in other else "is new" if identity not in mine else "is another"
                 differences.append(f"{kind.replace('_', ' ')}: {identity} {what}")
     if differences:
-        more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         raise Refused(
-            f"the table would not be the same with the rows of the backup: {'; '.join(differences[:_SHOWN])}{more}. Nothing was changed",
+            f"the table would not be the same with the rows of the backup: {faults_in_words(differences, most=5)}. Nothing was changed",
             object_name=differences[0].partition(": ")[2],
             hint="Somebody else may have changed it meanwhile: try again. If it stays, restore mode=new and take over what is needed.",
         )

@@ -15,14 +15,13 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import decoders
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_size
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Refused, RunbookError
-
-Tick = Optional[Callable[[], None]]
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 PREFIX = ".pgops-restore-"
 _PACKED = (".zst", ".lz4")
@@ -96,7 +95,7 @@ def is_packed(name: str) -> bool:
     return name.endswith(_PACKED)
 
 
-def unpack(files: Sequence[Tuple[Path, Path]], parallel: int, tick: Tick = None) -> None:
+def unpack(files: Sequence[Tuple[Path, Path]], parallel: int, tick: Tick | None = None) -> None:
     """Decompress each first file into the second, which is made, `parallel` at a time. Raises Refused where there is no room for them."""
     if not files:
         return
@@ -161,7 +160,7 @@ def zstd_content_size(head: bytes) -> int | None:
     return int.from_bytes(head[start : start + width], "little") + (256 if width == 2 else 0)
 
 
-def lay_out(folder: Path, members: Mapping[str, Path], parallel: int, tick: Tick = None) -> Dict[str, Path]:
+def lay_out(folder: Path, members: Mapping[str, Path], parallel: int, tick: Tick | None = None) -> Dict[str, Path]:
     """Make `folder` hold every member under its unpacked name: a link to one that is as it should be, an unpacked copy of the others."""
     laid: Dict[str, Path] = {}
     packed = []
