@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping
 
 from ansible_collections.pgops.runbook.plugins.plugin_utils._charts import number
-from ansible_collections.pgops.runbook.plugins.plugin_utils._report_result import mappings, rank
+from ansible_collections.pgops.runbook.plugins.plugin_utils._report_result import SEVERITIES, mappings, rank
 from ansible_collections.pgops.runbook.plugins.plugin_utils._report_words import (
     MOST_NAME,
     amount,
@@ -21,7 +21,6 @@ from ansible_collections.pgops.runbook.plugins.plugin_utils._report_words import
 )
 
 MOST_LISTED = 200
-_STATUSES = ("critical", "warning", "unknown", "ok", "skipped")
 
 
 def drill_page(raw: Any, *, host: str, system: str = "") -> Dict[str, Any]:
@@ -130,7 +129,7 @@ def _check(one: Mapping[str, Any]) -> Dict[str, str]:
     return {
         "id": tidy(one.get("id"), MOST_NAME),
         "title": tidy(one.get("title"), MOST_NAME),
-        "status": str(one.get("status")) if one.get("status") in _STATUSES else "unknown",
+        "status": str(one.get("status")) if one.get("status") in SEVERITIES else "unknown",
         "message": tidy(one.get("message"), 300),
     }
 

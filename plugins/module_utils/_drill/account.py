@@ -48,7 +48,7 @@ def server_account(run_as: str | None) -> Account:
         if run_as and _uid(run_as) != me:
             hint = "Leave run_as out, or run the module as root (become)."
             raise InvalidValue(f"run_as: only root can run a server as {run_as}", object_name="run_as", hint=hint)
-        return Account(_name(me), me, os.getegid(), switch=False)
+        return Account(account_name(me), me, os.getegid(), switch=False)
     for name in (run_as,) if run_as else _DEFAULT_ACCOUNTS:
         try:
             entry = pwd.getpwnam(name)
@@ -132,7 +132,8 @@ def _uid(name: str) -> int:
         raise InvalidValue(f"run_as: there is no account {name} on this host", object_name="run_as") from None
 
 
-def _name(uid: int) -> str:
+def account_name(uid: int) -> str:
+    """Return what an account is called."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

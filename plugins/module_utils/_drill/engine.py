@@ -20,9 +20,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.plan import c
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.rehearsal import rehearse
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.verdict import record
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, RunbookError
-from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import Watch, unwatched
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Watch
 
 OPERATION = "pg_recovery_drill"
 
@@ -39,11 +38,7 @@ class DrillFailed(RunbookError):
         return {**self.result, **super().as_result()}
 
 
-def _nobody(_view: ProgressView) -> None:
-    """Watch nothing."""
-
-
-def drill(login: ConnectionOptions, options: Options, *, check_mode: bool, watch: Watch = _nobody) -> Dict[str, Any]:
+def drill(login: ConnectionOptions, options: Options, *, check_mode: bool, watch: Watch = unwatched) -> Dict[str, Any]:
     """Rehearse a recovery and return the result; in check mode only say what would be restored, and whether there is room.
 
     `watch` is called with a view of how far it is, about once a second. Raises DrillFailed where it does not pass; InvalidValue where

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import secrets
 import socket
 from datetime import datetime, timezone
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import sealed, write_document
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.account import account_name
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 
 FORMAT = "pgops.drill/1"
@@ -49,19 +49,11 @@ def write(folder: Path, began: datetime, document: Mapping[str, Any]) -> str:
 def who(environment: Mapping[str, str]) -> Dict[str, Any]:
     """Return who lets the drill happen: the account, whoever became it, the host, and the job of AWX where there is one."""
     return {
-        "user": _name(os.geteuid()),
+        "user": account_name(os.geteuid()),
         "on_behalf_of": environment.get("SUDO_USER") or None,
         "host": socket.gethostname(),
         "job": environment.get("JOB_ID") or environment.get("AWX_JOB_ID") or None,
     }
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        # A container may run under a number that nobody has named.
-        return str(uid)
 
 
 def _refused(folder: Path, error: OSError) -> InvalidValue:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Iterator, List, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.needs import unquoted
 
 # Quoted texts and names, in which a semicolon ends nothing, a comment, or the end of a statement.
 _PART = re.compile(r"""[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | ;""", re.VERBOSE | re.DOTALL)
@@ -62,7 +63,7 @@ def restore_globals(database: Any, found: Globals) -> List[str]:
         try:
             database.execute(statement)
         except DatabaseError as error:
-            if created and error.sqlstate == _EXISTS and _unquoted(created.group(1)) == found.bootstrap:
+            if created and error.sqlstate == _EXISTS and unquoted(created.group(1)) == found.bootstrap:
                 continue
             what = " ".join(statement.split()[:3])
             raise DatabaseError(
@@ -93,13 +94,9 @@ def _bootstrap(statements: Sequence[str]) -> str:
 
     Grants of roles name it as their grantor. Without such, postgres; without that, the first superuser there is.
     """
-    grantors = [_unquoted(match.group(1)) for match in map(_GRANTOR.search, statements) if match]
-    superusers = [_unquoted(match.group(1)) for match in map(_SUPERUSER.match, statements) if match]
+    grantors = [unquoted(match.group(1)) for match in map(_GRANTOR.search, statements) if match]
+    superusers = [unquoted(match.group(1)) for match in map(_SUPERUSER.match, statements) if match]
     for name in (*grantors, *(name for name in superusers if name == DEFAULT_BOOTSTRAP), *superusers):
         if name in superusers:
             return name
     return DEFAULT_BOOTSTRAP
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _health
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.option_values import one_of
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import absolute_path, folder_of_backups
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.checks import request
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import time_to_wait
@@ -38,9 +39,7 @@ class Options:
 
 def read_options(parameters: Mapping[str, Any], application_name: str) -> Options:
     """Return the options among a module's `parameters`. Raises InvalidValue and DescriptionError."""
-    place = parameters.get("in") or CLUSTER
-    if place not in PLACES:
-        raise InvalidValue(f"in: {place!r} is not one of {', '.join(PLACES)}", object_name="in")
+    place = one_of(parameters, "in", PLACES, CLUSTER)
     if place == DATABASE:
         for option in ("server_bin_dir", "run_as"):
             if parameters.get(option):

@@ -20,12 +20,13 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.phases import
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.place import Place
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.verdict import blames_backup
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import Watch
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import refuse
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.hidden import analyzing, fill, hidden_database, rehearse_settings
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import Loading
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import Comparison
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run, Watch
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions, maintenance_database
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.settings import apply_settings
 

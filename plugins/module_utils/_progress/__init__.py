@@ -10,6 +10,6 @@ Nothing but the names of tables and numbers is shown, and a view that cannot be 
 from __future__ import annotations
 
 from ansible_collections.pgops.runbook.plugins.module_utils._progress.publish import Publisher, publisher
-from ansible_collections.pgops.runbook.plugins.module_utils._progress.view import ProgressView, named
+from ansible_collections.pgops.runbook.plugins.module_utils._progress.view import ProgressView, Watch, named, unwatched
 
-__all__ = ["ProgressView", "Publisher", "named", "publisher"]
+__all__ = ["ProgressView", "Publisher", "Watch", "named", "publisher", "unwatched"]

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 # What a server keeps of application_name.
 NAME_BYTES = 63
 # Less than this of a table's name says nothing any more; then the numbers at the end go.
 _LEAST_NAME = 6
 _CUT = "~"
+
+Watch = Callable[["ProgressView"], None]
 
 
 @dataclass(frozen=True)
@@ -122,3 +124,7 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def unwatched(_view: ProgressView) -> None:
+    """Watch nothing."""

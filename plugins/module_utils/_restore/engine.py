@@ -12,12 +12,12 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits impor
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import look_at
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import find_client
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
-from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import Watch, unwatched
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import PLAIN
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import NEW, SCHEMA, SWAP, TABLES, Options
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.parts import restore_tables
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup, pick
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run, Watch
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.schema import restore_schema
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions, maintenance_database
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.whole import restore_whole
@@ -25,11 +25,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.whole impor
 WAYS: Dict[str, Callable[[Run], Dict[str, Any]]] = {NEW: restore_whole, SWAP: restore_whole, TABLES: restore_tables, SCHEMA: restore_schema}
 
 
-def _nobody(_view: ProgressView) -> None:
-    """Watch nothing."""
-
-
-def restore(login: ConnectionOptions, options: Options, *, check_mode: bool, watch: Watch = _nobody) -> Dict[str, Any]:
+def restore(login: ConnectionOptions, options: Options, *, check_mode: bool, watch: Watch = unwatched) -> Dict[str, Any]:
     """Do what `options` say and return the result; in check mode only say what would be done.
 
     `watch` is called with a view of how far the restore is, about once a second. Raises Busy, Refused, MissingObject, InvalidValue and

@@ -19,6 +19,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore import data
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import load
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import Compared, Comparison, left_out_kinds
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.prepare import finish, prepare
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.request import rehearsed
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.settings import apply_settings
 
@@ -36,10 +37,6 @@ class Hidden:
 
     name: str
     kept: bool = False
-
-
-class _Rehearsed(Exception):
-    """The settings of the database can be applied."""
 
 
 @contextmanager
@@ -156,12 +153,8 @@ def settle(run: Run, name: str) -> List[str]:
 def rehearse_settings(run: Run, name: str) -> None:
     """Apply the settings and take them back: what is wrong with them is better known before the rows are loaded than after."""
     try:
-        with run.phase("settings"), run.database.transaction():
-            unknown = settle(run, name)
-            run.warnings += [f"this server does not know the setting {one}, which the database had: it is left out" for one in unknown]
-            raise _Rehearsed
-    except _Rehearsed:
-        return
+        with run.phase("settings"):
+            unknown = rehearsed(run.database, lambda: settle(run, name))
     except DatabaseError as error:
         raise DatabaseError(
             f"the settings of the database cannot be applied to this server: {error.message}",
@@ -169,3 +162,4 @@ def rehearse_settings(run: Run, name: str) -> None:
             sqlstate=error.sqlstate,
             hint=error.hint or "Make what it names, or leave out owners and privileges where that is what it is about.",
         ) from None
+    run.warnings += [f"this server does not know the setting {one}, which the database had: it is left out" for one in unknown]

@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, Mapping
+from typing import Any, Dict, Iterator, List, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.phases import Phases
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import Server
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, Database
-from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView, named
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView, Watch, named
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import Loading
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
@@ -23,8 +23,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions im
 
 OPERATION = "pg_restore"
 _SECONDS_BETWEEN = 1.0  # two signs of life
-
-Watch = Callable[[ProgressView], None]
 
 
 @dataclass
