@@ -72,14 +72,15 @@ def test_nobody_who_reads_or_writes_fails_or_waits_long(cleaner: Cleaner, script
 @pytest.mark.parametrize("free", [None, lambda: True])
 @pytest.mark.parametrize("script", [MONTHS, WITH_DEFAULT])
 def test_a_table_in_use_is_left_and_said_to_be_locked(cleaner: Cleaner, script: str, free: Any) -> None:
-    with divided(cleaner, script, lock_timeout="100 ms") as table:
+    with divided(cleaner, script, lock_timeout="500 ms") as table:
         cleaner.sql("COMMENT ON TABLE app.t01 IS 'mine'")
         with open_transaction(cleaner, "SELECT 1 FROM app.t", name="a long report") as holder:
             with traffic(cleaner, "SELECT count(*) FROM app.t") as took:
                 began = time.monotonic()
                 (found,) = table.drop(free=free)
-                assert 0.09 < time.monotonic() - began < 3
-            assert max(took) < 0.5
+                assert 0.49 < time.monotonic() - began < 15
+            # Five times lock_timeout, which is long enough here for a busy machine to make no difference.
+            assert max(took) < 2.5
             assert (found.outcome, found.rows) == ("locked", 0)
             assert f"pid {holder.info.backend_pid} (a long report, user " in (found.why or "")
             assert table.leftovers() == []
@@ -135,8 +136,8 @@ def test_free_is_asked_while_nobody_can_write(cleaner: Cleaner) -> None:
 def test_a_question_that_takes_too_long_ends_and_nothing_changes(cleaner: Cleaner) -> None:
     with divided(cleaner, MONTHS, lock_timeout="200 ms") as table:
         began = time.monotonic()
-        (found,) = table.drop(free=lambda: table.session.value("SELECT pg_sleep(5)") is None)
-        assert time.monotonic() - began < 2
+        (found,) = table.drop(free=lambda: table.session.value("SELECT pg_sleep(60)") is None)
+        assert time.monotonic() - began < 30
         assert (found.outcome, found.why) == ("kept", "what has to be asked while it is locked took longer than lock_timeout (200 ms)")
         assert cleaner.count("app.t01") == 10
         # Its timeout ended with the transaction.

@@ -17,7 +17,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Datab
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.servers import Installation
-from tests.integration.throttling import Clock, after_two_looks, look, never, only, opened, reason, soon, stays_well, waiting
+from tests.integration.clock import Clock
+from tests.integration.throttling import after_two_looks, look, never, only, opened, reason, soon, stays_well, waiting
 from tests.integration.watching import eventually
 
 pytestmark = pytest.mark.any_driver

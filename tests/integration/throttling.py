@@ -18,21 +18,6 @@ from tests.integration.children import until
 NOTHING: dict[str, Any] = {"replica_lag": None, "oldest_transaction": None, "archive_backlog": None, "blocked_sessions": None}
 
 
-class Clock:
-    """What a module knows of time instead of the real one: nothing passes on it but what the module sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        """Return the time."""
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
-
-
 def only(max_pause: float | None = 20.0, tell: Callable[[str], None] | None = None, **limits: Any) -> Throttle:
     """Return a throttle with these limits and no other."""
     return Throttle(Limits(**{**NOTHING, **limits}, max_pause=max_pause), tell)
