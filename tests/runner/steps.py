@@ -127,10 +127,10 @@ class Processes:
         return process
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """End what is left of the group: first politely, so that tests can stop their servers."""
+        """End what is left of the group: first politely, so that tests can stop their servers and say which of them failed."""
         with self._lock:
             self._alive.discard(process)
-        for number, seconds in ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0)):
+        for number, seconds in ((signal.SIGINT, 30.0), (signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0)):
             try:
                 os.killpg(process.pid, number)
             except ProcessLookupError:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.runner.stages import failures_first
+from tests.runner.steps import Processes, Step
 
 TESTS = """
 import pytest
@@ -26,6 +27,18 @@ def test_without_its_ground(no_such_fixture):
     assert no_such_fixture
 """
 
+ENDLESS = """
+import time
+
+
+def test_that_fails():
+    assert "what is there" == "what is right"
+
+
+def test_that_never_ends():
+    time.sleep(600)
+"""
+
 
 def test_names_of_failed_tests_come_first_and_dots_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(TESTS, encoding="utf-8")
@@ -42,3 +55,15 @@ def test_names_of_failed_tests_come_first_and_dots_not_at_all(tmp_path: Path) ->
     assert any("'what is there' == 'what is right'" in line for line in shown[2:])
     assert "1 failed, 200 passed" in shown[-1]
     assert not [line for line in shown if line.startswith("....")]
+
+
+def test_tests_that_take_too_long_still_say_what_failed(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(ENDLESS, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", "test_it.py"]
+    step = Step("tests that never end", command, folder=tmp_path, environment={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, seconds=10.0)
+
+    ended = Processes().run(step)
+
+    assert ended.code is None
+    assert "FAILED test_it.py::test_that_fails" in ended.output
+    assert "stopped: not done after 10 s" in ended.output
