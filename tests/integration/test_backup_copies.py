@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup import engine
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import Copied, copy_out, purge_copies, read_copies
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import read_head, read_heads
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import head_of, read_heads
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_manifest
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import read_options
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
@@ -291,7 +291,7 @@ def test_a_place_has_rules_of_its_own(cluster: Cluster, database: Database, ther
         names.append(backup.name)
         done = only(backup, options)
     (there / "somebody's").mkdir()
-    planned, gone = (purge_copies([done], read_head(backup), NOW, check_mode=check)[0] for check in (True, False))
+    planned, gone = (purge_copies([done], head_of(backup, read_manifest(backup)), NOW, check_mode=check)[0] for check in (True, False))
     assert list(planned.purged) == list(gone.purged) == names[:1]
     assert only(backup, options).action == "present"
     assert sorted(path.name for path in there.iterdir() if path.name != ".lock") == sorted([*names[1:], "somebody's"])

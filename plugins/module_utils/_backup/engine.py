@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from ansible_collections.pgops.runbook.plugins.module_utils._backup import preflight
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import COPIED, Copied, copy_out, foresee, purge_copies
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import FAILED as NOT_COPIED
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, counting, missing_file, read_head, read_heads
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, counting, head_of, missing_file, read_heads
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.leftovers import clear_leftovers, new_run
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import folder_lock
@@ -167,14 +167,14 @@ class _Backups:
         series = self._series(name)
         fresh = self._fresh(series)
         if fresh is not None:
-            entry = self._kept(name, fresh)
+            entry = self._kept(name, *fresh)
             if entry is not None:
                 return entry
         if self._check_mode:
             return self._foreseen(name, series)
         made = make(self._run, name, series[0] if series else None, self._next_number())
         self._notices += made.notices
-        self._look_again(made.path)
+        self._look_again(made.path, made.manifest)
         return self._of_made(name, made)
 
     def _next_number(self) -> int:
@@ -200,12 +200,15 @@ class _Backups:
         self._notices += [fault.message for fault in faults]
         return {head.folder: head for head in heads}
 
-    def _look_again(self, path: Path) -> None:
+    def _look_again(self, path: Path, manifest: Mapping[str, Any]) -> None:
         """Take notice of a backup that was made, or of what was found about one."""
-        self._heads[path.name] = read_head(path)
+        self._heads[path.name] = head_of(path, manifest)
 
-    def _fresh(self, series: Sequence[Head]) -> Head | None:
-        """Return the newest backup where it is young enough and its files are there; one of the future is no measure of anything."""
+    def _fresh(self, series: Sequence[Head]) -> Tuple[Head, Mapping[str, Any]] | None:
+        """Return the newest backup, with its manifest, where it is young enough and its files are there.
+
+        One of the future is no measure of anything.
+        """
         now = self._run.server.clock
         for head in series:
             if head.taken_at > now + AHEAD:
@@ -214,9 +217,10 @@ class _Backups:
             if (now - head.taken_at).total_seconds() > self._options.fresh_for:
                 return None
             path = self._options.folder / head.folder
-            why = self._of_another(head) or missing_file(path, read_manifest(path))
+            manifest = read_manifest(path)
+            why = self._of_another(head) or missing_file(path, manifest)
             if why is None:
-                return head
+                return head, manifest
             self._notices.append(f"{head.folder} does not count as fresh: {why}")
         return None
 
@@ -229,16 +233,15 @@ class _Backups:
             return f"it is of timeline {head.timeline}, and the server is on {server.timeline}: it was promoted, or is a clone"
         return None
 
-    def _kept(self, name: str, head: Head) -> _Entry | None:
+    def _kept(self, name: str, head: Head, manifest: Mapping[str, Any]) -> _Entry | None:
         """Return the entry of a fresh backup, verified deeper where that is asked for; None where it does not hold."""
         path = self._options.folder / head.folder
-        manifest = read_manifest(path)
         readers = _not_for(manifest["dump"]["encryption"], Encryption.from_option(self._options.encrypt))
         if readers:
             self._notices.append(f"{head.folder} does not count as fresh: {readers}")
             return None
         entry = _Entry(name, PRESENT, head.folder, str(path), head.size, self._age(head.taken_at), head.verified, manifest)
-        if LEVELS.index(head.verified or LEVELS[0]) >= LEVELS.index(self._options.verify):
+        if head.verified in LEVELS[LEVELS.index(self._options.verify) :]:
             return entry
         if manifest["dump"]["encryption"]:
             # Nobody here can read it.
@@ -246,7 +249,7 @@ class _Backups:
         if not self._check_mode:
             found = self._looked_into(path, manifest)
             record(path, manifest, found)
-            self._look_again(path)
+            self._look_again(path, manifest)
             if not found.ok or found.how != self._options.verify:
                 self._notices.append(f"{head.folder} was looked at again: {found.message}")
                 return None
@@ -292,9 +295,9 @@ class _Backups:
         if entry.path is None:
             entry.copies = foresee(self._options.copies, self._options.folder, entry.size or 0)
             return
-        path = Path(entry.path)
-        # As it stands there, with its seal.
-        entry.copies = copy_out(path, read_manifest(path), self._options.copies, tick=self._run.deadline.check, check_mode=self._check_mode)
+        entry.copies = copy_out(
+            Path(entry.path), entry.manifest, self._options.copies, tick=self._run.deadline.check, check_mode=self._check_mode
+        )
 
     def _purged(self, entries: Sequence[_Entry]) -> Tuple[List[str], List[str]]:
         """Delete what is not kept any more, here and in the second places, and return the names of what went here and of what stays.

@@ -93,9 +93,31 @@ def each_backup(folder: str) -> Iterator[Tuple[Head, Mapping[str, Any]] | Invali
             yield fault
 
 
-def read_head(path: Path) -> Head:
-    """Return the backup in the folder `path`. Raises InvalidValue where it cannot be trusted."""
-    return _head(path)[0]
+def head_of(path: Path, said: Mapping[str, Any]) -> Head:
+    """Return the backup in the folder `path`, whose manifest is `said`. Raises ValueError, KeyError or TypeError where that is not one."""
+    found = standing(path, said)
+    scope = said.get("scope") or {}
+    finished_at = from_iso(said["finished_at"])
+    snapshot = said.get("snapshot") or {}
+    return Head(
+        folder=path.name,
+        name=str(said["name"]),
+        database=str(said["database"]),
+        started_at=from_iso(said["started_at"]),
+        finished_at=finished_at,
+        size=int(said["bytes"]),
+        verified=found.how,
+        verified_at=found.at,
+        taken_at=from_iso(snapshot["at"]) if snapshot else from_iso(said["started_at"]),
+        kind=str(scope.get("kind", WHOLE)),
+        schemas=tuple(scope.get("schemas") or ()),
+        tables=tuple(scope.get("tables") or ()),
+        system_identifier=str(said["system_identifier"]) if said.get("system_identifier") is not None else None,
+        broken=found.broken,
+        drill=found.drill,
+        database_oid=said.get("database_oid"),
+        timeline=snapshot.get("timeline"),
+    )
 
 
 def counting(folder: Path, head: Head) -> Head:
@@ -154,33 +176,7 @@ def _head(path: Path) -> Tuple[Head, Mapping[str, Any]]:
     try:
         if document["id"] != path.name:
             raise ValueError(f"it is that of {document['id']}, which somebody has moved or copied here")
-        return _read(path, document), document
+        return head_of(path, document), document
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise InvalidValue(f"the manifest {path / MANIFEST} cannot be read: {why}", object_name=path.name, hint=_UNTRUSTED) from None
-
-
-def _read(path: Path, said: Mapping[str, Any]) -> Head:
-    found = standing(path, said)
-    scope = said.get("scope") or {}
-    finished_at = from_iso(said["finished_at"])
-    snapshot = said.get("snapshot") or {}
-    return Head(
-        folder=path.name,
-        name=str(said["name"]),
-        database=str(said["database"]),
-        started_at=from_iso(said["started_at"]),
-        finished_at=finished_at,
-        size=int(said["bytes"]),
-        verified=found.how,
-        verified_at=found.at,
-        taken_at=from_iso(snapshot["at"]) if snapshot else from_iso(said["started_at"]),
-        kind=str(scope.get("kind", WHOLE)),
-        schemas=tuple(scope.get("schemas") or ()),
-        tables=tuple(scope.get("tables") or ()),
-        system_identifier=str(said["system_identifier"]) if said.get("system_identifier") is not None else None,
-        broken=found.broken,
-        drill=found.drill,
-        database_oid=said.get("database_oid"),
-        timeline=snapshot.get("timeline"),
-    )

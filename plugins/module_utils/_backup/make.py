@@ -35,7 +35,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.leftovers im
     run_environment,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import VERSION, from_iso, iso, write_document
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import VERSION, from_iso, iso, sealed, write_document
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import OBJECTS
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.phases import Phases
@@ -107,7 +107,7 @@ class Run:
 
 @dataclass
 class Made:
-    """A backup that stands in the folder under its name."""
+    """A backup that stands in the folder under its name, with its sealed manifest."""
 
     path: Path
     manifest: Dict[str, Any]
@@ -175,7 +175,7 @@ class _Making:
             with self._phases.phase("verify"):
                 document["verified"] = self._verified(document, progress)
             with self._phases.phase("publish"):
-                document["finished_at"] = iso(datetime.now(timezone.utc))
+                document = sealed({**document, "finished_at": iso(datetime.now(timezone.utc))})
                 path = publish(self._partial, document)
         return Made(path, document, self._phases.seconds, self._notices)
 
@@ -273,7 +273,6 @@ class _Making:
             "database_oid": run.server.oids.get(self._name),
             "system_identifier": run.server.system_identifier,
             "started_at": iso(began),
-            "finished_at": iso(datetime.now(timezone.utc)),
             "bytes": sum(file["bytes"] for file in files),
             "verified": None,
             "dump": {

@@ -15,7 +15,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest imp
     MANIFEST,
     flush_folder,
     require_readable,
-    sealed,
     write_document,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import SUMS, backup_id
@@ -52,14 +51,14 @@ def free_id(folder: Path, database: str, name: str, moment: datetime) -> str:
 
 
 def publish(partial: Path, manifest: Mapping[str, Any]) -> Path:
-    """Write the sums and the manifest and give the backup its name; return where it stands. Raises Refused, OSError.
+    """Write the sums and the sealed manifest and give the backup its name; return where it stands. Raises Refused, OSError.
 
     Until the last step nothing has that name, and after it everything is there.
     """
     sums = "".join(f"{file['sha256']}  {file['path']}\n" for file in manifest["files"])
     _write(partial / SUMS, sums)
     (partial / RUN).unlink()
-    write_document(partial / MANIFEST, sealed(manifest))
+    write_document(partial / MANIFEST, manifest)
     require_readable(partial / MANIFEST)
     target = partial.parent / str(manifest["id"])
     partial.rename(target)
