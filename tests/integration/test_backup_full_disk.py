@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing
 from tests.integration.backing import back_up, left_over
+from tests.integration.small_disks import small_disk
 
 pytestmark = pytest.mark.any_driver
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -27,19 +28,6 @@ def tim(cluster: Cluster) -> Iterator[Database]:
     """A filled database that no test changes."""
     with backing.filled(cluster, "backup_full_disk") as database:
         yield database
-
-
-@contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """Mount a file system of `size` bytes at `folder`; the test is skipped where that is not allowed."""
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture

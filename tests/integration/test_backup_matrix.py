@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from tests.ground.databases import Database
 from tests.integration import backing, handmade, restoring
 from tests.integration.backing import back_up, left_over, made
 from tests.integration.children import until
-from tests.integration.test_backup_full_disk import small_disk
+from tests.integration.small_disks import make_read_only, small_disk
 from tests.integration.test_backup_killed import expect_no_programs, started
 
 pytestmark = pytest.mark.any_driver
@@ -186,7 +185,7 @@ def test_a_server_that_is_back_at_once_after_a_crash(installation: servers.Insta
 def test_a_disk_that_is_mounted_read_only(tim: Database, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 8 << 20) as disk:
         good = made(tim, disk, min_free="0")
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        make_read_only(disk)
         for check_mode in (True, False):
             with pytest.raises(InvalidValue, match="mounted read-only"):
                 back_up(tim, disk, fresh_for="0 s", min_free="0", check_mode=check_mode)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Progr
 from tests.ground import runner
 from tests.ground.databases import Database
 from tests.integration.children import child, children, group, until
+from tests.integration.small_disks import small_disk
 
 pytestmark = pytest.mark.any_driver
 
@@ -215,20 +216,6 @@ def test_a_killed_run_leaves_no_program_of_its_line(tmp_path: Path) -> None:
 
 
 # --- full disks -------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """A file system of `size` bytes; only root of a host that lets it may make one."""
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        # A file of it may still be open elsewhere for a moment.
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.mark.parametrize("size", [64 * 4096, 64 * 4096 + 1, 100_000_000], ids=["just enough", "one byte more", "far more"])

@@ -22,7 +22,7 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing, restoring
 from tests.integration.children import processes, standing_still, until
-from tests.integration.test_backup_full_disk import small_disk
+from tests.integration.small_disks import small_disk
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = "SELECT count(*), sum(n) FROM t"
