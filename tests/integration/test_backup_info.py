@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.catalogue import look_through, read_question
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import folder_lock, locked
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_manifest
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import Verification, record
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
@@ -55,6 +57,18 @@ def folder(originals: dict[float, Path], tmp_path: Path) -> Path:
     for backup in originals.values():
         copied(backup, place)
     return place
+
+
+def test_whoever_looks_keeps_no_run_from_its_work(tmp_path: Path) -> None:
+    with (tmp_path / ".lock").open("w", encoding="ascii") as look:
+        # As `locked` does, for a moment.
+        fcntl.flock(look, fcntl.LOCK_SH)
+        end = threading.Timer(0.02, fcntl.flock, (look, fcntl.LOCK_UN))
+        end.start()
+        with folder_lock(tmp_path, "pg_backup"):
+            assert locked(tmp_path)
+        end.join()
+        assert not locked(tmp_path)
 
 
 def ask(folder: Path, **parameters: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,24 +22,19 @@ from typing import Any, Dict, Iterator
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import LOCK
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Busy, InvalidValue
 
+_MOMENT = 0.1  # seconds
+
 
 @contextmanager
 def folder_lock(folder: Path, operation: str) -> Iterator[None]:
-    """Hold the lock of `folder` for the block. Raises Busy at once where another run has it, and InvalidValue where it cannot be made."""
+    """Hold the lock of `folder` for the block. Raises Busy where another run has it, and InvalidValue where it cannot be made."""
     handle = _opened(folder / LOCK)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(
-                f"another run is at work in {folder}: {_holder(handle)}.", object_name=str(folder), hint="Wait for it to end."
-            ) from None
-        except OSError as error:
-            raise InvalidValue(
-                f"{folder / LOCK} cannot be locked: {error.strerror}",
-                object_name=str(folder),
-                hint="Two runs at once would disturb each other: use a file system that knows flock.",
-            ) from None
+        if not _taken(handle, folder):
+            # Whoever asks whether a run is at work (`locked`) holds it for a moment.
+            time.sleep(_MOMENT)
+            if not _taken(handle, folder):
+                raise Busy(f"another run is at work in {folder}: {_holder(handle)}.", object_name=str(folder), hint="Wait for it to end.")
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(whoami(operation)).encode("utf-8"), 0)
         yield
@@ -59,6 +55,21 @@ def locked(folder: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def _taken(handle: int, folder: Path) -> bool:
+    """Take the lock, and tell whether it was free. Raises InvalidValue."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise InvalidValue(
+            f"{folder / LOCK} cannot be locked: {error.strerror}",
+            object_name=str(folder),
+            hint="Two runs at once would disturb each other: use a file system that knows flock.",
+        ) from None
+    return True
 
 
 def whoami(operation: str) -> Dict[str, Any]:
