@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import WHOLE, Head, each_backup, has_manifest, missing_file
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import locked
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import COPYING, DELETED, LOCK, PARTIAL, hidden, is_backup_id
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import folder_of_backups
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import folder_of_backups, folder_size
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import AHEAD
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import time_to_wait
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
@@ -183,22 +182,12 @@ def _others(folder: Path) -> Tuple[List[Dict[str, Any]], List[str]]:
 
 def _leftover(path: Path, state: str) -> List[Dict[str, Any]]:
     """Return what stands in a folder of work that goes on: nothing, where the run that is at work has just taken it away or named it."""
-    size = 0
-    for place, _folders, files in os.walk(str(path)):
-        size += sum(_size(Path(place, file)) for file in files)
+    size = folder_size(path)
     try:
         since = datetime.fromtimestamp(path.lstat().st_mtime, timezone.utc)
     except FileNotFoundError:
         return []
     return [{"name": path.name, "state": state, "bytes": size, "since": since.isoformat(timespec="seconds")}]
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except OSError:
-        # The run that is at work has just taken it away, or this account may not look at it.
-        return 0
 
 
 def _since(moment: datetime, now: datetime) -> float:

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import folder_size
 from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView, named
 
 OPERATION = "pg_backup"
@@ -55,15 +54,5 @@ class Progress:
 
     def view(self, now: float) -> ProgressView:
         """Return how far it is; the total is an estimate, so that more than nearly all is never said."""
-        done = _size(self._partial)
+        done = folder_size(self._partial)
         return ProgressView.after(OPERATION, self._name, min(done, self._expected - 1), self._expected, now - self._began)
-
-
-def _size(folder: Path) -> int:
-    total = 0
-    for place, _folders, files in os.walk(str(folder)):
-        for file in files:
-            # A compressor may have replaced it in this moment.
-            with suppress(OSError):
-                total += Path(place, file).lstat().st_size
-    return total
