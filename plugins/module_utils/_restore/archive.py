@@ -59,14 +59,7 @@ class ArchiveRestore:
         words = Words(False, self._counted)
         with self._child([], words, stdin=PIPE) as child:
             feed = Feed(child, self._tick)
-            taken = [True]
-
-            def sink(data: bytes) -> bool:
-                """Once it takes no more, the rest is still read, so that the end of the decoders is judged; unless it has failed."""
-                taken[0] = taken[0] and feed.write(data)
-                return not taken[0] and child.poll() not in (None, 0)
-
-            read_stream(path, decoders, sink, tick=self._tick, secrets=self._login.secrets, whole=False)
+            read_stream(path, decoders, feed.take, tick=self._tick, secrets=self._login.secrets, whole=False)
             feed.close()
             code = child.wait(self._tick)
         phases = words.phases()

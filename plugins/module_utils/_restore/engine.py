@@ -13,13 +13,13 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.server impor
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import find_client
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
 from ansible_collections.pgops.runbook.plugins.module_utils._progress import Watch, unwatched
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import PLAIN
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import NEW, SCHEMA, SWAP, TABLES, Options
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.parts import restore_tables
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup, pick
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.schema import restore_schema
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions, maintenance_database
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import PLAIN
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.whole import restore_whole
 
 WAYS: Dict[str, Callable[[Run], Dict[str, Any]]] = {NEW: restore_whole, SWAP: restore_whole, TABLES: restore_tables, SCHEMA: restore_schema}

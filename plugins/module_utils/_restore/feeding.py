@@ -23,10 +23,23 @@ class Feed:
         self._file = input_of(child)
         self._tick = tick
         self._due = time.monotonic() + _EVERY
+        self.taken = True
         os.set_blocking(self._file.fileno(), False)
 
-    def write(self, data: bytes) -> bool:
-        """Write all of `data`; return whether the program still takes it."""
+    @property
+    def given_up(self) -> bool:
+        """Whether the program has failed. One that takes no more for another reason lets the rest be read, so that its end is judged."""
+        return not self.taken and self._child.poll() not in (None, 0)
+
+    def take(self, data: bytes) -> bool:
+        """Write as `write` does; return whether nothing more is worth reading."""
+        self.write(data)
+        return self.given_up
+
+    def write(self, data: bytes) -> None:
+        """Write all of `data`, as long as the program takes it (`taken`)."""
+        if not self.taken:
+            return
         view = memoryview(data)
         place = self._file.fileno()
         poll = select.poll()
@@ -40,8 +53,7 @@ class Feed:
                     if self._tick is not None:
                         self._tick()
         except BrokenPipeError:
-            return False
-        return True
+            self.taken = False
 
     def close(self) -> None:
         """Say that nothing more comes."""

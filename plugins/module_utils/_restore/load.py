@@ -11,20 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
-from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import ENCRYPTED, decoders
+from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import ENCRYPTED
 from ansible_collections.pgops.runbook.plugins.module_utils._client.login import client_login
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.archive import ArchiveRestore, Counted
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.plain import restore_plain
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import for_loading
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import DIRECTORY, PLAIN, Archive
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.unpack import is_packed, lay_out, scratch_folder
 from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
-DIRECTORY, CUSTOM, PLAIN = "directory", "custom", "plain"
-_NAMES = {CUSTOM: "database.dump", PLAIN: "database.sql"}
-_FOLDER = "database"
+Source = Tuple[Path, List[List[str]]]
 
 
 @dataclass(frozen=True)
@@ -66,18 +64,16 @@ def load(
     tables that have their rows, where that can be told, from another thread. Raises ProgramFailed,
     ProgramMissing, Refused, InvalidValue; what has been loaded till then is of no use.
     """
-    form = str(manifest["dump"]["format"])
+    archive = Archive.of(backup, manifest, client, loading.identity, loading.gpg_home)
     database = login.parameters()["dbname"]
     if loading.superuser:
         login = for_loading(login, server_version)
     with ExitStack() as stack:
         access = stack.enter_context(client_login(login, database, loading.application_name))
-        if form == PLAIN:
-            path = _file(backup, manifest, form)
-            commands = decoders(path.name, loading.identity, loading.gpg_home)
-            return {"unpack": 0.0, **restore_plain(path, commands, client, access, server_version, tick)}
+        if archive.format == PLAIN:
+            return {"unpack": 0.0, **restore_plain(archive.path, archive.decoders(), client, access, server_version, tick)}
         began = time.monotonic()
-        source, commands = _archive(stack, form, backup, manifest, loading, tick)
+        source, commands = _source(stack, archive, manifest, loading, tick)
         unpacked = time.monotonic() - began
         jobs = 1 if commands else loading.jobs
         restore = ArchiveRestore(client, access, server_version, jobs=jobs, arguments=loading.arguments(), tick=tick, counted=counted)
@@ -85,45 +81,31 @@ def load(
         return {"unpack": unpacked, **phases}
 
 
-def _archive(
-    stack: ExitStack, form: str, backup: Path, manifest: Mapping[str, Any], loading: Loading, tick: Tick | None
-) -> Tuple[Path, List[List[str]]]:
+def _source(stack: ExitStack, archive: Archive, manifest: Mapping[str, Any], loading: Loading, tick: Tick | None) -> Source:
     """Return the archive and the commands that it has to go through, none where pg_restore can read it where it stands."""
-    if form == DIRECTORY:
-        members = _members(backup, manifest)
+    backup = archive.path.parent
+    if archive.format == DIRECTORY:
+        members = _members(archive, manifest)
         if not any(map(is_packed, members)):
-            return backup / _FOLDER, []
+            return archive.path, []
         folder = stack.enter_context(scratch_folder(loading.scratch, backup))
         lay_out(folder, members, max(1, loading.jobs), tick)
         return folder, []
-    path = _file(backup, manifest, form)
-    encrypted = path.name.endswith(tuple(ENCRYPTED.values()))
-    if is_packed(path.name) and loading.jobs > 1 and not encrypted:
+    name = archive.path.name
+    if is_packed(name) and loading.jobs > 1 and not name.endswith(tuple(ENCRYPTED.values())):
         # Several sessions read at several places of the file, which they cannot do in a stream.
         folder = stack.enter_context(scratch_folder(loading.scratch, backup))
-        return next(iter(lay_out(folder, {path.name: path}, 1, tick).values())), []
-    return path, decoders(path.name, loading.identity, loading.gpg_home)
+        return next(iter(lay_out(folder, {name: archive.path}, 1, tick).values())), []
+    return archive.path, archive.decoders()
 
 
-def _members(backup: Path, manifest: Mapping[str, Any]) -> Dict[str, Path]:
+def _members(archive: Archive, manifest: Mapping[str, Any]) -> Dict[str, Path]:
     paths = [Path(str(file["path"])) for file in manifest["files"]]
-    return {path.name: backup / path for path in paths if path.parts[0] == _FOLDER and len(path.parts) == 2}
+    return {path.name: archive.path / path.name for path in paths if path.parts[0] == archive.path.name and len(path.parts) == 2}
 
 
-def _file(backup: Path, manifest: Mapping[str, Any], form: str) -> Path:
-    if form not in _NAMES:
-        raise InvalidValue(f"the backup {manifest['id']} has the format {form!r}, which this version does not know", object_name=form)
-    name = _NAMES[form]
-    for file in manifest["files"]:
-        path = str(file["path"])
-        if path == name or path.startswith(f"{name}."):
-            return backup / path
-    raise InvalidValue(f"the backup {manifest['id']} has no {name}", object_name=str(manifest["id"]))
-
-
-def readable(backup: Path, manifest: Mapping[str, Any], loading: Loading) -> None:
+def readable(archive: Archive, manifest: Mapping[str, Any]) -> None:
     """Look whether everything is there that decoding the backup takes. Raises ProgramMissing, InvalidValue."""
-    form = str(manifest["dump"]["format"])
-    names = sorted(_members(backup, manifest)) if form == DIRECTORY else [_file(backup, manifest, form).name]
-    for name in {Path(name).suffix: name for name in names}.values():
-        decoders(name, loading.identity, loading.gpg_home)
+    members = sorted(_members(archive, manifest).values()) if archive.format == DIRECTORY else [archive.path]
+    for path in {path.suffix: path for path in members}.values():
+        archive.decoders(path)

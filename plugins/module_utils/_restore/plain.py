@@ -54,16 +54,11 @@ def restore_plain(
     command = [client.program("psql"), *login.arguments, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=terse"]
     environment = login.role_in_environment()
     with Child([*command, "--file=-"], environment=environment, secrets=login.secrets, stdin=PIPE, on_line=words.line) as child:
-        reader = _Reader(Feed(child, tick), client, server_version)
+        feed = Feed(child, tick)
+        reader = _Reader(feed, client, server_version)
         reader.begin()
-
-        def sink(data: bytes) -> bool:
-            """Once psql takes no more, the rest is still read, so that the end of the decoders is judged; unless psql has failed."""
-            reader.take(data)
-            return not reader.taken and child.poll() not in (None, 0)
-
-        read_stream(path, decoders, sink, tick=tick, secrets=login.secrets, whole=False)
-        if reader.taken:
+        read_stream(path, decoders, reader.take, tick=tick, secrets=login.secrets, whole=False)
+        if feed.taken:
             reader.commit(path)
         code = child.wait(tick)
     if code or words.errors:
@@ -87,21 +82,20 @@ class _Reader:
         self._server_version = server_version
         self._head: bytes | None = b""
         self._tail = b""
-        self.taken = True
 
     def begin(self) -> None:
         """Open the transaction."""
-        self._send(b"BEGIN;\n")
+        self._feed.write(b"BEGIN;\n")
 
-    def take(self, data: bytes) -> None:
-        """Take the next bytes of the dump."""
+    def take(self, data: bytes) -> bool:
+        """Take the next bytes of the dump; return whether nothing more is worth reading."""
         self._tail = (self._tail + data)[-_TAIL:]
         if self._head is None:
-            self._send(data)
-            return
+            return self._feed.take(data)
         self._head += data
         if len(self._head) >= _HEAD:
             self._flush()
+        return self._feed.given_up
 
     def _flush(self) -> None:
         head, self._head = self._head or b"", None
@@ -112,7 +106,7 @@ class _Reader:
                 object_name="bin_dir",
                 hint="Install a later minor release of the client programs, or name a folder with newer ones by bin_dir.",
             )
-        self._send(_TIMEOUT.sub(b"", head, 1) if self._server_version < TIMEOUT_SERVER else head)
+        self._feed.write(_TIMEOUT.sub(b"", head, 1) if self._server_version < TIMEOUT_SERVER else head)
 
     def commit(self, path: Path) -> None:
         """End the transaction. Raises Refused, and leaves it open, where the dump did not say that it was complete."""
@@ -120,8 +114,5 @@ class _Reader:
             self._flush()
         if not _COMPLETE.search(self._tail):
             raise Refused(f"the dump in {path.name} breaks off before its end: it does not say that it is complete", object_name=path.name)
-        self._send(b"\nCOMMIT;\n")
+        self._feed.write(b"\nCOMMIT;\n")
         self._feed.close()
-
-    def _send(self, data: bytes) -> None:
-        self.taken = self.taken and self._feed.write(data)

@@ -12,8 +12,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._content.compare imp
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._first_few import faults_in_words, names_in_words
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, needs
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import PLAIN, readable
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import readable
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import PLAIN, Archive
 
 WHOLE = "full"  # the kind of a backup that has all of a database
 _MOST_DIFFERENCES = 100
@@ -90,7 +91,7 @@ def require_programs(run: Run) -> None:
             object_name="bin_dir",
             hint=f"Install the client programs of PostgreSQL {dumper} or newer, or say where they are by bin_dir.",
         )
-    readable(run.backup.path, run.manifest, run.loading)
+    readable(Archive.of(run.backup.path, run.manifest, run.client, run.options.identity, run.options.gpg_home), run.manifest)
 
 
 def check_server(run: Run) -> None:

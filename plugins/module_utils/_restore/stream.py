@@ -5,29 +5,24 @@
 
 from __future__ import annotations
 
-import os
 import re
-import select
 import tempfile
-import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, BinaryIO, Iterator, List, Mapping, Sequence, Tuple
 
-from ansible_collections.pgops.runbook.plugins.module_utils._client.child import PIPE, Child, output_of
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import decoders
+from ansible_collections.pgops.runbook.plugins.module_utils._client.line import Line
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, MissingObject, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.copy_text import CopyText, Header
 from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
-DIRECTORY, CUSTOM, PLAIN = "directory", "custom", "plain"
+DIRECTORY, CUSTOM, PLAIN = FORMATS = ("directory", "custom", "plain")
 
-_PIECE = 256 * 1024
 _TICK_SECONDS = 1.0
-_BROKEN_PIPE = -13
 _ENTRY = re.compile(rb"(\d+); \d+ \d+ (.*)")
 _LINE_ENDS = re.compile(rb"[\r\n]")
 
@@ -47,14 +42,17 @@ class Archive:
     def of(
         cls, backup: Path, manifest: Mapping[str, Any], client: Client, identity: str | None = None, gpg_home: str | None = None
     ) -> Archive:
-        """Return that of the backup in the folder `backup`. Raises InvalidValue where its manifest names none."""
+        """Return that of the backup in the folder `backup`. Raises InvalidValue where its manifest names none that is known here."""
         dump = manifest["dump"]
+        form = str(dump["format"])
+        if form not in FORMATS:
+            raise InvalidValue(f"the backup {manifest['id']} has the format {form!r}, which this version does not know", object_name=form)
         names = {Path(str(file["path"])).parts[0] for file in manifest["files"]}
         found = sorted(name for name in names if name.split(".")[0] == "database")
         if len(found) != 1:
             raise InvalidValue(f"the manifest of {manifest['id']} names no dump of the database", object_name=str(manifest["id"]))
         by_program = (dump.get("compression") or {}).get("by") == "program"
-        return cls(backup / found[0], str(dump["format"]), client, by_program, identity, gpg_home)
+        return cls(backup / found[0], form, client, by_program, identity, gpg_home)
 
     def decoders(self, path: Path | None = None) -> List[List[str]]:
         """Return the commands that undo what programs did to the archive's file, or to the member `path` of its folder."""
@@ -62,13 +60,13 @@ class Archive:
 
     @contextmanager
     def restored(self, *arguments: str, tick: Tick | None = None) -> Iterator[Iterator[bytes]]:
-        """Yield what pg_restore writes with `arguments`, for which it may not need the whole file; see `Piped`."""
+        """Yield what pg_restore writes with `arguments`, for which it may not need the whole file; see `piped`."""
         command = [self.client.program("pg_restore"), *arguments]
         if self.format == DIRECTORY:
-            with Piped(None, [[*command, str(self.path)]], tick) as chunks:
+            with piped(None, [[*command, str(self.path)]], tick) as chunks:
                 yield chunks
         else:
-            with Piped(self.path, [*self.decoders(), command], tick, whole=False) as chunks:
+            with piped(self.path, [*self.decoders(), command], tick, whole=False) as chunks:
                 yield chunks
 
 
@@ -107,7 +105,7 @@ def table_rows(archive: Archive, table: RelationName, tick: Tick | None = None) 
 def _dump_with(stack: ExitStack, archive: Archive, table: RelationName, tick: Tick | None) -> CopyText:
     """Return the text of a dump in which the rows of `table` are, perhaps among others; what it takes ends with `stack`."""
     if archive.format == PLAIN:
-        chunks = stack.enter_context(Piped(archive.path, archive.decoders(), tick))
+        chunks = stack.enter_context(piped(archive.path, archive.decoders(), tick))
         return CopyText(chunks, archive.path.name)
     entries = table_entries(archive, table, tick)
     if archive.format == DIRECTORY and archive.by_program:
@@ -132,7 +130,7 @@ def _member(archive: Archive, entries: Sequence[bytes], table: RelationName, tic
     members = [path for path in archive.path.glob(f"{number}.dat*") if path.name.split(".")[0] == number]
     if len(members) != 1:
         raise InvalidValue(f"{archive.path} has {len(members)} files for table {table}", object_name=str(archive.path))
-    with Piped(members[0], archive.decoders(members[0]), tick) as chunks:
+    with piped(members[0], archive.decoders(members[0]), tick) as chunks:
         yield CopyText(_between(around[:place], chunks, around[place + len(_TERMINATOR) :]), members[0].name)
 
 
@@ -151,7 +149,7 @@ def _around(archive: Archive, entry: bytes, number: str, tick: Tick | None) -> b
         (Path(folder) / "toc.dat").symlink_to(archive.path / "toc.dat")
         (Path(folder) / f"{number}.dat").write_bytes(_TERMINATOR)
         command = [archive.client.program("pg_restore"), "--data-only", "-L", place, "-f", "-", folder]
-        with Piped(None, [command], tick) as chunks:
+        with piped(None, [command], tick) as chunks:
             return b"".join(chunks)
 
 
@@ -167,7 +165,7 @@ def schema_text(archive: Archive, schema: str, arguments: Sequence[str], tick: T
         (Path(folder) / "toc.dat").symlink_to(archive.path / "toc.dat")
         for number in {path.name.split(".")[0] for path in archive.path.glob("*.dat*")} - {"toc"}:
             (Path(folder) / f"{number}.dat").write_bytes(_TERMINATOR)
-        with Piped(None, [[archive.client.program("pg_restore"), *words, folder]], tick) as chunks:
+        with piped(None, [[archive.client.program("pg_restore"), *words, folder]], tick) as chunks:
             yield chunks
 
 
@@ -235,70 +233,28 @@ def _list_file(entries: Sequence[bytes]) -> Iterator[str]:
         yield file.name
 
 
-class Piped:
-    """The bytes of the file `source` behind `commands`, or what the first of them writes without one, for a block.
+@contextmanager
+def piped(
+    source: Path | None, commands: Sequence[Sequence[str]], tick: Tick | None = None, whole: bool = True
+) -> Iterator[Iterator[bytes]]:
+    """Yield the bytes of the file `source` behind `commands`, or what the first of them writes without one.
 
-    At the block's end the rest is read, and each command must have ended with 0; unless `whole`, the last one may leave off before the
-    end, which breaks the pipes of the others. Raises ProgramFailed, ProgramMissing, InvalidValue for a file that cannot be read.
+    The first of them can seek in the file. At the block's end the rest is read, and each command must have ended with 0; unless `whole`,
+    the last one may leave off before the end, which breaks the pipes of the others. Raises ProgramFailed, ProgramMissing, InvalidValue for
+    a file that cannot be read.
     """
-
-    def __init__(self, source: Path | None, commands: Sequence[Sequence[str]], tick: Tick | None = None, whole: bool = True) -> None:
-        self._source, self._commands, self._tick, self._whole = source, commands, tick, whole
-        self._stack = ExitStack()
-        self._children: List[Child] = []
-        self._chunks: Iterator[bytes] = iter(())
-
-    def __enter__(self) -> Iterator[bytes]:
-        try:
-            place = self._opened()
-            for command in self._commands:
-                child = self._stack.enter_context(Child(command, stdin=place, stdout=PIPE))
-                for before in self._children[-1:]:
-                    output_of(before).close()  # else the program before would not notice the end of this one
-                self._children.append(child)
-                place = output_of(child).fileno()
-            if place is None:
-                raise ValueError("there is neither a file nor a command to read from")
-            self._chunks = _chunks(place, self._tick)
-        except BaseException:
-            self._stack.close()
-            raise
-        return self._chunks
-
-    def __exit__(self, kind: Any, *_raised: object) -> None:
-        with self._stack:
-            if kind is None:
-                for _rest in self._chunks:
-                    continue
-                _judge(self._children, self._tick, self._whole)
-
-    def _opened(self) -> int | None:
-        if self._source is None:
-            return None
-        try:
-            return self._stack.enter_context(self._source.open("rb")).fileno()
-        except OSError as error:
-            raise InvalidValue(f"{self._source} cannot be read: {error.strerror}", object_name=str(self._source)) from None
+    with ExitStack() as stack:
+        place = None if source is None else stack.enter_context(_opened(source)).fileno()
+        line = stack.enter_context(Line(None, (), tick, _TICK_SECONDS))
+        chunks = line.chunks(line.start(commands, stdin=place))
+        yield chunks
+        for _rest in chunks:
+            continue
+        line.settle(whole)
 
 
-def _chunks(place: int, tick: Tick | None) -> Iterator[bytes]:
-    due = time.monotonic() + _TICK_SECONDS
-    while True:
-        if select.select([place], [], [], _TICK_SECONDS)[0]:
-            data = os.read(place, _PIECE)
-            if not data:
-                return
-            yield data
-        if tick is not None and time.monotonic() >= due:
-            tick()
-            due = time.monotonic() + _TICK_SECONDS
-
-
-def _judge(children: Sequence[Child], tick: Tick | None, whole: bool) -> None:
-    """Raise ProgramFailed for the first of the line that failed by itself: one whose reader has left complains of a broken pipe."""
-    failed = [child for child in children if child.wait(tick)]
-    causes = [child for child in failed if child.poll() != _BROKEN_PIPE and "roken pipe" not in child.said()]
-    if causes:
-        raise causes[0].failure()
-    if failed and (whole or children[-1].poll()):
-        raise failed[-1].failure()
+def _opened(source: Path) -> BinaryIO:
+    try:
+        return source.open("rb")
+    except OSError as error:
+        raise InvalidValue(f"{source} cannot be read: {error.strerror}", object_name=str(source)) from None
