@@ -42,6 +42,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pg-major", type=int, default=int(os.environ.get("PGOPS_TEST_MAJOR") or 0) or None, help=text)
 
 
+class _AtOnce:
+    """Names what fails when it fails: a run that is stopped before its end says nothing else of it."""
+
+    def __init__(self, terminal: Any) -> None:
+        self._terminal = terminal
+
+    @pytest.hookimpl(trylast=True)  # after its letter
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Name it."""
+        if report.failed:
+            self._terminal.ensure_newline()
+            self._terminal.write_line(f"failed just now: {report.nodeid} ({report.when})")
+
+
+@pytest.hookimpl(trylast=True)  # the terminal is there then
+def pytest_configure(config: pytest.Config) -> None:
+    """Name failures at once where there is a terminal, which the processes that run the tests have not."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_AtOnce(terminal))
+
+
 @pytest.fixture(scope="session")
 def installation(request: pytest.FixtureRequest) -> servers.Installation:
     """The PostgreSQL that the tests run on."""
