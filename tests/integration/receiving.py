@@ -21,6 +21,11 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from tests.ground.certificates import Authority
 
 
+def patient(hosts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return hosts that tell people with time enough also on a busy machine, where they say nothing else."""
+    return {name: {"notify_timeout": 60, **host} for name, host in hosts.items()}
+
+
 @dataclass(frozen=True)
 class Mail:
     """A mail as the server took it: for whom it was, and what is in it."""

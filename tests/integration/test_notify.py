@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.ground.runner import AnsibleRunner, PlaybookResult
-from tests.integration.receiving import Inbox, Mailbox, mail_server, web_server
+from tests.integration.receiving import Inbox, Mailbox, mail_server, patient, web_server
 from tests.tools import foreign_collections
 
 pytestmark = pytest.mark.any_driver
@@ -59,7 +59,7 @@ def inbox() -> Iterator[Inbox]:
 
 def played(runner: AnsibleRunner, hosts: dict[str, dict[str, Any]], **options: Any) -> PlaybookResult:
     """Run the role on hosts with these variables."""
-    return runner.play([{"hosts": "all", "gather_facts": False, "tasks": [ROLE, RESULT]}], hosts, **options)
+    return runner.play([{"hosts": "all", "gather_facts": False, "tasks": [ROLE, RESULT]}], patient(hosts), **options)
 
 
 def results(done: PlaybookResult) -> dict[str, dict[str, Any]]:
