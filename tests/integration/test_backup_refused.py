@@ -16,8 +16,10 @@ import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup import preflight
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.engine import Unfinished
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, read_heads
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import folder_lock
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import read_options
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import connect
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Busy, InvalidValue, MissingObject, ProgramMissing
 from tests.ground import servers
 from tests.ground.cluster import Cluster
@@ -115,6 +117,23 @@ def test_too_little_room_is_refused_before_anything_is_written(tim: Database, tm
         with pytest.raises(Unfinished, match=r"TB are to stay free"):
             back_up(tim, tmp_path, min_free="900 TB", check_mode=check_mode)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_the_server_is_asked_for_sizes_only_where_they_count(tim: Database, tmp_path: Path) -> None:
+    made(tim, tmp_path)
+    (previous,), _faults = read_heads(str(tmp_path))
+    with connect(backing.login(tim), application_name="room", read_only=True) as session:
+        oid = session.value("SELECT 'shop.orders'::regclass::oid::bigint")
+
+        def need(head: Head | None, *, raw_first: bool) -> tuple[int, int]:
+            before = session.round_trips
+            found = preflight.estimate(session, [oid], head, method="none", raw_first=raw_first, large_objects=True)
+            return found.size, session.round_trips - before
+
+        grown, fresh = int(previous.size * 1.2), need(None, raw_first=False)[0]
+        assert need(previous, raw_first=False) == (grown, 0)
+        assert need(previous, raw_first=True) == (grown + fresh, 2)
+        assert fresh > 1.2 * int(session.value("SELECT pg_relation_size('shop.orders')"))
 
 
 def test_the_second_of_two_runs_is_told_of_the_first(tim: Database, tmp_path: Path) -> None:

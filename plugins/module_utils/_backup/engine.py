@@ -272,7 +272,7 @@ class _Backups:
         """Return the entry of a backup that would be made, after the looks that come before one is."""
         with self._run.connect(name) as database:
             need = need_of(self._run, database, series[0] if series else None)
-        preflight.require_room(self._options.folder, [need], self._options.min_free)
+        preflight.require_room(self._options.folder, need, self._options.min_free)
         return _Entry(name, MADE, size=need.size, age=0.0, verified=self._options.verify)
 
     def _of_made(self, name: str, made: Made) -> _Entry:

@@ -161,7 +161,7 @@ class _Making:
             with run.connect(self._name, long=True) as database:
                 with self._phases.phase("preflight"):
                     need = need_of(run, database, previous)
-                    preflight.require_room(run.options.folder, [need], run.options.min_free)
+                    preflight.require_room(run.options.folder, need, run.options.min_free)
                 progress = Progress(self._name, run.options.application_name, self._partial, need.size, run.deadline, run.watch)
                 settings = read_settings(database)
                 self._notices += self._shown(settings)

@@ -10,7 +10,7 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Sequence
+from typing import Any, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import flush_folder
@@ -64,40 +64,37 @@ def estimate(database: Any, oids: Sequence[int], previous: Head | None, *, metho
 
     `raw_first` is for files that stand there uncompressed before they are compressed.
     """
-    size = int(database.value(_OF_RELATIONS, (list(oids),)) or 0)
-    if large_objects:
-        size += int(database.value(_OF_LARGE_OBJECTS) or 0)
-    files = len(oids) + _FILES_BESIDE
+    # Asked for only where it counts, since the server looks at every file for it.
+    size = 0 if previous is not None and not raw_first else _size(database, oids, large_objects)
     if previous is not None:
         need, source = int(previous.size * GROWTH), f"the backup {previous.folder}"
     else:
         need, source = int(size * _SHARE[method]), "the size of its tables"
     if raw_first:
         need += int(size * _SHARE["none"])
-    return Need(need, files, source)
+    return Need(need, len(oids) + _FILES_BESIDE, source)
 
 
-def require_room(folder: Path, needs: Iterable[Need], min_free: int) -> None:
-    """Refuse to begin where what the backups need, and `min_free` beside it, are not free for this account. Raises Refused."""
+def _size(database: Any, oids: Sequence[int], large_objects: bool) -> int:
+    size = int(database.value(_OF_RELATIONS, (list(oids),)) or 0)
+    return size + (int(database.value(_OF_LARGE_OBJECTS) or 0) if large_objects else 0)
+
+
+def require_room(folder: Path, need: Need, min_free: int) -> None:
+    """Refuse to begin where what the backup needs, and `min_free` beside it, are not free for this account. Raises Refused."""
     found = os.statvfs(str(_existing(folder)))
-    needed, files = 0, 0
-    sources = []
-    for need in needs:
-        needed += need.size
-        files += need.files
-        sources.append(need.source)
     # What only root may use (f_bfree) is not counted.
     free = found.f_bavail * found.f_frsize
-    if free < needed + min_free:
+    if free < need.size + min_free:
         raise Refused(
-            f"{folder} has {format_size(free)} free; the backup needs about {format_size(needed)} (told from {', '.join(sources)})"
+            f"{folder} has {format_size(free)} free; the backup needs about {format_size(need.size)} (told from {need.source})"
             f" and {format_size(min_free)} are to stay free (min_free)",
             object_name=str(folder),
             hint="Make room, keep fewer backups, or name a folder on a larger file system.",
         )
-    if found.f_files and found.f_favail < files:
+    if found.f_files and found.f_favail < need.files:
         raise Refused(
-            f"{folder} has room for {found.f_favail} more files; the backup needs about {files}",
+            f"{folder} has room for {found.f_favail} more files; the backup needs about {need.files}",
             object_name=str(folder),
             hint="Use format=custom, which is one file, or a file system with more inodes.",
         )
