@@ -148,7 +148,7 @@ options:
       - Only verified backups count whose files are all there. The newest verified one always stays. One that is not verified goes by
         its age, and only if a newer one is verified.
     type: dict
-    suboptions:
+    suboptions: &keep
       age:
         description: What is younger stays, such as V(30 days).
         type: str
@@ -188,25 +188,7 @@ options:
       keep:
         description: What stays there. Only for O(copies[].path); nothing is deleted elsewhere.
         type: dict
-        suboptions:
-          age:
-            description: As O(keep.age).
-            type: str
-          count:
-            description: As O(keep.count).
-            type: int
-          daily:
-            description: As O(keep.daily).
-            type: int
-          weekly:
-            description: As O(keep.weekly).
-            type: int
-          monthly:
-            description: As O(keep.monthly).
-            type: int
-          yearly:
-            description: As O(keep.yearly).
-            type: int
+        suboptions: *keep
   globals:
     description:
       - Put the roles and tablespaces of the server into a backup of kind V(full). Where the role may not read C(pg_authid), which takes
