@@ -52,8 +52,7 @@ class _AtOnce:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Name it."""
         if report.failed:
-            self._terminal.ensure_newline()
-            self._terminal.write_line(f"failed just now: {report.nodeid} ({report.when})")
+            self._terminal.write_line(f"\nfailed just now: {report.nodeid} ({report.when})")
 
 
 @pytest.hookimpl(trylast=True)  # the terminal is there then
