@@ -76,6 +76,7 @@ class Way:
     least_rows: int
     first_pages: int
     few: float
+    in_order: float
     off: tuple[str, ...]
     analyze: bool
 
@@ -87,6 +88,7 @@ WAYS = st.builds(
     least_rows=st.sampled_from((1, 2)),
     first_pages=st.sampled_from((1, 2, 100)),
     few=st.sampled_from((0.0, 0.3, 1.0)),
+    in_order=st.sampled_from((0.0, 0.9)),
     off=st.sampled_from(((), (), ("enable_hashjoin",), ("enable_nestloop", "enable_mergejoin"), ("enable_seqscan",))),
     analyze=st.booleans(),
 )

@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composable, Identifier
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _cleanup, _instant
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import walk
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import leaves, walk
 from tests.integration.cleaning import Cleaner
 from tests.integration.cleanup_drawing import Case, Way, id_text
 from tests.integration.cleanup_model import COLUMNS, Row, Rows, Rule, Table, place_of
@@ -113,6 +113,7 @@ class World:
                 ("_LEAST_PAGES", 1), ("_FEW", way.few),
             ):  # fmt: skip
                 patches.setattr(walk, name, value)
+            patches.setattr(leaves, "_IN_ORDER", way.in_order)
             for setting in way.off:
                 database.execute(f"SET {setting} TO off")
             yield

@@ -15,6 +15,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.pace import
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.planned import Plan
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import DROP, Target
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.progress import DONE, LOCKED, VETOED, Progress
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.quiet import Quiet
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.walk import Walk
 from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView, named
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf
@@ -95,7 +96,11 @@ class Apply:
         leaves = [leaf for leaf in target.relation.leaves if run.planned.removable[leaf.oid]]
         walks = [Walk(self.database, run, target, leaf, lambda: self._ready(run)) for leaf in leaves]
         size = (self.options.batch_rows, self.options.batch_seconds)
+        quiet = Quiet(self.database)
         ends = [(0, True) if walk.take_most(*size) else walk.take_rest(*size) for walk in walks]
+        if all(walk.through for walk in walks) and run.planned.undisturbed and quiet.has_lasted(run.batches):
+            run.left, run.stopped = 0, DONE
+            return
         if not self._ended(run, target, leaves):
             # Rows that were locked the first time may be free after the rest; those that are not by then are left to the next run.
             ends = [walk.take_rest(*size) for walk in walks]

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Sequence
 
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.leaves import look_up_leaves
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import ROW, Target
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf, Relation
 
-LARGE_BYTES = 1 << 30  # from here on, reading a table only to say how many rows it has is a burden of its own
+# From here on, reading a table only to say how many rows it has is a burden of its own. Where an index has all rows that a rule is about,
+# next to each other, that would be the most of all that is read.
+LARGE_BYTES, LARGE_IN_ORDER_BYTES = 1 << 30, 1 << 26
 _SAMPLED_BYTES = 1 << 22
-_SIZES = (
-    "SELECT c.oid::bigint AS oid, pg_catalog.pg_relation_size(c.oid) AS bytes"
-    " FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(oids)s::oid[])"
-)
 
 
 def count_by_leaf(database: Any, relation: Relation, condition: Any = None, leaves: Sequence[Leaf] | None = None) -> dict[int, int]:
@@ -55,19 +54,26 @@ def with_rows(database: Any, target: Target, condition: Any, leaves: Sequence[Le
     apart, because the server would look each row up there by itself. A large table of which an index finds the rows is not read at all
     only to tell how many others it has.
     """
-    sizes = {int(row["oid"]): int(row["bytes"]) for row in database.rows(_SIZES, {"oids": [leaf.oid for leaf in leaves]})}
-    large = [leaf for leaf in leaves if sizes.get(leaf.oid, 0) > LARGE_BYTES]
-    small = [leaf for leaf in leaves if leaf not in large]
+    large = large_leaves(database, target, leaves)
+    small = [leaf for leaf in leaves if leaf.oid not in large]
     if not joined:
         some = database.sql.SQL("pg_catalog.count(*) FILTER (WHERE {})").format(condition)
         found = _counted(database, small, some, database.sql.SQL(""))
         rows, meant = {oid: all_ for oid, (all_, _some) in found.items()}, {oid: some for oid, (_all, some) in found.items()}
     else:
         rows, meant = (count_by_leaf(database, target.relation, one, small) for one in (None, condition))
-    for leaf in large:
-        rows[leaf.oid] = _about(database, leaf, sizes[leaf.oid])
-    meant.update(count_by_leaf(database, target.relation, condition, large))
-    return Counted(rows, meant, frozenset(leaf.oid for leaf in large))
+    for leaf in leaves:
+        if leaf.oid in large:
+            rows[leaf.oid] = _about(database, leaf, large[leaf.oid])
+    meant.update(count_by_leaf(database, target.relation, condition, [leaf for leaf in leaves if leaf.oid in large]))
+    return Counted(rows, meant, frozenset(large))
+
+
+def large_leaves(database: Any, target: Target, leaves: Sequence[Leaf]) -> dict[int, int]:
+    """Return the bytes of those leaves, by oid, that are not read only to say how many rows they have. Raises DatabaseError."""
+    facts = look_up_leaves(database, target, leaves)
+    large = {oid: one for oid, one in facts.items() if one.bytes > LARGE_BYTES or (one.in_order and one.bytes > LARGE_IN_ORDER_BYTES)}
+    return {oid: one.bytes for oid, one in large.items()}
 
 
 def _about(database: Any, leaf: Leaf, size: int) -> int:

@@ -52,7 +52,8 @@ def nearly(database: Any, target: predicate.Target) -> PlannedRule:
     if found is None:
         return exactly(database, target)
     (leaf,) = target.relation.leaves
-    return PlannedRule(target, found.going, {leaf.oid: found.going}, {leaf.oid: found.rows}, estimated=True)
+    unsure = frozenset(counting.large_leaves(database, target, [leaf]))
+    return PlannedRule(target, found.going, {leaf.oid: found.going}, {leaf.oid: found.rows}, estimated=True, unsure=unsure)
 
 
 def make_plan(database: Any, options: Options, count: Count = exactly) -> Plan:

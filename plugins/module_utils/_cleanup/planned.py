@@ -43,6 +43,12 @@ class PlannedRule:
         return self.to_remove > 0 or any(due.free for due in self.target.due)
 
     @property
+    def undisturbed(self) -> bool:
+        """Return whether its rows go for certain, and nothing else with them: no trigger, cascade or archive has anything to say."""
+        alone = not self.triggers and all(key.holds for key in self.foreign_keys)
+        return alone and self.target.removes and self.target.archive is None
+
+    @property
     def protected(self) -> int:
         """Return how many of the rows that matched stay."""
         return self.matched - self.to_remove

@@ -90,6 +90,12 @@ class Target:
         others = [other for other in self.before if _reach(other, self.relation)]
         return not self.latest and all(one.plain and not one.protected and _told_by(one, self.relation) for one in others)
 
+    @property
+    def by_time_alone(self) -> bool:
+        """True if all rows before the cut-off go."""
+        others = any(_reach(other, self.relation) for other in self.before)
+        return not (self.conditions or self.latest or self.mark or self.protected or others)
+
 
 # Forms of one and the same condition, for what the server does well: counting all rows, picking a batch, removing what was picked.
 COUNT, PICK, REMOVE = "count", "pick", "remove"

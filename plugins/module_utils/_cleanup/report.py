@@ -123,6 +123,7 @@ def _rows_after(database: Any, progress: Sequence[Progress]) -> dict[int, int]:
             if leaf.oid in run.counted and not cascaded:
                 counted[leaf.oid] = run.counted[leaf.oid]
         unsure |= run.planned.unsure
+    counted = {oid: rows for oid, rows in counted.items() if oid not in unsure}
     counted.update({oid: 0 for run in progress for oid in run.dropped})
     lost = {oid for run in progress for oid, gone in run.done_by_leaf.items() if gone}
     for run in progress:
@@ -205,9 +206,9 @@ def _rule(rule: PlannedRule, *, done: int, archived: int, remaining: int, stoppe
 
 def _left(plan: Plan, rule: PlannedRule, *, acts: bool) -> int | None:
     """Return how many rows the table of `rule` will have after all rules, leaf by leaf; not where they were not counted."""
-    if rule.target.action == DROP or rule.unsure:
-        return None
     leaves = rule.rows_before
+    if rule.target.action == DROP or any(oid in other.unsure for other in plan.rules for oid in leaves):
+        return None
     removing = [other for other in plan.rules if other.target.removes] if acts else []
     return sum(leaves.values()) - sum(other.removable.get(oid, 0) for other in removing for oid in leaves)
 

@@ -1,29 +1,21 @@
 # Copyright (c) 2026, pgops.runbook contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The statements that take rows away or mark them: so many that are picked one by one, or all in a range of the heap."""
+"""The statements that take rows away or mark them: so many that are picked one by one, or all in a part of a table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import archive, mark, predicate
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import archive, mark, parts, predicate
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.in_place import in_place, require_in_place
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.parts import Part
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import PICK, REMOVE, ROW, Target
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf
 
 _GONE = "gone"
-_TYPES = {"instant": "timestamptz", "wall": "timestamp", "date": "date", "epoch": "bigint"}
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """The pages of a table from `first` to before `end`."""
-
-    first: int
-    end: int
 
 
 @dataclass(frozen=True)
@@ -36,14 +28,14 @@ class Batch:
     last: str | None = None
 
 
-def pick(database: Any, target: Target, leaf: Leaf, rows: int, within: Blocks | None = None) -> Batch:
-    """Take up to `rows` rows of one leaf, of those pages where they are given. Raises DatabaseError.
+def pick(database: Any, target: Target, leaf: Leaf, rows: int, within: Part | None = None) -> Batch:
+    """Take up to `rows` rows of one leaf, of that part of it where one is given. Raises DatabaseError.
 
     The rows are locked before, so that none is waited for; the condition stands in the outer statement as well, because a row
     may have changed in between. Only a leaf can be named: a ctid means another row in each partition.
     """
     sql = database.sql
-    chosen = [predicate.removable(database, target, PICK, ahead=False), *([_in_pages(database, within)] if within else [])]
+    chosen = [predicate.removable(database, target, PICK, ahead=False), *([within.holds(database, target)] if within else [])]
     picked = sql.SQL(
         "SELECT ARRAY(SELECT {row}.ctid FROM ONLY {leaf} AS {row} WHERE {chosen} LIMIT {rows} FOR UPDATE OF {row} SKIP LOCKED) AS ids"
     ).format(row=sql.Identifier(ROW), leaf=leaf.name.identifier(sql), chosen=sql.SQL(" AND ").join(chosen), rows=sql.Literal(rows))
@@ -61,8 +53,7 @@ def pick_oldest(database: Any, target: Target, leaf: Leaf, rows: int, after: str
     time = sql.Identifier(ROW, target.time.column.name)
     chosen = [predicate.removable(database, target, PICK, ahead=False)]
     if after is not None:
-        since = sql.SQL("{} OPERATOR(pg_catalog.>=) {}::{}").format(time, sql.Literal(after), sql.SQL(_TYPES[target.time.kind]))
-        chosen.append(since)
+        chosen.append(parts.since(database, target, after))
     picked = sql.SQL(
         "SELECT {row}.ctid AS id, {time} AS at FROM ONLY {leaf} AS {row} WHERE {chosen} ORDER BY {time} LIMIT {rows}"
         " FOR UPDATE OF {row} SKIP LOCKED"
@@ -73,15 +64,15 @@ def pick_oldest(database: Any, target: Target, leaf: Leaf, rows: int, after: str
     return _run_picked(database, target, leaf, picked, sql.SQL("ARRAY(SELECT picked.id FROM picked)"), shown)
 
 
-def take_range(database: Any, target: Target, leaf: Leaf, pages: Blocks) -> Batch:
-    """Take every row of one leaf in a range of pages; waits for those that others hold. Raises DatabaseError."""
+def take_range(database: Any, target: Target, leaf: Leaf, part: Part) -> Batch:
+    """Take every row of a part of one leaf; waits for those that others hold. Raises DatabaseError."""
     sql = database.sql
-    which = _in_pages(database, pages)
+    which = part.holds(database, target)
     if target.archive or _marks(target):
-        change = _change(database, target, leaf, which)
+        change = _change(database, target, leaf, which, part.form)
         statement = sql.SQL("WITH {} SELECT 0 AS picked, NULL AS last, {}").format(change, _counts(database, target, leaf))
         return _batch(database, target, leaf, statement)
-    done = database.execute(_change_alone(database, target, leaf, which))
+    done = database.execute(_change_alone(database, target, leaf, which, part.form))
     if not done:
         require_in_place(database, target, leaf)
     return Batch(done, done)
@@ -91,7 +82,7 @@ def _run_picked(database: Any, target: Target, leaf: Leaf, picked: Any, ids: Any
     sql = database.sql
     which = sql.SQL("{row}.ctid = ANY ({ids}::tid[])").format(row=sql.Identifier(ROW), ids=ids)
     statement = sql.SQL("WITH picked AS MATERIALIZED ({picked}), {change} SELECT {shown}, {counts}").format(
-        picked=picked, change=_change(database, target, leaf, which), shown=shown, counts=_counts(database, target, leaf)
+        picked=picked, change=_change(database, target, leaf, which, REMOVE), shown=shown, counts=_counts(database, target, leaf)
     )
     return _batch(database, target, leaf, statement)
 
@@ -118,23 +109,23 @@ def _require_kept(kept: archive.Archive, batch: Batch, columns: int) -> None:
         raise DatabaseError(message, object_name=name, hint=hint)
 
 
-def _change(database: Any, target: Target, leaf: Leaf, which: Any) -> Any:
+def _change(database: Any, target: Target, leaf: Leaf, which: Any, form: str) -> Any:
     """Return the expressions of a WITH that change the rows."""
     sql = database.sql
-    change = sql.SQL("gone AS ({} RETURNING {})").format(_change_alone(database, target, leaf, which), _returned(database, target))
+    change = sql.SQL("gone AS ({} RETURNING {})").format(_change_alone(database, target, leaf, which, form), _returned(database, target))
     if not target.archive:
         return change
     return sql.SQL("{}, kept AS ({})").format(change, archive.insert(database, target.archive, _GONE))
 
 
-def _change_alone(database: Any, target: Target, leaf: Leaf, which: Any) -> Any:
+def _change_alone(database: Any, target: Target, leaf: Leaf, which: Any, form: str) -> Any:
     sql = database.sql
-    again = sql.SQL("{} AND {}").format(predicate.removable(database, target, REMOVE, ahead=False), in_place(database, target, leaf))
-    parts = {"row": sql.Identifier(ROW), "leaf": leaf.name.identifier(sql), "which": which, "again": again}
+    again = sql.SQL("{} AND {}").format(predicate.removable(database, target, form, ahead=False), in_place(database, target, leaf))
+    given = {"row": sql.Identifier(ROW), "leaf": leaf.name.identifier(sql), "which": which, "again": again}
     if target.mark and _marks(target):
         assignment = mark.assignment(database, target.mark, target.as_of)
-        return sql.SQL("UPDATE ONLY {leaf} AS {row} SET {mark} WHERE {which} AND {again}").format(mark=assignment, **parts)
-    return sql.SQL("DELETE FROM ONLY {leaf} AS {row} WHERE {which} AND {again}").format(**parts)
+        return sql.SQL("UPDATE ONLY {leaf} AS {row} SET {mark} WHERE {which} AND {again}").format(mark=assignment, **given)
+    return sql.SQL("DELETE FROM ONLY {leaf} AS {row} WHERE {which} AND {again}").format(**given)
 
 
 def _marks(target: Target) -> bool:
@@ -158,10 +149,3 @@ def _counts(database: Any, target: Target, leaf: Leaf) -> Any:
         return sql.SQL("{}, 0 AS kept").format(gone)
     unkept = archive.unkept_columns(database, target.archive, leaf)
     return sql.SQL("{}, (SELECT pg_catalog.count(*) FROM kept) AS kept, ({}) AS unkept").format(gone, unkept)
-
-
-def _in_pages(database: Any, pages: Blocks) -> Any:
-    sql = database.sql
-    return sql.SQL("{row}.ctid OPERATOR(pg_catalog.>=) {first}::tid AND {row}.ctid OPERATOR(pg_catalog.<) {end}::tid").format(
-        row=sql.Identifier(ROW), first=sql.Literal(f"({pages.first},0)"), end=sql.Literal(f"({pages.end},0)")
-    )

@@ -3,22 +3,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The ways through a table: which one is the cheapest for what has to go, and how large its next batch is.
 
-Measured on 3 million rows, half of them expired: a walk over the pages costs no more than one DELETE of everything. Picking rows by an
-index costs two to four times as much for each of them, but reads nothing else. Picking them without an index reads the dead ones again in
-every batch, so that this is what is left where neither can be had.
+Measured on 3 million rows, half of them expired: a walk over the pages costs no more than one DELETE of everything, but reads all of the
+table. A walk over the times, where rows lie in their order, costs no more either and reads only what goes. Picking rows by an index costs
+two to four times as much for each of them, and reads nothing else. Picking them without an index reads the dead ones again in every batch,
+so that this is what is left where nothing else can be had.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import statements
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import parts, statements
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.batch_size import BatchSize
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.leaves import look_up_leaves
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.lock_tries import Tries, is_locked
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.parts import Blocks, GuessedTimes, Part, Times, TooLarge
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import Target
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.progress import Progress
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.statements import Batch, Blocks
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.statements import Batch
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf
 
@@ -32,6 +37,8 @@ _TID_RANGES = 140000  # the server version that reads a range of pages without t
 _LOCK_MILLISECONDS = 100.0
 _STEP_ASIDE = 0.1  # seconds in which others get what they wait for
 _EVERYTHING = 1 << 32  # more than a table has pages, or than one statement is asked to take
+_SOMEWHAT_FEWER, _FAR_FEWER = 0.8, 0.1
+_CANCELED = "57014"
 _ROWS_OF_A_PAGE = 2_000  # more than fit into the largest page that a server can be built with
 # Rows that were updated in the moment of a batch can be taken by the next one, so that the last rows get several chances.
 _CHANCES = 3
@@ -39,66 +46,53 @@ _CHANCES = 3
 # So do rows that a trigger writes anew: this many batches more than twice what was planned are enough.
 _VETOED_BATCHES = 10
 
-_LEAF = """
-SELECT EXISTS (
-    SELECT FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam
-    JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
-    WHERE x.indrelid = %(leaf)s AND a.attname = %(column)s AND x.indisvalid AND x.indpred IS NULL AND m.amname = 'btree'
-) AS indexed, pg_catalog.pg_relation_size(%(leaf)s::oid) / pg_catalog.current_setting('block_size')::bigint AS pages
-"""
-
-
-class BatchSize:
-    """How many rows or pages the next batch has, so that it takes about `seconds`; never more than `most`."""
-
-    def __init__(self, seconds: float, first: int, least: int, most: int) -> None:
-        self._seconds, self._least, self._most = seconds, min(least, most), most
-        self.now = max(1, min(first, most))
-
-    def took(self, seconds: float) -> None:
-        """Take into account how long a batch of this size took; the next one is at most twice and at least half as large."""
-        factor = min(2.0, max(0.5, self._seconds / max(seconds, 0.000_001)))
-        self.now = max(1, self._least, min(self._most, int(self.now * factor)))
-
-    def was_refused(self) -> None:
-        """Halve the next batch: the fewer rows it takes, the less it meets what others hold."""
-        self.now = max(1, self.now // 2)
-
 
 class Walk:
     """The ways through one leaf for one rule. Each asks `ready` before every batch, and leaves the rest where it says no.
 
     What others hold ends a batch soon, and it comes again after a moment; when that has gone on for the session's lock_timeout, it is an
-    error.
+    error. `through` is true after a way that left nothing behind, if nobody else wrote meanwhile.
     """
 
     def __init__(self, database: Any, run: Progress, target: Target, leaf: Leaf, ready: Callable[[], bool]) -> None:
         self.database, self.run, self.target, self.leaf, self.ready = database, run, target, leaf, ready
+        self.through = False
         self._patience = 0.0
         self._refused_since: float | None = None
 
     def take_most(self, batch_rows: int, batch_seconds: float) -> bool:
         """Take what is free in the cheapest way; false, and nothing done, where that is to pick it. Raises DatabaseError."""
-        rows, there = self.run.planned.removable[self.leaf.oid], self.run.planned.rows_before[self.leaf.oid]
+        rows = self.run.planned.removable[self.leaf.oid]
         if not self.run.planned.at_once and (rows <= FIRST_ROWS or batch_rows < LEAST_ROWS):
             return False
-        facts = self.database.row(_LEAF, {"leaf": self.leaf.oid, "column": self.target.time.column.name})
-        ranges = self.database.server_version >= _TID_RANGES
-        by_index = facts["indexed"] and (rows <= _FEW * there or not ranges) and not self.run.planned.at_once
-        if not by_index and not ranges:
+        way = self._cheapest(batch_rows, batch_seconds)
+        if way is None:
             return False
         with self._brief_waits():
-            if by_index:
-                self._by_index(self._size(batch_seconds, FIRST_ROWS, LEAST_ROWS, batch_rows))
-            else:
-                most = max(1, batch_rows * facts["pages"] // max(1, there))
-                self._by_pages(facts["pages"], self._size(batch_seconds, _FIRST_PAGES, _LEAST_PAGES, most))
+            self.through = way()
         return True
 
     def take_rest(self, batch_rows: int, batch_seconds: float) -> tuple[int, bool]:
         """Pick what is there; return how many rows refused to go although free, and whether all were tried. Raises DatabaseError."""
         with self._brief_waits():
             return self._by_picking(batch_rows, batch_seconds)
+
+    def _cheapest(self, batch_rows: int, batch_seconds: float) -> Callable[[], bool] | None:
+        """Return a way that itself returns whether it came to its end; None where picking is cheaper."""
+        facts = look_up_leaves(self.database, self.target, [self.leaf]).get(self.leaf.oid)
+        if facts is None:
+            return None
+        rows, there = self.run.planned.removable[self.leaf.oid], self.run.planned.rows_before[self.leaf.oid]
+        at_once, ranges = self.run.planned.at_once, self.database.server_version >= _TID_RANGES
+        size = self._size(batch_seconds, FIRST_ROWS, LEAST_ROWS, batch_rows)
+        if facts.in_order and self.target.by_time_alone and not at_once:
+            return lambda: self._by_times(size, math.copysign(facts.pages / max(1, there), facts.correlation))
+        if facts.indexed and (rows <= _FEW * there or not ranges) and not at_once:
+            return lambda: self._by_index(size)
+        if not ranges:
+            return None
+        most = max(1, batch_rows * facts.pages // max(1, there))
+        return lambda: self._by_pages(facts.pages, self._size(batch_seconds, _FIRST_PAGES, _LEAST_PAGES, most))
 
     def _by_picking(self, batch_rows: int, batch_seconds: float) -> tuple[int, bool]:
         size = self._size(batch_seconds, FIRST_ROWS, LEAST_ROWS, batch_rows)
@@ -129,7 +123,7 @@ class Walk:
             return BatchSize(seconds, _EVERYTHING, _EVERYTHING, _EVERYTHING)
         return BatchSize(seconds, most, most, most) if self.target.joined else BatchSize(seconds, first, least, most)
 
-    def _by_index(self, size: BatchSize) -> None:
+    def _by_index(self, size: BatchSize) -> bool:
         after: str | None = None
         while self.ready():
             rows = size.now
@@ -137,15 +131,54 @@ class Walk:
             if batch is None:
                 continue
             if batch.picked < rows or (not batch.done and batch.last == after):
-                return
+                return batch.picked < rows
             after = batch.last
+        return False
 
-    def _by_pages(self, pages: int, size: BatchSize) -> None:
-        first = 0
+    def _by_pages(self, pages: int, size: BatchSize) -> bool:
+        first, refused = 0, False
         while first < pages and self.ready():
             here = Blocks(first, min(pages, first + size.now))
-            self._timed(lambda here=here: self._range(here), size)  # type: ignore[misc]
+            rows = _ROWS_OF_A_PAGE * (here.end - here.first)
+            refused |= self._timed(lambda here=here, rows=rows: self._range(here, rows), size) is None  # type: ignore[misc]
             first = here.end
+        return first >= pages and not refused
+
+    def _by_times(self, size: BatchSize, stride: float) -> bool:
+        """Take what has times next to each other; `stride` is how many pages further on in the table a row later lies."""
+        first: str | None = None
+        while self.ready():
+            rows = size.now
+            here = self._guess(first, size, stride) or self._next_times(first, size.now) or self._next_times(first, size.most)
+            if here is None:
+                # More rows than a batch may have were written with one and the same time.
+                batch = self._timed(lambda first=first: self._alone(lambda: self._pick_oldest(size.now, first)), size)  # type: ignore[misc]
+                if batch is not None and not batch.done:
+                    break
+                continue
+            try:
+                batch = self._timed(lambda here=here: self._range(here, size.most), size)  # type: ignore[misc]
+            except TooLarge:
+                stride = 0.0
+                continue
+            if batch is None:
+                continue
+            if here.end is None:
+                return True
+            if isinstance(here, GuessedTimes) and batch.done < _FAR_FEWER * rows:
+                stride = 0.0
+            first = here.end
+        return False
+
+    def _guess(self, first: str | None, size: BatchSize, stride: float) -> Times | None:
+        """Return times that somewhat fewer rows have than the next batch may have, if they lie in the order that they seem to lie in."""
+        pages = round(_SOMEWHAT_FEWER * size.now * stride)
+        return parts.guess_times(self.database, self.target, self.leaf, first, pages, size.too_long) if pages else None
+
+    def _next_times(self, first: str | None, rows: int) -> Times | None:
+        """Return the next times that `rows` rows have at the most; None where already the first of them has more."""
+        here = parts.next_times(self.database, self.target, self.leaf, first, rows)
+        return None if here.end is not None and here.end == first else here
 
     def _timed(self, take: Callable[[], Batch], size: BatchSize) -> Batch | None:
         """Run a batch and note it; None where others hold what it needs, and it has to come again."""
@@ -191,22 +224,34 @@ class Walk:
             self.database.execute(sql.SQL("SET LOCAL search_path TO {}").format(names))
             return take()
 
-    def _pick(self, rows: int, within: Blocks | None = None) -> Batch:
+    def _pick(self, rows: int, within: Part | None = None) -> Batch:
         return statements.pick(self.database, self.target, self.leaf, rows, within)
 
     def _pick_oldest(self, rows: int, after: str | None) -> Batch:
         return statements.pick_oldest(self.database, self.target, self.leaf, rows, after)
 
-    def _whole(self, pages: Blocks) -> Batch:
-        # Without it, a server reads the whole table for every range.
-        self.database.execute("SET LOCAL enable_tidscan TO on")
-        return statements.take_range(self.database, self.target, self.leaf, pages)
-
-    def _range(self, pages: Blocks) -> Batch:
-        """Take a range without locking its rows one by one before, which costs WAL; where one is held, pass it over."""
+    def _whole(self, part: Part, rows: int) -> Batch:
+        part.guide(self.database)
+        began = time.monotonic()
         try:
-            return self._alone(lambda: self._whole(pages))
+            batch = statements.take_range(self.database, self.target, self.leaf, part)
+        except DatabaseError as error:
+            # The server says the same where somebody cancels it, and where the session allows no more.
+            if error.sqlstate == _CANCELED and isinstance(part, GuessedTimes) and time.monotonic() - began >= part.seconds:
+                raise TooLarge(str(self.leaf.name)) from error
+            raise
+        if batch.done > rows:
+            raise TooLarge(str(self.leaf.name))
+        return batch
+
+    def _range(self, part: Part, rows: int) -> Batch:
+        """Take a part without locking its rows one by one before, which costs WAL; where one is held, pick up to `rows` around it.
+
+        Raises TooLarge, and nothing of it is taken, where it has more `rows`.
+        """
+        try:
+            return self._alone(lambda: self._whole(part, rows))
         except DatabaseError as error:
             if not is_locked(error) or self.database.closed:
                 raise
-        return self._alone(lambda: self._pick(_ROWS_OF_A_PAGE * (pages.end - pages.first), pages))
+        return self._alone(lambda: self._pick(rows, part))
