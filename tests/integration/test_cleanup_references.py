@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL
 
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import preflight
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, RunbookError
-from tests.integration.cleaning import STORE, TABLES, Cleaner, numbers, rule
+from tests.integration.cleaning import STORE, TABLES, WITHOUT_OWN_EXPIRY, Cleaner, numbers, rule
 
 pytestmark = pytest.mark.any_driver
 
@@ -252,3 +253,35 @@ def test_a_rewrite_rule_is_named_before_the_first_change(cleaner: Cleaner, how: 
             cleaner.run([rule("t", "at")], check=check)
     cleaner.sql('ALTER TABLE t DISABLE RULE "keep all"')
     assert cleaner.run([rule("t", "at")])["removed"] == 1
+
+
+DENIED_BELOW = """
+INSERT INTO app.tokens SELECT md5(n::text)::uuid, now() - interval '10 days', now() + (n - 10.5) * interval '1 day'
+FROM generate_series(1, 20) AS n;
+INSERT INTO app.denied SELECT md5(n::text)::uuid, now() - interval '9 days', {ends} FROM generate_series(3, 18, 3) AS n;
+ALTER TABLE app.tokens ADD PRIMARY KEY (id);
+ALTER TABLE app.denied ADD CONSTRAINT holds FOREIGN KEY (id) REFERENCES app.tokens DEFERRABLE INITIALLY DEFERRED;
+"""
+
+
+def test_deny_rows_that_keep_what_they_refer_to_are_looked_for_once(app: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    app.sql(SQL(DENIED_BELOW.replace("{ends}", "NULL")))
+    monkeypatch.setattr(preflight, "_count", lambda *_given: pytest.fail("the protected rows were looked up again"))
+    tokens, denied = rule("app.tokens"), rule("app.denied", "denied_at")
+    planned = app.run([tokens], check=True, token_stores=[WITHOUT_OWN_EXPIRY])
+    result = app.run([tokens], token_stores=[WITHOUT_OWN_EXPIRY])
+    assert numbers(planned) == numbers(result)
+    assert (result["matched"], result["protected"], result["removed"], app.count("app.denied")) == (10, 3, 7, 6)
+    both = app.run([tokens, denied], token_stores=[WITHOUT_OWN_EXPIRY])
+    assert [row["removed"] for row in both["rules"]] == [3, 3]
+    assert (app.count("app.tokens"), app.count("app.denied")) == (10, 3)
+
+
+def test_deny_rows_that_do_not_keep_what_they_refer_to_are_looked_for(app: Cleaner) -> None:
+    app.sql(SQL(DENIED_BELOW.replace("{ends}", "now() + interval '1 year'")))
+    with pytest.raises(InvalidValue, match=r"3 of the 10 rows of app\.tokens that would go are still referred to"):
+        app.run([rule("app.tokens")], token_stores=[STORE])
+    app.sql("CREATE TABLE app.seen (id uuid REFERENCES app.tokens); INSERT INTO app.seen SELECT md5('1')::uuid; DELETE FROM app.denied")
+    with pytest.raises(InvalidValue, match=r"1 of the 10 rows of app\.tokens that would go are still referred to"):
+        app.run([rule("app.tokens")], token_stores=[WITHOUT_OWN_EXPIRY])
+    assert app.count("app.tokens") == 20

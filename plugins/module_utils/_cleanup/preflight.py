@@ -11,6 +11,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import coun
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import DROP
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation, look_up
+from ansible_collections.pgops.runbook.plugins.module_utils._same_id import plainly_comparable
 
 # Rows read for rows that go: minutes of work for one that a plan would not show.
 MOST_READING = 1_000_000_000
@@ -108,7 +109,7 @@ def require_not_referred_to(database: Any, target: predicate.Target, ways: Seque
         holding = {way.last.oid: way for way in ways if len(way.keys) == 1}
     else:
         cascaded = {way.target for way in ways if way.last.action == "c"}
-        holding = {way.last.oid: way for way in ways if way.last.holds and way.target not in cascaded}
+        holding = {way.last.oid: way for way in ways if way.last.holds and way.target not in cascaded and not _protects(way, target)}
     if not holding:
         return
     tables = look_up(database, [key.table for way in holding.values() for key in way.keys])
@@ -157,6 +158,20 @@ def _changes(way: references.Way, relation: Relation, columns: Collection[str]) 
     if way.last.holds or way.target not in {relation.oid, *relation.descendants, *relation.ancestors}:
         return False
     return way.last.action == "c" or any(own in columns for own, _other in way.last.columns)
+
+
+def _protects(way: references.Way, target: predicate.Target) -> bool:
+    """True if the rows that `way` refers from are deny rows that need the row of their token for as long as they are there themselves.
+
+    What they refer to is protected, so that none of it goes, and nothing has to be looked up.
+    """
+    return len(way.keys) == 1 and any(
+        store.deny_expires is None
+        and store.deny.name == way.last.table
+        and way.last.columns == ((store.deny_id.name, store.token_id.name),)
+        and plainly_comparable(store.deny_id, store.token_id)
+        for store in target.serves
+    )
 
 
 def _readable(relation: Relation) -> bool:
