@@ -216,7 +216,7 @@ options:
   batch_rows:
     description:
       - How many rows one batch takes at most, from 1 to 1000000. Where the pages of a table are read in order, it is as many pages as
-        hold so many rows on average.
+        hold so many rows on average. Where rows are taken by their time, as many as have one and the same time are no exception.
       - Each batch is a transaction of its own.
       - Below 1000, every batch looks for its rows anew and reads the table again to find them. Only O(batch_time) should make them small.
     type: int
@@ -349,10 +349,15 @@ notes:
     row in it is not dropped. All its rows then count as protected.
   - The ids of a deny list and of its tokens may be of one type, two sorts of integers or texts, or C(uuid) and a text in any
     form that C(uuid) can be written in. Other pairs of types are refused, because they might silently match nothing.
-  - How a table is gone through is chosen by what it costs. Up to 10000 rows are taken as they are found. An index on the time
-    column is used where at most 5 % of a larger table go. Otherwise its pages are read in order, range by range, on PostgreSQL
-    14 and newer, so that each is read once, whatever indexes there are. On 12 and 13, which have no such scan, the index is used for any
-    share, and without one each batch looks for its rows.
+  - How a table is gone through is chosen by what it costs. Up to 10000 rows are taken as they are found. From a larger table they are
+    taken by an index on the time column, from one time to another, where nothing but the age decides and rows lie about in the order of
+    their time (by C(pg_stats.correlation), so that the table must have been analyzed). What stays is not read then.
+  - In other cases such an index is used, row by row, where at most 5 % of a table go. Otherwise its pages are read in order, range by
+    range, on PostgreSQL 14 and newer, so that each is read once, whatever indexes there are. On 12 and 13, which have no such scan, the
+    index is used for any share, and without one each batch looks for its rows.
+  - After the last batch the table is looked at once more, for what others held or have written meanwhile. That is left out where it is
+    certain that there is nothing, because no other session of the server has written anything since the first batch, and neither a
+    trigger, a cascade nor an archive had to do with the rows.
   - The commits of batches do not wait for the disk or for synchronous standbys one by one, but together, once the last rule is done and
     before anything is reported. A server that crashes before that may bring the last batches back, each of them whole; the next run
     takes them again.
@@ -642,6 +647,8 @@ rules:
       description:
         - How many rows the table has after all rules, counted exactly. In check mode, how many it would have.
         - None with O(rules[].action=drop_partitions), for which only what is past is counted, and if the module fails with V(error).
+        - None too where it would take reading a large table that need not be read, one of more than 1 GB, or of more than 64 MB whose
+          rows lie in the order of the time by which they go and have an index on it. All other numbers are exact there as well.
       type: int
     batches:
       description: How many transactions removed or marked rows, or dropped a partition.
