@@ -450,9 +450,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import CONNECTION_ARGUMENTS, application_name, keep_readable, noticed
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.engine import back_up
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.interrupt import taking_back
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import COMPRESSIONS, FORMATS, KINDS, LEVELS, read_options
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import FORMATS, read_options
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import LEVELS
+from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import METHODS
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
+from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import KINDS
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._progress import publisher
 
@@ -483,7 +486,7 @@ ARGUMENTS: dict[str, Any] = {
     "schemas": {"type": "list", "elements": "str", "default": []},
     "tables": {"type": "list", "elements": "str", "default": []},
     "format": {"type": "str", "choices": list(FORMATS), "default": "directory"},
-    "compression": {"type": "str", "choices": list(COMPRESSIONS), "default": "auto"},
+    "compression": {"type": "str", "choices": list(METHODS), "default": "auto"},
     "compression_level": {"type": "int"},
     # Public keys, and the names of such.
     "encrypt": {"type": "dict", "options": ENCRYPT_ARGUMENTS, "no_log": False},

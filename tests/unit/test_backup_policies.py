@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import KINDS, read_options
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import read_options
+from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import KINDS
 from ansible_collections.pgops.runbook.plugins.module_utils._system import load
 from ansible_collections.pgops.runbook.plugins.plugin_utils._backup_policies import NOT_MADE, plan
 from ansible_collections.pgops.runbook.plugins.plugin_utils._backup_words import backup_lines, drill_lines, restore_lines

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import read_options
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import (
     Compression,
     Encryption,
     choose_compression,
-    compressor,
     decoders,
     encoders,
     member_compressors,
@@ -169,16 +169,10 @@ def test_no_compression_is_nobodys_work() -> None:
     assert (chosen.by, chosen.suffix, chosen.dump_arguments(NEW), encoders(chosen)) == (None, "", ["--compress=0"], [])
 
 
-@pytest.mark.parametrize(("method", "level"), [("zstd", 23), ("lz4", 13), ("gzip", 10), ("gzip", 0)])
+@pytest.mark.parametrize(("method", "level"), [("zstd", 20), ("zstd", 23), ("lz4", 13), ("gzip", 10), ("gzip", 0)])
 def test_a_level_that_does_not_exist_is_refused(method: str, level: int) -> None:
     with pytest.raises(InvalidValue, match="compression_level"):
-        choose_compression(method, "custom", NEW, level)
-
-
-@pytest.mark.usefixtures("_with_compressors")
-def test_the_highest_levels_are_asked_for_twice() -> None:
-    assert "--ultra" in compressor(Compression("zstd", 20, "program"))
-    assert "--ultra" not in compressor(Compression("zstd", 19, "program"))
+        read_options({"folder": "/backups", "compression": method, "compression_level": level})
 
 
 @pytest.mark.usefixtures("_with_compressors")
@@ -203,7 +197,7 @@ def test_suffixes_say_how_to_decode() -> None:
 def test_recipients_are_of_one_kind_and_public() -> None:
     assert Encryption.from_option({"age": [], "gpg": None}) is None
     assert Encryption.from_option({"gpg": ["me@example.org"], "gpg_home": "/g"}) == Encryption("gpg", ("me@example.org",), "/g")
-    with pytest.raises(InvalidValue, match="of one"):
+    with pytest.raises(InvalidValue, match="of one kind"):
         Encryption.from_option({"age": ["age1x"], "gpg": ["x"]})
     with pytest.raises(InvalidValue, match="recipient 2") as refused:
         Encryption.from_option({"age": ["age1x", "AGE-SECRET-KEY-1ABC"]})

@@ -236,7 +236,7 @@ class _Backups:
     def _kept(self, name: str, head: Head, manifest: Mapping[str, Any]) -> _Entry | None:
         """Return the entry of a fresh backup, verified deeper where that is asked for; None where it does not hold."""
         path = self._options.folder / head.folder
-        readers = _not_for(manifest["dump"]["encryption"], Encryption.from_option(self._options.encrypt))
+        readers = _not_for(manifest["dump"]["encryption"], self._options.encrypt)
         if readers:
             self._notices.append(f"{head.folder} does not count as fresh: {readers}")
             return None

@@ -47,7 +47,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.snapshot imp
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import CHECKSUM, DECODE, RESTORE
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import verify
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import own_environment
-from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import Encryption, choose_compression
+from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import choose_compression
 from ansible_collections.pgops.runbook.plugins.module_utils._client.login import client_login
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import Written, storage_error
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
@@ -81,11 +81,10 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """How backups are written: asked for when one is to be, since pg_dump is asked what it can. Raises InvalidValue, ProgramMissing."""
+        """How backups are written: asked for when one is to be, since pg_dump is asked what it can. Raises ProgramMissing."""
         options = self.options
         compression = choose_compression(options.compression, options.format, self.client, options.compression_level)
-        encryption = Encryption.from_option(options.encrypt)
-        return Recipe(self.client, options.format, compression, encryption, options.jobs, self.server.version_num // 10000)
+        return Recipe(self.client, options.format, compression, options.encrypt, options.jobs, self.server.version_num // 10000)
 
     @property
     def scope(self) -> Scope:

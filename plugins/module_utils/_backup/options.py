@@ -22,27 +22,22 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.option_value
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import folder_of_backups
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import Keep, read_keep
-from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import Encryption
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import DECODE, LEVELS, RESTORE
+from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import LEVELS as COMPRESSION_LEVELS
+from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import METHODS, Encryption
+from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import KINDS
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import parse_duration, parse_size
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
 
-KINDS = ("full", "schemas", "tables", "schema_only", "data_only")
 FORMATS = ("directory", "custom", "plain")
-COMPRESSIONS = ("auto", "zstd", "lz4", "gzip", "none")
-LEVELS = ("checksum", "decode", "restore")
 EVERY = "*"
 _LONGEST_NAME = 60
-# The smallest and largest level that the programs know; for zstd those beyond 19 need far more memory.
-_COMPRESSION_LEVELS = {"zstd": (1, 19), "lz4": (1, 12), "gzip": (1, 9)}
 
 
 @dataclass(frozen=True)
 class Options:
-    """A backup as asked for; times in seconds, sizes in bytes. Without `databases` it is the one that the login names.
-
-    `encrypt` holds age, gpg and gpg_home.
-    """
+    """A backup as asked for; times in seconds, sizes in bytes. Without `databases` it is the one that the login names."""
 
     folder: Path
     name: str = "full"
@@ -53,10 +48,10 @@ class Options:
     format: str = "directory"
     compression: str = "auto"
     compression_level: int | None = None
-    encrypt: Mapping[str, Any] = field(default_factory=dict)
+    encrypt: Encryption | None = None
     jobs: int = 1
     fresh_for: float = 72000.0
-    verify: str = "decode"
+    verify: str = DECODE
     keep: Keep = field(default_factory=Keep)
     copies: Tuple[Place, ...] = ()
     with_globals: bool = True
@@ -71,18 +66,13 @@ class Options:
         """Whether all databases of the server are meant."""
         return self.databases == (EVERY,)
 
-    @property
-    def encrypted(self) -> bool:
-        """Whether what is written is readable only with a key."""
-        return bool(self.encrypt.get("age") or self.encrypt.get("gpg"))
-
 
 def read_options(parameters: Mapping[str, Any], application_name: str = Options.application_name) -> Options:
     """Return the options among a module's `parameters`. Raises InvalidValue, which names the option and what would be right."""
     known = Options(Path())
     kind = one_of(parameters, "kind", KINDS, known.kind)
     form = one_of(parameters, "format", FORMATS, known.format)
-    compression = one_of(parameters, "compression", COMPRESSIONS, known.compression)
+    compression = one_of(parameters, "compression", METHODS, known.compression)
     schemas, tables = _selected(parameters, kind)
     folder = folder_of_backups(parameters)
     options = Options(
@@ -108,13 +98,13 @@ def read_options(parameters: Mapping[str, Any], application_name: str = Options.
         bin_dir=given(parameters, "bin_dir", None),
         application_name=application_name,
     )
-    if options.encrypted and options.verify == "restore":
+    if options.encrypt is not None and options.verify == RESTORE:
         raise InvalidValue(
             "verify: restore cannot be done with an encrypted backup, which this host has no key for",
             object_name="verify",
             hint="Use verify=decode, which reads the stream before it is encrypted, and let a recovery drill restore it where the key is.",
         )
-    if kind == "data_only" and options.verify == "restore":
+    if kind == "data_only" and options.verify == RESTORE:
         raise InvalidValue(
             "verify: a backup of kind data_only has no tables to restore its rows into", object_name="verify", hint="Use verify=decode."
         )
@@ -153,12 +143,12 @@ def _selected(parameters: Mapping[str, Any], kind: str) -> Tuple[Tuple[str, ...]
 def _level(value: Any, compression: str) -> int | None:
     if value in (None, ""):
         return None
-    if compression not in _COMPRESSION_LEVELS:
+    if compression not in COMPRESSION_LEVELS:
         raise InvalidValue(
             f"compression_level: with compression={compression} it means nothing; name one of zstd, lz4 and gzip",
             object_name="compression_level",
         )
-    least, most = _COMPRESSION_LEVELS[compression]
+    least, most = COMPRESSION_LEVELS[compression]
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise InvalidValue(
             f"compression_level: {value!r} is none of {compression}, which has {least} to {most}", object_name="compression_level"
@@ -166,23 +156,18 @@ def _level(value: Any, compression: str) -> int | None:
     return value
 
 
-def _encryption(value: Any, form: str) -> Dict[str, Any]:
+def _encryption(value: Any, form: str) -> Encryption | None:
     said = dict(value or {})
-    found: Dict[str, Any] = {method: [str(one) for one in listed(said.get(method))] for method in ("age", "gpg") if said.get(method)}
-    if len(found) == 2:
-        raise InvalidValue("encrypt: give recipients for age or for gpg, not for both", object_name="encrypt")
-    if not found and said.get("gpg_home"):
+    found = Encryption.from_option(said)
+    if found is None and said.get("gpg_home"):
         raise InvalidValue("encrypt: gpg_home without gpg encrypts nothing: name the recipients in encrypt.gpg", object_name="encrypt")
-    if found and form == "directory":
+    if found is not None and form == "directory":
         raise InvalidValue(
             "encrypt: a backup of format directory cannot be encrypted: pg_dump writes its files itself, so that they would"
             " stand on the disk as they are",
             object_name="encrypt",
             hint="Use format=custom or format=plain.",
         )
-    if found and said.get("gpg_home"):
-        found["gpg_home"] = str(said["gpg_home"])
-    Encryption.from_option(found)
     return found
 
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from ansible_collections.pgops.runbook.plugins.module_utils._arguments import listed
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import missing, own_environment
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
@@ -20,8 +21,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Inval
 METHODS = ("auto", "zstd", "lz4", "gzip", "none")
 SUFFIXES = {"zstd": ".zst", "lz4": ".lz4", "gzip": ".gz", "none": ""}
 ENCRYPTED = {"age": ".age", "gpg": ".gpg"}
-LEVELS = {"zstd": (1, 22), "lz4": (1, 12), "gzip": (1, 9)}
-_ULTRA = 20  # from this level on, zstd wants to be asked twice
+# The smallest and largest level that the programs know; for zstd those beyond 19 need far more memory.
+LEVELS = {"zstd": (1, 19), "lz4": (1, 12), "gzip": (1, 9)}
 _METHODS_SINCE = 16  # the pg_dump that has --compress=METHOD
 _RECIPIENT = re.compile(r"(age1|ssh-)\S+( .*)?$")
 
@@ -66,10 +67,10 @@ class Encryption:
 
         Raises InvalidValue.
         """
-        lists = {method: tuple(str(one).strip() for one in given.get(method) or () if str(one).strip()) for method in ENCRYPTED}
+        lists = {method: tuple(text for text in (str(one).strip() for one in listed(given.get(method))) if text) for method in ENCRYPTED}
         methods = [method for method, recipients in lists.items() if recipients]
         if len(methods) > 1:
-            raise InvalidValue("encrypt: recipients of age and of gpg are given: give those of one", object_name="encrypt")
+            raise InvalidValue("encrypt: give recipients of one kind, for age or for gpg, not for both", object_name="encrypt")
         for position, recipient in enumerate(lists["age"], 1):
             if not _RECIPIENT.match(recipient):
                 # Not shown: it may be the secret key.
@@ -88,20 +89,15 @@ class Encryption:
 
 
 def choose_compression(wanted: str, format: str, client: Client, level: Optional[int] = None) -> Compression:
-    """Return how a dump in `format` (directory, custom, plain) is compressed when `wanted` is asked for.
+    """Return how a dump in `format` (directory, custom, plain) is compressed when `wanted`, one of METHODS, is asked for.
 
-    `auto` is zstd where pg_dump or the program zstd can do it, else gzip. Raises InvalidValue, and ProgramMissing where neither can.
+    `auto` is zstd where pg_dump or the program zstd can do it, else gzip. Raises ProgramMissing where neither can.
     """
-    if wanted not in METHODS:
-        raise InvalidValue(f"compression: {wanted!r} is not one of {', '.join(METHODS)}", object_name="compression")
     method = wanted
     if wanted == "auto":
         method = "zstd" if (format != "plain" and compresses(client, "zstd")) or shutil.which("zstd") else "gzip"
     if method == "none":
         return Compression("none")
-    low, high = LEVELS[method]
-    if level is not None and not low <= level <= high:
-        raise InvalidValue(f"compression_level: {method} has levels {low} to {high}, not {level}", object_name="compression_level")
     if format != "plain" and compresses(client, method):
         return Compression(method, level, "pg_dump")
     require_program(method)
@@ -128,8 +124,7 @@ def compressor(compression: Compression, threads: int = 1) -> List[str]:
     program = require_program(compression.method)
     level = [f"-{compression.level}"] if compression.level else []
     if compression.method == "zstd":
-        ultra = ["--ultra"] if (compression.level or 0) >= _ULTRA else []
-        return [program, "-q", "-c", "--check", f"-T{threads}", *ultra, *level]
+        return [program, "-q", "-c", "--check", f"-T{threads}", *level]
     if compression.method == "lz4":
         return [program, "-q", "-z", "-c", *level, "-"]  # which has a checksum unless it is told otherwise
     return [program, "-q", "-c", "-n", *level]
@@ -142,11 +137,10 @@ def member_compressors(compression: Compression, members: Sequence[str], paralle
     """
     program = require_program(compression.method)
     level = [f"-{compression.level}"] if compression.level else []
-    ultra = ["--ultra"] if compression.method == "zstd" and (compression.level or 0) >= _ULTRA else []
     start = {"zstd": [program, "-q", "--check", "--rm"], "lz4": [program, "-q", "-z", "-m", "--rm"], "gzip": [program, "-q", "-n"]}
     groups = max(parallel, -(-len(members) // 500))
     shares = [list(members[number::groups]) for number in range(groups)]
-    return [[*start[compression.method], *ultra, *level, *share] for share in shares if share]
+    return [[*start[compression.method], *level, *share] for share in shares if share]
 
 
 def decoders(path: str, identity: Optional[str] = None, gpg_home: Optional[str] = None) -> List[List[str]]:
