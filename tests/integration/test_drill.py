@@ -172,7 +172,7 @@ def test_changed_files_fail_the_drill_before_anything_is_restored(
     result = rehearse(None, tmp_path, **in_cluster(installation, place))
     assert result["passed"] is False
     assert "database.dump has another content" in result["msg"]
-    assert phases(result) == ["fetch"]
+    assert phases(result) == ["fetch", "start"]
     assert result["rto"]["seconds"] is None
     assert json.loads(Path(result["evidence"]).read_text(encoding="utf-8"))["reasons"] == result["reasons"]
     assert list(place.iterdir()) == []
@@ -225,6 +225,20 @@ def test_it_passes_ten_times_of_ten_while_others_write(
     assert [result["reasons"] for result in found] == [[]] * 10
     rows = [result["rows"] for result in found]
     assert len(set(rows)) > 5, "nothing was written meanwhile"
+
+
+def test_sequences_that_move_while_rows_are_hashed_are_not_behind(cluster: Cluster, copy: Database, tmp_path: Path) -> None:
+    with copy.connect() as connection:
+        connection.execute("CREATE TABLE public.long AS SELECT n AS id, repeat(md5(n::text), 20) AS said FROM generate_series(1, 200000) n")
+    stop = threading.Event()
+    counter = threading.Thread(target=_count, args=(copy, stop))
+    counter.start()
+    try:
+        backing.made(copy, tmp_path)
+    finally:
+        stop.set()
+        counter.join()
+    assert rehearse(cluster, tmp_path)["reasons"] == []
 
 
 def test_the_server_that_was_backed_up_is_not_needed(installation: servers.Installation, place: Path, tmp_path: Path) -> None:
@@ -378,3 +392,10 @@ def _write(database: Database, stop: threading.Event, number: int) -> None:
                     connection.execute(statement, parameters)
                 except psycopg.errors.DeadlockDetected:
                     continue
+
+
+def _count(database: Database, stop: threading.Event) -> None:
+    """Take numbers from a sequence until told to stop."""
+    with database.connect() as connection:
+        while not stop.is_set():
+            connection.execute("SELECT nextval('shop.orders_id_seq') FROM generate_series(1, 100)")

@@ -73,9 +73,9 @@ def measure(database: Any, scope: Scope, *, rows: bool = True, tick: Tick | None
     Raises MissingObject, InvalidValue, DatabaseError.
     """
     with measuring(database):
+        read = measure_rows(database, scope, tick=tick) if rows else None
         found = measure_structure(database, scope)
-        if rows:
-            found = found.with_rows(measure_rows(database, scope, tick=tick))
+        found = found.with_rows(read) if read else found
         return replace(found, coverage=coverage(database, scope, tables_in(database, scope)))
 
 
@@ -92,11 +92,13 @@ def measure_structure(database: Any, scope: Scope) -> Measured:
 def measure_rows(database: Any, scope: Scope, *, workers: int = 2, tick: Tick | None = None) -> Measured:
     """Measure what is in tables, sequences and large objects of `scope`, as `measure_structure` does with definitions."""
     with measuring(database):
+        # They obey no snapshot, and a dump that begins now must not find them further back than is written down.
+        sequences = measure_sequences(database, scope)
         tables = tables_in(database, scope)
         return replace(
             _nothing_of(scope, tables),
             tables=measure_tables(database, tables, workers=workers, tick=tick),
-            sequences=measure_sequences(database, scope),
+            sequences=sequences,
             large_objects=measure_large_objects(database, scope),
         )
 
