@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Dict, Iterator, List, Mapping
+from typing import Callable, Dict, Iterator, List, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import decoders
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import read_stream
@@ -45,8 +45,8 @@ class Place:
         """Whether what is restored could reach a network."""
         return True
 
-    def start(self, backup: Backup, phases: Phases) -> None:
-        """Have the server ready, with what of it belongs to the backup."""
+    def start(self, backup: Backup, phases: Phases, await_whole: Callable[[], None]) -> None:
+        """Have the server ready, with what of it belongs to the backup, from whose files something is run only after `await_whole`."""
 
     def make_ready(self, run: Run) -> None:
         """Look whether the backup can become a database there, and drop what killed runs have left. Raises Refused."""
@@ -89,12 +89,13 @@ class ScratchPlace(Place):
         """Whether what is restored could reach a network."""
         return self._network
 
-    def start(self, backup: Backup, phases: Phases) -> None:
-        """Start the server and restore the roles. Raises ProgramFailed, DatabaseError."""
+    def start(self, backup: Backup, phases: Phases, await_whole: Callable[[], None]) -> None:
+        """Start the server and restore the roles. Raises ProgramFailed, DatabaseError, and what `await_whole` raises."""
         name = self._options.restore.application_name
         with phases.phase("start"):
             self._cluster.start()
             self._network = self._cluster.has_network
+        await_whole()
         with phases.phase("globals"):
             found = _globals(backup, self._options)
             self._cluster.name_superuser(found.bootstrap, name)

@@ -5,21 +5,21 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Iterator, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import look_at
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import CHECKSUM, RESTORE
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import verify
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import RESTORE
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import find_client
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.checks import run_checks
+from ansible_collections.pgops.runbook.plugins.module_utils._drill.fetching import Fetching
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.finding import Finding
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.phases import Phases
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.place import Place
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.verdict import blames_backup
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed
 from ansible_collections.pgops.runbook.plugins.module_utils._progress import Watch
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import refuse
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.hidden import analyzing, fill, hidden_database, rehearse_settings
@@ -60,11 +60,11 @@ def rehearse(place: Place, found: Finding, backup: Backup, watch: Watch) -> None
     """Restore `backup` in `place`, compare it and look at it; what is found goes to `found`. Raises RunbookError."""
     options, phases = found.options.restore, found.phases
     deadline = Deadline(options.max_runtime)
-    with phases.phase("fetch"):
-        _require_whole(found, backup, deadline)
-    place.start(backup, phases)
-    sessions = Sessions(place.login, options.application_name)
-    with sessions.open(maintenance_database(place.login)) as database:
+    with ExitStack() as stack:
+        fetching = stack.enter_context(Fetching(found, backup, deadline))
+        place.start(backup, phases, fetching.require_whole)
+        sessions = Sessions(place.login, options.application_name)
+        database = stack.enter_context(sessions.open(maintenance_database(place.login)))
         server = look_at(database)
         client = find_client(server.version_num, options.bin_dir)
         sessions = sessions.knowing(server.superuser, server.version_num)
@@ -86,6 +86,7 @@ def rehearse(place: Place, found: Finding, backup: Backup, watch: Watch) -> None
             phases=phases,
         )
         refuse.check_backup(run)
+        fetching.require_whole()
         place.make_ready(run)
         with hidden_database(run) as hidden:
             _restore(run, hidden.name, found, throwaway=place.throwaway)
@@ -95,18 +96,6 @@ def rehearse(place: Place, found: Finding, backup: Backup, watch: Watch) -> None
             # The whole server goes, which takes less time.
             hidden.kept = place.throwaway
             found.ended = phases.passed
-
-
-def _require_whole(found: Finding, backup: Backup, deadline: Deadline) -> None:
-    """Refuse to restore files that are not those that were written."""
-    verdict = verify(backup.path, backup.manifest, CHECKSUM, tick=deadline.check)
-    if not verdict.ok:
-        found.broken = CHECKSUM
-        raise Refused(
-            f"the backup {backup.id} is broken: {verdict.message}",
-            object_name=backup.id,
-            hint="Nothing was restored. Take another one: pg_backup_info lists them.",
-        )
 
 
 def _restore(run: _Rehearsal, name: str, found: Finding, *, throwaway: bool) -> None:
