@@ -34,6 +34,14 @@ class Process:
         return _content(self.pid, "environ")
 
     @property
+    def folder(self) -> str:
+        """The folder that it works in; nothing where it is over, or somebody else's."""
+        try:
+            return os.readlink(f"/proc/{self.pid}/cwd")
+        except OSError:
+            return ""
+
+    @property
     def files(self) -> list[str]:
         """What its open files are."""
         return [os.readlink(place) for place in Path(f"/proc/{self.pid}/fd").iterdir()]
@@ -56,6 +64,11 @@ def children(parent: int | None = None) -> list[Process]:
 def child(name: str, parent: int | None = None) -> Process | None:
     """Return the running child whose program is called `name`."""
     return next((one for one in children(parent) if Path(os.fsdecode(one.arguments.split(b"\0")[0])).name == name), None)
+
+
+def working_in(folder: Path) -> list[Process]:
+    """Return the running processes that work in a folder below `folder`."""
+    return [process for process in processes() if process.folder.startswith(f"{folder}/")]
 
 
 def group(number: int) -> list[Process]:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.scratch impor
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.servers import find_server
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed, ProgramMissing
 from tests.ground import runner, servers
+from tests.integration.children import until, working_in
 
 pytestmark = pytest.mark.any_driver
 
@@ -68,7 +68,7 @@ def started(place: Path, installation: servers.Installation) -> Iterator[Scratch
     assert list(place.iterdir()) == []
 
 
-def test_it_listens_nowhere_and_takes_nothing_of_a_server_at_work(
+def test_it_listens_nowhere_and_takes_nothing_of_a_serverworking_in(
     started: ScratchCluster, installation: servers.Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
@@ -124,13 +124,10 @@ def test_a_killed_run_leaves_no_server_and_the_next_one_clears_its_folder(
     child = _held(place, installation, stage)
     folder = next(place.iterdir())
     assert clear_leftovers(str(place)) == []
-    assert _at_work(folder)
+    assert working_in(folder)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    end = time.monotonic() + 10
-    while _at_work(folder) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert _at_work(folder) == []
+    until(lambda: not working_in(folder))
     assert folder.exists()
     assert clear_leftovers(str(place)) == [str(folder)]
     assert list(place.iterdir()) == []
@@ -140,13 +137,13 @@ def test_a_server_that_outlived_its_run_is_ended_by_the_next(place: Path, instal
     child = _held(place, installation, "started")
     folder = next(place.iterdir())
     # The signal that tells of the end of the run never reaches a process that is stopped.
-    for process in _at_work(folder):
-        os.kill(process, signal.SIGSTOP)
+    for process in working_in(folder):
+        os.kill(process.pid, signal.SIGSTOP)
     child.kill()
     child.wait()
-    assert _at_work(folder)
+    assert working_in(folder)
     assert clear_leftovers(str(place)) == [str(folder)]
-    assert _at_work(folder) == []
+    assert working_in(folder) == []
 
 
 def test_folders_of_others_stay(place: Path) -> None:
@@ -213,15 +210,3 @@ def _held(place: Path, installation: servers.Installation, stage: str) -> subpro
         if line.strip() == stage:
             return child
     raise AssertionError(f"the run ended with {child.wait()}")
-
-
-def _at_work(folder: Path) -> list[int]:
-    """Return the processes that work in a folder, zombies left out."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.readlink(process / "cwd").startswith(f"{folder}/"):
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found

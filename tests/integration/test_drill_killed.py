@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,18 @@ from tests.ground import runner, servers
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing
+from tests.integration.children import until, working_in
 from tests.integration.drilling import hidden_databases, in_cluster, options, reachable_folder, rehearse
 
 pytestmark = pytest.mark.any_driver
 
-# Where it is restored, and only there, the index over the one row takes a minute: room to be killed in.
+# Where it is restored, and only there, the index over the one row waits as long as there is a file: room to be killed in.
 SLOW = """
 CREATE FUNCTION public.slow(n integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS $$
 BEGIN
-    IF current_database() LIKE 'pgops_restore_%' THEN PERFORM pg_sleep(60); END IF;
+    WHILE current_database() LIKE 'pgops_restore_%' AND (pg_stat_file('{file}', true)).size IS NOT NULL LOOP
+        PERFORM pg_sleep(0.02);
+    END LOOP;
     RETURN n;
 END $$;
 CREATE TABLE public.one (n integer);
@@ -38,10 +40,17 @@ CREATE INDEX one_slow ON public.one (public.slow(n));
 
 
 @pytest.fixture
-def slow(database: Database, tmp_path: Path) -> Path:
-    """A folder with a backup whose restore takes a minute."""
-    with database.connect() as connection:
-        connection.execute(SLOW)
+def hold() -> Iterator[Path]:
+    """A file that keeps restores from their ends as long as it is there."""
+    with reachable_folder() as found:
+        (found / "hold").touch()
+        yield found / "hold"
+
+
+@pytest.fixture
+def slow(database: Database, tmp_path: Path, hold: Path) -> Path:
+    """A folder with a backup whose restore is held."""
+    database.query(SLOW.replace("{file}", str(hold)))
     folder = tmp_path / "backups"
     backing.made(database, folder)
     return folder
@@ -59,26 +68,31 @@ def test_a_drill_that_is_ended_in_a_scratch_server_leaves_nothing_at_work(
     slow: Path, installation: servers.Installation, place: Path, tmp_path: Path, number: int
 ) -> None:
     child = _module(tmp_path, options(slow, **in_cluster(installation, place)))
-    _until(lambda: any("CREATE INDEX" in name for name in _commands(place)), child)
+    _until(lambda: any(b"CREATE INDEX" in process.arguments for process in working_in(place)), child)
     child.send_signal(number)
-    child.wait(20)
-    _until(lambda: not _commands(place))
+    child.communicate(timeout=20)
+    until(lambda: not working_in(place))
     left = list(place.iterdir())
     assert len(left) == (1 if number == signal.SIGKILL else 0)
-    result = rehearse(None, slow, max_runtime="2 s", **in_cluster(installation, place))
-    assert "max_runtime (2 s) is over" in result["msg"]
+    # Enough to look at the backup and to clear up, and not enough to restore it.
+    result = rehearse(None, slow, max_runtime="5 s", **in_cluster(installation, place))
+    assert "max_runtime (5 s) is over" in result["msg"]
     assert [path for path in left if str(path) in str(result["warnings"])] == left
     assert list(place.iterdir()) == []
 
 
-def test_a_drill_that_is_killed_in_a_database_leaves_one_that_the_next_drill_drops(slow: Path, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_drill_that_is_killed_in_a_database_leaves_one_that_the_next_drill_drops(
+    slow: Path, hold: Path, cluster: Cluster, tmp_path: Path
+) -> None:
     child = _module(tmp_path, {**cluster.login(), **options(slow)})
     _until(lambda: bool(hidden_databases(cluster)), child)
     left = hidden_databases(cluster)
     child.kill()
-    child.wait(20)
-    _until(lambda: not _sessions(cluster))
-    result = rehearse(cluster, slow, max_runtime="2 s")
+    child.communicate(timeout=20)
+    hold.unlink()
+    until(lambda: not _sessions(cluster))
+    result = rehearse(cluster, slow)
+    assert result["passed"], result["reasons"]
     assert f"database {left[0]} of a run that was killed has been dropped" in result["warnings"]
     assert hidden_databases(cluster) == []
 
@@ -126,26 +140,10 @@ def _module(folder: Path, arguments: dict[str, Any], python: str = sys.executabl
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd="/", **given)
 
 
-def _until(condition: Callable[[], bool], child: subprocess.Popen[str] | None = None) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        if child is not None and child.poll() is not None:
-            raise AssertionError(child.communicate()[0])
-        if time.monotonic() > end:
-            raise AssertionError("it did not come to that in half a minute")
-        time.sleep(0.02)
-
-
-def _commands(place: Path) -> list[str]:
-    """Return what the processes that work in a folder call themselves."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.readlink(process / "cwd").startswith(f"{place}/"):
-                found.append((process / "cmdline").read_text(encoding="utf-8"))
-        except OSError:
-            continue
-    return found
+def _until(condition: Callable[[], bool], child: subprocess.Popen[str]) -> None:
+    """Wait until `condition` holds, but not longer than the child runs."""
+    until(lambda: condition() or child.poll() is not None)
+    assert child.poll() is None, child.communicate()[0]
 
 
 def _sessions(cluster: Cluster) -> list[Any]:
