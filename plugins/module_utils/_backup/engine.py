@@ -100,7 +100,7 @@ def back_up(login: ConnectionOptions, options: Options, *, check_mode: bool = Fa
     deadline = Deadline(options.max_runtime)
     with connect(login, application_name=options.application_name, read_only=True) as database:
         server = look_at(database)
-        names, notices = chosen_databases(database, options)
+        names, notices = chosen_databases(server, options, database.name)
     client = find_client(server.version_num, options.bin_dir)
     floor = client.below_floor()
     run = Run(new_run(), options, login, client, server, deadline, watch)
@@ -227,7 +227,7 @@ class _Backups:
     def _of_another(self, head: Head) -> str | None:
         """Return why a backup is not one of this database as it is now, although server and name are the same."""
         server = self._run.server
-        if None not in (head.database_oid, server.oids.get(head.database)) and head.database_oid != server.oids[head.database]:
+        if None not in (head.database_oid, server.oid(head.database)) and head.database_oid != server.oid(head.database):
             return "it is of another database, which had this name then"
         if None not in (head.timeline, server.timeline) and head.timeline != server.timeline:
             return f"it is of timeline {head.timeline}, and the server is on {server.timeline}: it was promoted, or is a clone"

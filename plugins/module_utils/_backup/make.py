@@ -269,7 +269,7 @@ class _Making:
             "id": free_id(run.options.folder, self._name, run.options.name, from_iso(snapshot.at)),
             "name": run.options.name,
             "database": self._name,
-            "database_oid": run.server.oids.get(self._name),
+            "database_oid": run.server.oid(self._name),
             "system_identifier": run.server.system_identifier,
             "started_at": iso(began),
             "bytes": sum(file["bytes"] for file in files),

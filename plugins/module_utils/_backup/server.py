@@ -32,16 +32,19 @@ SELECT s.system_identifier::text AS system_identifier,
             ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int END AS timeline
 FROM pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c
 """
-_OIDS = "SELECT datname AS name, oid::bigint AS oid FROM pg_catalog.pg_database"
-_DATABASES = "SELECT datname AS name, datallowconn AS connectable, datconnlimit AS connections FROM pg_catalog.pg_database ORDER BY datname"
+_DATABASES = """
+SELECT datname AS name, oid::bigint AS oid, datallowconn AS connectable, datconnlimit AS connections
+FROM pg_catalog.pg_database ORDER BY datname
+"""
 
 
 @dataclass(frozen=True)
 class Server:
     """What a run asks once. `now` was the server's clock then; `system_identifier` and `timeline` are None where the role may not see
-    them. A clone has the same `system_identifier` as its origin, and another timeline as soon as it is written to. `oids` are of databases.
+    them. A clone has the same `system_identifier` as its origin, and another timeline as soon as it is written to.
 
-    `reads_passwords` is about the role that the session acts as, `superuser` about the login itself.
+    `databases` are those that there are, by name. `reads_passwords` is about the role that the session acts as, `superuser` about the
+    login itself.
     """
 
     version: str
@@ -51,13 +54,17 @@ class Server:
     reads_passwords: bool
     superuser: bool = False
     timeline: int | None = None
-    oids: Mapping[str, int] = field(default_factory=dict)
+    databases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     looked: float = field(default_factory=time.monotonic)
 
     @property
     def clock(self) -> datetime:
         """The server's clock now."""
         return self.now + timedelta(seconds=time.monotonic() - self.looked)
+
+    def oid(self, database: str) -> int | None:
+        """Return which database has that name, None where none has."""
+        return self.databases[database]["oid"] if database in self.databases else None
 
 
 def look_at(database: Any) -> Server:
@@ -74,18 +81,21 @@ def look_at(database: Any) -> Server:
         found["reads_passwords"],
         found["superuser"],
         known["timeline"],
-        {row["name"]: row["oid"] for row in database.rows(_OIDS)},
+        {row["name"]: row for row in database.rows(_DATABASES)},
     )
 
 
-def chosen_databases(database: Any, options: Options) -> Tuple[List[str], List[str]]:
-    """Return the databases that are meant, and what to say about those that a backup of all leaves out. Raises MissingObject."""
-    there = {row["name"]: row for row in database.rows(_DATABASES)}
+def chosen_databases(server: Server, options: Options, own: str) -> Tuple[List[str], List[str]]:
+    """Return the databases that are meant, `own` where none is named, and what to say about those that a backup of all leaves out.
+
+    Raises MissingObject.
+    """
+    there = server.databases
     if options.every_database:
         meant = {name: _why_not(row) for name, row in there.items() if not is_restoring(name) and name != _PRISTINE}
         said = [f"database {name!r} is not in the backup: {why}" for name, why in meant.items() if why]
         return [name for name, why in meant.items() if not why], said
-    named = list(options.databases) or [database.name]
+    named = list(options.databases) or [own]
     lacking = [name for name in named if name not in there]
     if lacking:
         raise MissingObject(
