@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._content.measure import measure_rows
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import Archive
-from tests.ground import servers
 from tests.ground.databases import Database
+from tests.integration.handmade import client
 
 SUFFIXES = {"": [], ".zst": ["zstd", "-q", "-c"], ".lz4": ["lz4", "-q", "-c", "-"], ".gz": ["gzip", "-c"]}
-
-
-@cache
-def client() -> Client:
-    """The newest client programs there are here."""
-    return Client(str(servers.find(18).program("pg_dump").parent), (18, 4))
 
 
 def dump(database: Database, folder: Path, form: str = "directory", outside: str = "", *arguments: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.servers import Installation
 from tests.integration.backing import back_up, left_over, made
+from tests.integration.hiding import keys_of
 
 pytestmark = pytest.mark.any_driver
 QUICK: dict[str, Any] = {"format": "custom", "compression": "gzip", "globals": False, "fresh_for": "0 s"}
@@ -131,7 +131,7 @@ def test_a_clone_does_not_take_the_backup_of_its_origin_for_its_own(cluster: Clu
         here, there = (tmp_path / name for name in ("origin", "standby"))
         made(shop, here, **FRESH)
         assert actions(back_up(Database(clone, shop.name), here, **FRESH)) == ["present"], "a standby is the same server"
-        clone.connect().execute("SELECT pg_promote(true)")
+        Database(clone, shop.name).query("SELECT pg_promote(true)")
         assert actions(back_up(Database(clone, shop.name), here, **FRESH)) == ["made"]
         assert actions(back_up(Database(clone, shop.name), here, **FRESH)) == ["present"]
         assert actions(back_up(shop, here, **FRESH)) == ["present"]
@@ -158,31 +158,12 @@ def test_a_manifest_that_nobody_could_read_again_gets_no_name(shop: Database, tm
 
 
 def test_settings_that_an_encrypted_backup_shows_are_told_by_their_names(shop: Database, tmp_path: Path) -> None:
-    home = tmp_path / "gpg"
-    home.mkdir(mode=0o700)
-    key = [
-        "gpg",
-        "--homedir",
-        str(home),
-        "--batch",
-        "--passphrase",
-        "",
-        "--quick-gen-key",
-        "backup@example.com",
-        "default",
-        "default",
-        "never",
-    ]
-    if shutil.which("gpg") is None:
-        pytest.skip("there is no gpg here")
-    subprocess.run(key, check=True, capture_output=True)
-    shop.query(f"ALTER DATABASE {shop.name} SET app.jwt_secret = 'sesame'")
-    try:
-        secret = {**QUICK, "encrypt": {"gpg": ["backup@example.com"], "gpg_home": str(home)}}
-        result = back_up(shop, tmp_path / "backups", **secret)
-    finally:
-        shop.query(f"ALTER DATABASE {shop.name} RESET ALL")
-        subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False, capture_output=True)
+    with keys_of("gpg") as keys:
+        shop.query(f"ALTER DATABASE {shop.name} SET app.jwt_secret = 'sesame'")
+        try:
+            result = back_up(shop, tmp_path / "backups", **QUICK, encrypt=keys.encrypt)
+        finally:
+            shop.query(f"ALTER DATABASE {shop.name} RESET ALL")
     (notice,) = (one for one in result["warnings"] if "app.jwt_secret" in one)
     assert "is not encrypted" in notice
     assert "sesame" not in str(result)

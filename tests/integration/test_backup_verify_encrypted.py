@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,62 +12,42 @@ import pytest
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_manifest
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
-from tests.ground.errors import ProgramMissing
 from tests.integration import handmade
 from tests.integration.handmade import copied, look, resealed
-from tests.tools import debian_programs
+from tests.integration.hiding import Keys, keys_of
 
 pytestmark = pytest.mark.any_driver
 
 
-@dataclass(frozen=True)
-class Key:
-    """A pair of keys: the public one, and the file of the secret one."""
-
-    public: str
-    secret: Path
-
-
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Key]]:
+def keys() -> Iterator[list[Keys]]:
     """Two pairs of keys of age, with age in the PATH."""
-    try:
-        age, keygen = (debian_programs.program(name) for name in ("age", "age-keygen"))
-    except ProgramMissing as reason:
-        pytest.skip(str(reason))
-    made = []
-    for number in range(2):
-        secret = tmp_path_factory.mktemp("keys") / f"key-{number}"
-        subprocess.run([keygen, "-o", secret], check=True, capture_output=True)
-        public = subprocess.run([keygen, "-y", secret], check=True, capture_output=True, text=True).stdout.strip()
-        made.append(Key(public, secret))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", str(age.parent), prepend=os.pathsep)
-        yield made
+    with keys_of("age") as one, keys_of("age") as other:
+        yield [one, other]
 
 
 @pytest.fixture(scope="module")
-def backup(cluster: Cluster, keys: list[Key], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def backup(cluster: Cluster, keys: list[Keys], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An encrypted backup, dump and globals; tests use copies."""
     with Database.create(cluster, "secret-one") as database:
         handmade.fill(cluster, database.name)
         made = handmade.dumped(cluster, database.name, tmp_path_factory.mktemp("backups"), "custom, zstd outside")
         for path in (made / "database.dump.zst", made / "globals.sql"):
-            subprocess.run(["age", "--encrypt", "--recipient", keys[0].public, "--output", f"{path}.age", path], check=True)
+            subprocess.run(["age", "--encrypt", "--recipient", keys[0].encrypt["age"][0], "--output", f"{path}.age", path], check=True)
             path.unlink()
-        dump = {**read_manifest(made)["dump"], "encryption": {"method": "age", "recipients": [keys[0].public]}}
+        dump = {**read_manifest(made)["dump"], "encryption": {"method": "age", "recipients": [keys[0].encrypt["age"][0]]}}
         yield resealed(made, dump=dump, globals={"file": "globals.sql.age", "role_passwords": True, "note": None})
 
 
-def test_with_its_key_it_is_decoded(backup: Path, keys: list[Key]) -> None:
-    found = look(backup, identity=str(keys[0].secret))
+def test_with_its_key_it_is_decoded(backup: Path, keys: list[Keys]) -> None:
+    found = look(backup, identity=keys[0].reading["identity"])
     assert (found.how, found.ok, found.message) == ("decode", True, None)
 
 
-def test_without_its_key_only_the_checksums_are_looked_at(backup: Path, keys: list[Key], tmp_path: Path) -> None:
+def test_without_its_key_only_the_checksums_are_looked_at(backup: Path, keys: list[Keys], tmp_path: Path) -> None:
     for options, words in (
         ({}, "nobody said with which key"),
-        ({"identity": str(keys[1].secret)}, "no identity matched"),
+        ({"identity": keys[1].reading["identity"]}, "no identity matched"),
         ({"gpg_home": str(tmp_path)}, "identity: the file is encrypted with age"),
     ):
         found = look(backup, **options)
@@ -78,7 +56,7 @@ def test_without_its_key_only_the_checksums_are_looked_at(backup: Path, keys: li
 
 
 @pytest.mark.parametrize("member", ["database.dump.zst.age", "globals.sql.age"])
-def test_what_was_spoilt_before_it_was_hashed_is_found_with_the_key(backup: Path, keys: list[Key], member: str, tmp_path: Path) -> None:
+def test_what_was_spoilt_before_it_was_hashed_is_found_with_the_key(backup: Path, keys: list[Keys], member: str, tmp_path: Path) -> None:
     spoilt = copied(backup, tmp_path / "copy")
     path = spoilt / member
     content = path.read_bytes()
@@ -93,6 +71,6 @@ def test_what_was_spoilt_before_it_was_hashed_is_found_with_the_key(backup: Path
         path.write_bytes(case)
         assert look(spoilt).how == "checksum"
         resealed(spoilt)
-        found = look(spoilt, identity=str(keys[0].secret))
+        found = look(spoilt, identity=keys[0].reading["identity"])
         assert (found.how, found.ok) == ("decode", False)
         assert member in str(found.message)

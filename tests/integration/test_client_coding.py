@@ -24,6 +24,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Progr
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.errors import ProgramMissing
+from tests.integration.hiding import Keys, keys_of
 from tests.tools.debian_programs import program
 
 pytestmark = pytest.mark.any_driver
@@ -120,62 +121,42 @@ def test_a_dump_is_compressed_by_whoever_can(database: Database, client: Client,
 
 
 @pytest.fixture
-def age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
-    """A pair of keys for age, which is on the path: the file with the secret one, and the public one."""
-    try:
-        folder = program("age").parent
-    except ProgramMissing as reason:
-        pytest.skip(str(reason))
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    identity = tmp_path / "identity"
-    said = subprocess.run([program("age-keygen"), "-o", identity], capture_output=True, text=True, check=True).stderr
-    return identity, said.split()[-1]
+def age() -> Iterator[Keys]:
+    """A pair of keys for age, which is on the path."""
+    with keys_of("age") as keys:
+        yield keys
 
 
-@pytest.fixture
-def gpg_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A home of gpg with one key, that of shop@example.org."""
-    installed("gpg", "gpgconf")
-    folder = tmp_path_factory.mktemp("g")
-    folder.chmod(0o700)
-    command = ["gpg", "--batch", "--quiet", "--homedir", folder, "--passphrase", ""]
-    subprocess.run([*command, "--quick-gen-key", "shop@example.org", "future-default", "default", "never"], capture_output=True, check=True)
-    yield str(folder)
-    subprocess.run(["gpgconf", "--homedir", folder, "--kill", "all"], check=False)
-
-
-def test_only_the_identity_opens_what_age_closed(plain: Path, tmp_path: Path, age: tuple[Path, str]) -> None:
-    identity, recipient = age
-    encryption = Encryption.from_option({"age": [recipient]})
+def test_only_the_identity_opens_what_age_closed(plain: Path, tmp_path: Path, age: Keys) -> None:
+    encryption = Encryption.from_option(age.encrypt)
     assert encryption is not None
     path = tmp_path / f"lines.gz{encryption.suffix}"
     commands = encoders(Compression("gzip", None, "program"), encryption)
     assert write_stream([["cat", str(plain)], *commands], path) == hash_files([path])[str(path)]
     assert b"age-encryption.org" in path.read_bytes()[:100]
-    assert copied(path, *decoders(str(path), str(identity))) == plain.read_bytes()
-    other = tmp_path / "other"
-    subprocess.run([program("age-keygen"), "-o", other], capture_output=True, check=True)
-    with pytest.raises(ProgramFailed, match="age"):
-        copied(path, *decoders(str(path), str(other)))
+    assert copied(path, *decoders(str(path), age.reading["identity"])) == plain.read_bytes()
+    with keys_of("age") as other, pytest.raises(ProgramFailed, match="age"):
+        copied(path, *decoders(str(path), other.reading["identity"]))
 
 
-def test_a_recipient_that_age_does_not_take_is_an_error(plain: Path, tmp_path: Path, age: tuple[Path, str]) -> None:
-    encryption = Encryption("age", (age[1][:-1],))
+def test_a_recipient_that_age_does_not_take_is_an_error(plain: Path, tmp_path: Path, age: Keys) -> None:
+    encryption = Encryption("age", (age.encrypt["age"][0][:-1],))
     with pytest.raises(ProgramFailed, match="recipient") as failed:
         write_stream([["cat", str(plain)], *encoders(Compression("none"), encryption)], tmp_path / "out")
     assert failed.value.program == "age"
 
 
-def test_gpg_closes_for_its_recipients_alone(plain: Path, tmp_path: Path, gpg_home: str) -> None:
-    encryption = Encryption.from_option({"gpg": ["shop@example.org"], "gpg_home": gpg_home})
-    assert encryption is not None
-    path = tmp_path / f"lines{encryption.suffix}"
-    write_stream([["cat", str(plain)], *encoders(Compression("none"), encryption)], path)
-    assert plain.read_bytes()[:100] not in path.read_bytes()
-    assert copied(path, *decoders(str(path), gpg_home=gpg_home)) == plain.read_bytes()
-    unknown = Encryption("gpg", ("nobody@example.org",), gpg_home)
-    with pytest.raises(ProgramFailed, match=r"nobody@example\.org"):
-        write_stream([["cat", str(plain)], *encoders(Compression("none"), unknown)], tmp_path / "out")
+def test_gpg_closes_for_its_recipients_alone(plain: Path, tmp_path: Path) -> None:
+    with keys_of("gpg") as keys:
+        encryption = Encryption.from_option(keys.encrypt)
+        assert encryption is not None
+        path = tmp_path / f"lines{encryption.suffix}"
+        write_stream([["cat", str(plain)], *encoders(Compression("none"), encryption)], path)
+        assert plain.read_bytes()[:100] not in path.read_bytes()
+        assert copied(path, *decoders(str(path), **keys.reading)) == plain.read_bytes()
+        unknown = Encryption("gpg", ("nobody@example.org",), keys.reading["gpg_home"])
+        with pytest.raises(ProgramFailed, match=r"nobody@example\.org"):
+            write_stream([["cat", str(plain)], *encoders(Compression("none"), unknown)], tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["age", "rsync", "rclone"])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import stat
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +18,6 @@ from tests.ground import servers
 from tests.ground.account import server_account
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
-from tests.ground.errors import ProgramMissing
 from tests.integration import backing
 from tests.integration.drilling import (
     flip_a_byte,
@@ -33,7 +30,7 @@ from tests.integration.drilling import (
     with_a_manifest,
     with_the_manifest_of,
 )
-from tests.tools import debian_programs
+from tests.integration.hiding import keys_of
 
 pytestmark = pytest.mark.any_driver
 
@@ -291,17 +288,10 @@ def test_a_part_that_cannot_stand_alone_fails_the_drill_and_is_not_broken(cluste
 
 
 def test_an_encrypted_backup_needs_its_key(copy: Database, installation: servers.Installation, place: Path, tmp_path: Path) -> None:
-    try:
-        age, keygen = (debian_programs.program(name) for name in ("age", "age-keygen"))
-    except ProgramMissing as reason:
-        pytest.skip(str(reason))
-    subprocess.run([keygen, "-o", tmp_path / "key"], check=True, capture_output=True)
-    recipient = subprocess.run([keygen, "-y", tmp_path / "key"], check=True, capture_output=True, text=True).stdout.strip()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", str(age.parent), prepend=os.pathsep)
-        backup = backing.made(copy, tmp_path / "backups", format="custom", encrypt={"age": [recipient]})
+    with keys_of("age") as keys:
+        backup = backing.made(copy, tmp_path / "backups", format="custom", encrypt=keys.encrypt)
         refused = rehearse(None, tmp_path / "backups", **in_cluster(installation, place))
-        result = rehearse(None, tmp_path / "backups", identity=str(tmp_path / "key"), **in_cluster(installation, place))
+        result = rehearse(None, tmp_path / "backups", **keys.reading, **in_cluster(installation, place))
     assert refused["msg"].startswith("the drill has not passed: identity: the file is encrypted with age")
     assert result["passed"], result["reasons"]
     entries = json.loads((backup / "verified.json").read_text(encoding="utf-8"))["entries"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,10 +20,9 @@ from tests.ground import servers
 from tests.ground.account import server_account
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
-from tests.ground.errors import ProgramMissing
 from tests.integration import backing
 from tests.integration.drilling import fresh_backup, in_cluster, reachable_folder, rehearse
-from tests.tools import debian_programs
+from tests.integration.hiding import keys_of
 
 pytestmark = pytest.mark.any_driver
 
@@ -52,20 +50,12 @@ def verifications(backup: Path) -> list[tuple[str, bool]]:
 
 @pytest.mark.parametrize("form", ["custom", "plain"])
 def test_the_key_of_somebody_else_does_not_make_a_backup_broken(cluster: Cluster, shop: Database, tmp_path: Path, form: str) -> None:
-    try:
-        age, keygen = (debian_programs.program(name) for name in ("age", "age-keygen"))
-    except ProgramMissing as reason:
-        pytest.skip(str(reason))
-    for name in ("key", "other"):
-        subprocess.run([keygen, "-o", tmp_path / name], check=True, capture_output=True)
-    recipient = subprocess.run([keygen, "-y", tmp_path / "key"], check=True, capture_output=True, text=True).stdout.strip()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", str(age.parent), prepend=os.pathsep)
-        backup = backing.made(shop, tmp_path / "backups", format=form, encrypt={"age": [recipient]})
-        wrong = rehearse(cluster, tmp_path / "backups", identity=str(tmp_path / "other"))
+    with keys_of("age") as keys, keys_of("age") as other:
+        backup = backing.made(shop, tmp_path / "backups", format=form, encrypt=keys.encrypt)
+        wrong = rehearse(cluster, tmp_path / "backups", **other.reading)
         assert "no identity matched" in wrong["msg"]
         assert verifications(backup) == []
-        right = rehearse(cluster, tmp_path / "backups", identity=str(tmp_path / "key"))
+        right = rehearse(cluster, tmp_path / "backups", **keys.reading)
     assert right["passed"], right["reasons"]
 
 
