@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_backup
-short_description: See that a fresh and verified backup of databases exists
+short_description: See that a fresh and verified backup of databases exists, and that old ones are whole
 version_added: 0.1.0
 author:
   - pgops.runbook contributors (@pgops)
@@ -22,6 +22,7 @@ description:
     ends a run before, a full disk, a lost server or a C(kill -9), leaves neither half a backup nor any harm to those that are there.
   - After that it is copied to second places and backups that are not kept any more are deleted. A run in which anything failed deletes
     nothing.
+  - With O(state=verified) it makes none, and looks at those that are there again.
 options:
   folder:
     description:
@@ -34,14 +35,36 @@ options:
   name:
     description:
       - What this backup is called, such as V(full) or V(before-upgrade). Freshness and O(keep) count the backups of one name and database.
+      - With O(state=verified), V(*) stands for all names, and then for every O(kind).
     type: str
     default: full
   state:
     description:
       - V(present), a fresh backup is there.
+      - V(verified), the backups of O(databases) that are called O(name) and hold what O(kind), O(schemas) and O(tables) say are looked
+        at as deep as O(verify) says, the newest first, and what was found is written down beside each. Those of all databases, where
+        neither O(databases) nor O(login_db) names any.
+      - One that is broken counts for nothing from then on, for neither O(fresh_for) nor O(keep), and no restore takes it. All the others
+        are looked at before the module fails and names it. A level that a backup has reached before stays.
+      - Nothing is locked for it, so that backups can be made meanwhile, and none is made, copied or deleted. Only O(verify=restore)
+        connects to a server. What has to do with making one is not looked at.
     type: str
-    choices: [present]
+    choices: [present, verified]
     default: present
+  backup:
+    description:
+      - With O(state=verified), the only backup that is looked at, as the name of its folder, or V(latest) for the newest of those that are
+        meant.
+    type: str
+  identity:
+    description:
+      - With O(state=verified), the file with the secret key of C(age), for backups that are encrypted with it. Of one that is encrypted and
+        has no key here only the checksums are looked at, which RV(notices) says.
+    type: path
+  gpg_home:
+    description:
+      - With O(state=verified), the folder of the keyring of C(gpg) with the secret key, for backups that are encrypted with it.
+    type: path
   databases:
     description:
       - The databases, each of which gets a backup of its own. O(login_db) alone, if it is not given.
@@ -139,6 +162,8 @@ options:
       - V(restore) also restores it, into a database that nobody sees and that is dropped afterwards, and compares every table and
         definition with the manifest. The server needs the room for it, and the role the right to create databases.
       - A fresh backup that was not verified as deep is verified again instead of making a new one, unless it is encrypted.
+      - With O(state=verified) it says how deep those that are there are looked at. One that holds rows alone cannot be restored, and is
+        decoded.
     type: str
     choices: [checksum, decode, restore]
     default: decode
@@ -210,6 +235,7 @@ options:
   max_runtime:
     description:
       - The time that the run may take in all, such as V(2 h). When it is over, what is not finished is taken back and the module fails.
+      - With O(state=verified) the run ends without a failure then, and RV(notices) says how many backups are left.
     type: str
   bin_dir:
     description:
@@ -296,12 +322,29 @@ EXAMPLES = r"""
     fresh_for: 6 days
     verify: restore
     max_runtime: 4 h
+
+- name: Once a week, read all backups of the folder again, whatever they are called
+  pgops.runbook.pg_backup:
+    state: verified
+    databases: ["*"]
+    name: "*"
+    folder: /var/backups/postgresql
+    max_runtime: 3 h
+
+- name: Restore the newest one that is encrypted, where the key is
+  pgops.runbook.pg_backup:
+    state: verified
+    login_db: tim
+    folder: /var/backups/postgresql
+    backup: latest
+    verify: restore
+    identity: /root/backup.key
 """
 
 RETURN = r"""
 backups:
   description: What became of each database. Also returned if the module fails because a backup or a copy of it did.
-  returned: when the databases are known
+  returned: with O(state=present), when the databases are known
   type: list
   elements: dict
   contains:
@@ -401,15 +444,79 @@ backups:
     msg:
       description: Why there is no backup of the database. None where there is one.
       type: str
+verifications:
+  description:
+    - What was found of each backup, those that cannot be trusted at all first, then from the newest to the oldest. Also returned if the
+      module fails because one is broken.
+    - The module has changed something where a backup counts for more or for less than before. One that is found as it was known is no
+      change; the time of the look is written down all the same.
+  returned: with O(state=verified), when the backups are known
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: The name of the backup, which is that of its folder.
+      type: str
+      sample: tim.full.20261121T020000Z
+    path:
+      description: Where it stands.
+      type: str
+      sample: /var/backups/postgresql/tim.full.20261121T020000Z
+    database:
+      description: Its database. None where its manifest cannot be trusted.
+      type: str
+      sample: tim
+    name:
+      description: What it is called. None where its manifest cannot be trusted.
+      type: str
+      sample: full
+    taken_at:
+      description: The moment of its snapshot. None where its manifest cannot be trusted.
+      type: str
+      sample: "2026-11-21T02:00:00+00:00"
+    bytes:
+      description: Its size. None where its manifest cannot be trusted.
+      type: int
+      sample: 734003200
+    level:
+      description:
+        - How deep it was looked at now, V(checksum), V(decode) or V(restore); less than O(verify) where RV(verifications[].msg) says why.
+          None where it was not looked at.
+        - In check mode, how deep it would be.
+      type: str
+      sample: decode
+    result:
+      description:
+        - V(whole). V(broken), now, or deeper than it was looked at. V(unknown), it could not be looked at. V(left), the time was over, or
+          it was deleted meanwhile. V(planned) in check mode.
+        - The module fails where one is V(broken) or V(unknown).
+      type: str
+      sample: whole
+    verified:
+      description:
+        - As what it counts now, V(checksum), V(decode) or V(restore), from all looks at it. None where it does not count as verified.
+      type: str
+      sample: restore
+    changed:
+      description: Whether it counts for something else than before; in check mode, whether it would if it is whole.
+      type: bool
+      sample: false
+    seconds:
+      description: How long the look took.
+      type: float
+      sample: 6.1
+    msg:
+      description: What is wrong with it, or why it was not looked at as deep as was asked for. None where there is nothing to say.
+      type: str
 purged:
   description: The backups that were deleted, or would be in check mode. None is deleted by a run in which anything failed.
-  returned: when the databases are known
+  returned: with O(state=present), when the databases are known
   type: list
   elements: str
   sample: [tim.full.20261020T020000Z]
 kept:
   description: The backups of these databases and this name that stay, in check mode without those that would be made.
-  returned: when the databases are known
+  returned: with O(state=present), when the databases are known
   type: list
   elements: str
   sample: [tim.full.20261121T020000Z, tim.full.20261120T020000Z]
@@ -425,7 +532,8 @@ error:
   contains:
     type:
       description:
-        - The type. C(Unfinished), a backup or a copy failed, and RV(backups) says which; C(InvalidValue), an option is wrong or a folder
+        - The type. C(Unfinished), a backup or a copy failed, and RV(backups) says which, or one is broken, and RV(verifications)
+          says which; C(InvalidValue), an option is wrong or a folder
           cannot be used; C(MissingObject), a database is not there; C(ProgramMissing), a program is not installed; C(Busy), another run
           is at work in the folder; C(ConnectError) and C(DriverMissing), it did not come to a session; C(DatabaseError), the server
           refused anything else.
@@ -452,6 +560,13 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.engine impor
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.interrupt import taking_back
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import FORMATS, read_options
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.state_verified import (
+    PRESENT,
+    STATES,
+    asked_for,
+    read_wanted,
+    verify_those_there,
+)
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import LEVELS
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import METHODS
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
@@ -480,7 +595,11 @@ ARGUMENTS: dict[str, Any] = {
     **CONNECTION_ARGUMENTS,
     "folder": {"type": "path", "required": True},
     "name": {"type": "str", "default": "full"},
-    "state": {"type": "str", "choices": ["present"], "default": "present"},
+    "state": {"type": "str", "choices": list(STATES), "default": PRESENT},
+    "backup": {"type": "str"},
+    # The path of a file.
+    "identity": {"type": "path"},
+    "gpg_home": {"type": "path"},
     "databases": {"type": "list", "elements": "str", "default": []},
     "kind": {"type": "str", "choices": list(KINDS), "default": "full"},
     "schemas": {"type": "list", "elements": "str", "default": []},
@@ -507,10 +626,13 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     keep_readable(module.no_log_values, module.params)
     try:
-        options = read_options(module.params, application_name(OPERATION))
+        name = application_name(OPERATION)
         login = ConnectionOptions.from_params(module.params)
         with taking_back(), publisher(OPERATION) as watch:
-            result = back_up(login, options, check_mode=module.check_mode, watch=watch)
+            if asked_for(module.params):
+                result = verify_those_there(login, read_wanted(module.params, name), check_mode=module.check_mode, watch=watch)
+            else:
+                result = back_up(login, read_options(module.params, name), check_mode=module.check_mode, watch=watch)
     except RunbookError as error:
         module.fail_json(**noticed(error.as_result()))
     module.exit_json(**noticed(result))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, List, Mapping
 
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.decode import Keys
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import Watch
@@ -32,12 +33,21 @@ def rehearse(
     client: Client,
     deadline: Deadline,
     watch: Watch,
+    keys: Keys | None = None,
 ) -> List[str]:
-    """Restore the backup in the folder `path` and return what is otherwise than its manifest says.
+    """Restore the backup in the folder `path`, read with `keys` where it is encrypted, and return what is otherwise than its manifest says.
 
     Raises RunbookError where it cannot be restored here; nothing of it is left in any case.
     """
-    asked = restore_options.Options(path=path, jobs=options.jobs, scratch_folder=None, application_name=options.application_name)
+    keys = keys or Keys()
+    asked = restore_options.Options(
+        path=path,
+        jobs=options.jobs,
+        identity=keys.identity,
+        gpg_home=keys.gpg_home,
+        scratch_folder=None,
+        application_name=options.application_name,
+    )
     sessions = Sessions(login, options.application_name)
     with sessions.open(maintenance_database(login)) as database:
         run = Run(

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping
+from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import (
     SEAL,
@@ -71,12 +71,23 @@ def record(backup: Path, manifest: Mapping[str, Any], found: Verification) -> No
                 earlier = read_verifications(backup, manifest)
             except InvalidValue:
                 earlier = []
-            entries = [one.as_entry() for one in [*earlier, found][-_MOST_ENTRIES:]]
+            entries = [one.as_entry() for one in [*_without_repeated(earlier, found), found][-_MOST_ENTRIES:]]
             write_document(backup / VERIFIED, {"format": _FORMAT, "of": manifest[SEAL], "entries": entries})
     except OSError as error:
         raise InvalidValue(
             f"that the backup was verified cannot be written to {backup / VERIFIED}: {error.strerror}", object_name=backup.name
         ) from None
+
+
+def _without_repeated(earlier: Sequence[Verification], found: Verification) -> List[Verification]:
+    """Return the earlier ones without those since the last failure that `found` only repeats.
+
+    One look a day would else push out what lies deeper and was found once.
+    """
+    if not found.ok or found.drill is not None:
+        return list(earlier)
+    failed = max((number for number, one in enumerate(earlier) if not one.ok), default=-1)
+    return [one for number, one in enumerate(earlier) if number <= failed or one.how != found.how or one.drill is not None]
 
 
 def read_verifications(backup: Path, manifest: Mapping[str, Any]) -> List[Verification]:

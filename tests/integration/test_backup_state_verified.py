@@ -1,0 +1,242 @@
+"""state=verified: backups that are there are looked at again, and what was found counts from then on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.pgops.runbook.plugins.module_utils._backup import state_verified
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.catalogue import Question, look_through
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.engine import Unfinished
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import sealed
+from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, MissingObject, Refused
+from ansible_collections.pgops.runbook.plugins.modules import pg_backup
+from tests.ground.cluster import Cluster
+from tests.ground.databases import Database
+from tests.integration import backing, hiding, restoring
+from tests.integration.drilling import flip_a_byte
+
+pytestmark = pytest.mark.any_driver
+RunModule = Callable[..., dict[str, Any]]
+NOWHERE = ConnectionOptions(login_host="/nonexistent")
+KEYS = ("level", "result", "verified", "changed")
+
+
+@pytest.fixture(scope="module")
+def tim(cluster: Cluster) -> Iterator[Database]:
+    """A small database that no test changes."""
+    with Database.create(cluster, "again_tim") as database:
+        database.query("CREATE TABLE numbers AS SELECT n, md5(n::text) AS text FROM generate_series(1, 3000) AS n")
+        yield database
+
+
+@pytest.fixture(scope="module")
+def originals(tim: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three backups of it, the oldest first: verified by its checksums, decoded, and one of another name and scope."""
+    folder = tmp_path_factory.mktemp("originals")
+    backing.made(tim, folder, verify="checksum")
+    backing.made(tim, folder, fresh_for="0 s", format="custom", compression="none")
+    backing.made(tim, folder, name="part", kind="tables", tables=["numbers"])
+    return folder
+
+
+@pytest.fixture
+def folder(originals: Path, tmp_path: Path) -> Path:
+    """Copies of them, for a test to spoil."""
+    return Path(shutil.copytree(originals, tmp_path / "backups"))
+
+
+def again(folder: Path, login: ConnectionOptions = NOWHERE, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+    """Verify what is there, of every database unless said."""
+    given = {"folder": str(folder), "bin_dir": backing.bin_dir(), "databases": ["*"], "state": "verified", **options}
+    assert state_verified.asked_for(given)
+    return state_verified.verify_those_there(login, state_verified.read_wanted(given), check_mode=check_mode)
+
+
+def failing(folder: Path, login: ConnectionOptions = NOWHERE, **options: Any) -> dict[str, Any]:
+    """Verify what is there where something is wrong, and return the result."""
+    with pytest.raises(Unfinished) as failed:
+        again(folder, login, **options)
+    return failed.value.as_result()
+
+
+def told(result: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Return what was found of each backup."""
+    return [tuple(one[key] for key in KEYS) for one in result["verifications"]]
+
+
+def entries(backup: Path) -> list[tuple[str, bool]]:
+    """Return what is written down beside a backup."""
+    path = backup / "verified.json"
+    return [(one["how"], one["ok"]) for one in json.loads(path.read_text(encoding="utf-8"))["entries"]] if path.exists() else []
+
+
+def named(folder: Path, name: str = "full") -> list[Path]:
+    """Return the backups of a name, the newest first."""
+    return sorted((path for path in folder.iterdir() if f".{name}." in path.name), reverse=True)
+
+
+def test_all_of_a_name_are_read_again_without_a_server_and_what_is_known_is_no_change(folder: Path) -> None:
+    newest, oldest = named(folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    foreseen = again(folder, check_mode=True)
+    assert told(foreseen) == [("decode", "planned", "decode", False), ("decode", "planned", "checksum", True)]
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    first = again(folder)
+    assert [one["id"] for one in first["verifications"]] == [newest.name, oldest.name]
+    assert told(first) == [("decode", "whole", "decode", False), ("decode", "whole", "decode", True)]
+    assert (first["changed"], foreseen["changed"], entries(newest), entries(oldest)) == (True, True, [("decode", True)], [("decode", True)])
+    second = again(folder)
+    assert told(second) == [("decode", "whole", "decode", False)] * 2
+    # The time of the look is another one, and the file no longer.
+    assert (second["changed"], entries(oldest), again(folder, check_mode=True)["changed"]) == (False, [("decode", True)], False)
+    lower = again(folder, verify="checksum")
+    assert told(lower) == [("checksum", "whole", "decode", False)] * 2
+    assert entries(oldest) == [("decode", True), ("checksum", True)]
+
+
+def test_a_broken_one_counts_for_nothing_and_is_named_after_all_were_looked_at(tim: Database, folder: Path) -> None:
+    newest, oldest = named(folder)
+    flip_a_byte(newest / "database.dump")
+    result = failing(folder)
+    assert result["msg"].startswith(f"the backup {newest.name} is broken: database.dump has another content")
+    assert told(result) == [("checksum", "broken", None, True), ("decode", "whole", "decode", True)]
+    assert result["error"]["object"] == newest.name
+    assert told(failing(folder))[0] == ("checksum", "broken", None, False)
+    known = look_through(Question(str(folder)))
+    assert [one["id"] for one in known["broken"]] == [newest.name]
+    with pytest.raises(Refused, match="is broken"):
+        restoring.restore(tim, folder, backup=newest.name, target="again_never")
+    assert backing.back_up(tim, folder, verify="decode", format="custom", compression="none")["backups"][0]["id"] == oldest.name
+    # What was put right is found right.
+    flip_a_byte(newest / "database.dump")
+    assert told(again(folder))[0] == ("decode", "whole", "decode", True)
+
+
+def test_what_a_deeper_look_found_stays(folder: Path) -> None:
+    newest = named(folder)[0]
+    drill = {"how": "restore", "at": "2026-11-22T03:00:00+00:00", "ok": False, "message": "public.numbers: 1 row missing", "drill": {}}
+    document = {"format": "pgops.verified/1", "of": backing.manifest(newest)["sha256"], "entries": [drill]}
+    (newest / "verified.json").write_text(json.dumps(document), encoding="utf-8")
+    result = failing(folder, backup="latest")
+    assert told(result) == [("decode", "broken", None, False)]
+    assert "1 row missing" in result["msg"]
+    document["entries"] = [{**drill, "ok": True, "message": None}]
+    (newest / "verified.json").write_text(json.dumps(document), encoding="utf-8")
+    for _day in range(3):
+        assert told(again(folder, backup="latest")) == [("decode", "whole", "restore", False)]
+    assert entries(newest) == [("restore", True), ("decode", True)]
+
+
+def test_a_restore_is_the_deepest(tim: Database, folder: Path) -> None:
+    newest, oldest = named(folder)
+    result = again(folder, backing.login(tim), verify="restore", backup=oldest.name)
+    assert told(result) == [("restore", "whole", "restore", True)]
+    assert entries(oldest) == [("restore", True)]
+    # The rows are those of the dump, and the manifest speaks of others.
+    document = backing.manifest(newest)
+    document.pop("sha256")
+    document["tables"][0]["hash"] = "1"
+    (newest / "manifest.json").write_text(json.dumps(sealed(document)), encoding="utf-8")
+    (newest / "SHA256SUMS").unlink()
+    assert told(again(folder, backup="latest")) == [("decode", "whole", "decode", False)]
+    result = failing(folder, backing.login(tim), verify="restore", backup="latest")
+    assert told(result) == [("restore", "broken", None, True)]
+    assert "public.numbers: 3000 rows as expected, but what is in them differs" in result["msg"]
+    assert restoring.hidden(tim.cluster) == set()
+
+
+def test_which_are_meant(tim: Database, folder: Path) -> None:
+    part = named(folder, "part")[0].name
+    every = [one["id"] for one in again(folder, name="*", check_mode=True)["verifications"]]
+    assert every == [part, *(path.name for path in named(folder))]
+    scope = {"name": "part", "kind": "tables", "tables": ["public.numbers"]}
+    assert [one["id"] for one in again(folder, check_mode=True, **scope)["verifications"]] == [part]
+    assert len(again(folder, databases=[tim.name], check_mode=True)["verifications"]) == 2
+    assert len(again(folder, backing.login(tim), databases=[], check_mode=True)["verifications"]) == 2
+    for options in (
+        {"name": "part"},
+        {"databases": ["another"]},
+        {"backup": "again_tim.full.20200101T000000Z"},
+        {"name": "no", "backup": "latest"},
+    ):
+        with pytest.raises(MissingObject, match="holds no"):
+            again(folder, **options)
+    for options, words in (({"backup": "../x"}, "not the id of a backup"), ({"verify": "deep"}, "is not one of")):
+        with pytest.raises(InvalidValue, match=words):
+            again(folder, **options)
+    for option in ("backup", "identity", "gpg_home"):
+        with pytest.raises(InvalidValue, match=f"{option}: it means nothing with state=present"):
+            state_verified.asked_for({option: "x"})
+
+
+def test_one_that_nobody_can_trust_is_broken(folder: Path) -> None:
+    newest, oldest = named(folder)
+    manifest = newest / "manifest.json"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace('"rows": 3000', '"rows": 3001'), encoding="utf-8")
+    result = failing(folder)
+    assert [(one["id"], one["result"]) for one in result["verifications"]] == [(newest.name, "broken"), (oldest.name, "whole")]
+    assert "cannot be trusted" in result["msg"]
+    assert [one["result"] for one in failing(folder, backup=newest.name)["verifications"]] == ["broken"]
+    # The newest that is one, and a word about the other.
+    latest = again(folder, backup="latest")
+    assert ([one["id"] for one in latest["verifications"]], len(latest["warnings"])) == ([oldest.name], 1)
+
+
+@pytest.mark.parametrize("method", hiding.METHODS)
+def test_an_encrypted_one_is_read_with_its_key_and_without_it_hashed(tim: Database, tmp_path: Path, method: str) -> None:
+    with hiding.keys_of(method) as keys:
+        made = backing.made(tim, tmp_path, format="custom", encrypt=keys.encrypt, verify="checksum")
+        for check_mode in (True, False):
+            without = again(tmp_path, check_mode=check_mode)
+            assert told(without) == [("checksum", "planned" if check_mode else "whole", "checksum", False)]
+        assert "only the checksums were looked at" in without["warnings"][0]
+        assert made.name in without["warnings"][0]
+        assert told(again(tmp_path, **keys.reading)) == [("decode", "whole", "decode", True)]
+        assert told(again(tmp_path, backing.login(tim), verify="restore", **keys.reading)) == [("restore", "whole", "restore", True)]
+        assert told(again(tmp_path)) == [("checksum", "whole", "restore", False)]
+        flip_a_byte(made / next(path.name for path in made.iterdir() if path.name.startswith("database")))
+        assert told(failing(tmp_path)) == [("checksum", "broken", None, True)]
+
+
+def test_time_that_is_over_leaves_the_rest_and_what_is_deleted_meanwhile_is_not_broken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest, oldest = named(folder)
+    over = again(folder, max_runtime="1 ms", verify="checksum")
+    assert [(one["result"], one["level"]) for one in over["verifications"]] == [("left", None)] * 2
+    assert (over["changed"], "2 of 2 backups were not looked at" in over["warnings"][0]) == (False, True)
+    real = state_verified.verify
+
+    def purged(backup: Path, *arguments: Any) -> Any:
+        if backup == oldest:
+            backup.rename(folder / f".deleted-{backup.name}")
+        return real(backup, *arguments)
+
+    monkeypatch.setattr(state_verified, "verify", purged)
+    result = again(folder)
+    assert [(one["result"], one["msg"]) for one in result["verifications"]] == [("whole", None), ("left", "it was deleted meanwhile")]
+    assert (newest / "verified.json").exists()
+
+
+def test_the_examples_do_what_they_say(tim: Database, run_module: RunModule, folder: Path) -> None:
+    tasks = [task["pgops.runbook.pg_backup"] for task in yaml.safe_load(pg_backup.EXAMPLES)]
+    weekly, newest = (task for task in tasks if task.get("state") == "verified")
+    documented = yaml.safe_load(pg_backup.RETURN)["verifications"]["contains"]
+    own = {"folder": str(folder), "bin_dir": backing.bin_dir()}
+    found = run_module("pg_backup", {**weekly, **own}, connection=tim.login())
+    assert (found["failed"], found["changed"], len(found["verifications"])) == (False, True, 3)
+    assert [set(one) for one in found["verifications"]] == [set(documented)] * 3
+    deep = run_module("pg_backup", {**newest, **own, "login_db": tim.name}, connection=tim.login())
+    assert (deep["failed"], [one["level"] for one in deep["verifications"]]) == (False, ["restore"])
+    flip_a_byte(named(folder)[0] / "database.dump")
+    failed = run_module("pg_backup", {**weekly, **own}, connection=tim.login())
+    assert (failed["failed"], failed["error"]["type"], failed["error"]["object"]) == (True, "Unfinished", named(folder)[0].name)
+    assert [one["result"] for one in failed["verifications"]].count("whole") == 2
