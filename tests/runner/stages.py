@@ -93,6 +93,7 @@ def pytest(folders: Iterable[str], name: str, major: int | None = None) -> Step:
     """The tests below `folders`, on as many processes as there are cores; on PostgreSQL `major` where given."""
     workers = environment.cpus()
     results = OUTPUT / f"{name.replace(' ', '-')}.xml"
+    chosen = {"PGOPS_TEST_MAJOR": str(major)} if major else {}
 
     def before() -> None:
         results.unlink(missing_ok=True)
@@ -102,7 +103,8 @@ def pytest(folders: Iterable[str], name: str, major: int | None = None) -> Step:
         [sys.executable, "-m", "pytest", "-q", "-n", str(workers), "--dist", "loadgroup", "--junit-xml", results, *folders],
         cores=max(1, workers - 1),
         folder=ROOT,
-        environment={"PGOPS_TEST_MAJOR": str(major)} if major else {},
+        # Tests start hundreds of processes that import the engine, and pytest rewrites every file in each of its own.
+        environment={"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(CACHE / "bytecode"), **chosen},
         judge=by_junit(lambda: [results] if results.exists() else []),
         before=before,
         seconds=2100.0,
