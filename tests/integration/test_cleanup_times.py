@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import apply, batch_size, counting, leaves, report, statements, walk
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.parts import Times
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.parts import Times, TooLarge
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.progress import Progress
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.quiet import Quiet
 from tests.integration.cleaning import UTC, Cleaner, numbers, rule
@@ -201,13 +201,13 @@ def test_rows_that_do_not_lie_as_it_seems_are_no_larger_batch(
     monkeypatch.setattr(leaves, "_IN_ORDER", 0.0)
     fill(cleaner, "now() + (n * 7919 % 4000 - 1999.5) * interval '1 min'")
     tried: list[str] = []
-    real = walk.TooLarge.__init__
+    real = TooLarge.__init__
 
-    def noting(self: walk.TooLarge, table: str) -> None:
+    def noting(self: TooLarge, table: str) -> None:
         tried.append(table)
         real(self, table)
 
-    monkeypatch.setattr(walk.TooLarge, "__init__", noting)
+    monkeypatch.setattr(TooLarge, "__init__", noting)
     result = cleaner.run([RULE], batch_rows=MOST)
     assert (result["removed"], result["remaining"], result["stopped"]) == (EXPIRED, 0, "done")
     assert cleaner.sql(f"SELECT count(*) FROM t WHERE {PAST}") == [(0,)]
@@ -226,6 +226,18 @@ def test_a_batch_of_a_guessed_size_that_takes_too_long_is_counted_first(
     assert (result["removed"], result["remaining"], result["stopped"]) == (250, 0, "done")
     assert cleaner.column("SELECT min(id) FROM t") == [251]
     assert (batches[0], ways(batches)) == (("times", 100), {"times"})
+
+
+def test_the_commit_of_a_guessed_batch_may_take_longer(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_size, "_SHORTEST", 0.5)
+    fill(cleaner)
+    cleaner.sql("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.8); RETURN NULL; END'")
+    cleaner.sql(
+        "CREATE CONSTRAINT TRIGGER slow AFTER DELETE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD.id = 10)"
+        " EXECUTE FUNCTION slow()"
+    )
+    result = cleaner.run([RULE], batch_rows=MOST, batch_time="5 ms")
+    assert (result["removed"], result["stopped"]) == (EXPIRED, "done")
 
 
 def test_who_cancels_it_ends_it(cleaner: Cleaner) -> None:
@@ -327,22 +339,32 @@ def test_a_second_look_is_taken_only_where_others_wrote(cleaner: Cleaner, monkey
 def test_quiet_is_when_nobody_else_writes(cleaner: Cleaner, end: str) -> None:
     cleaner.sql("CREATE TABLE t (id int)")
     with cleaner.open() as session, cleaner.database.connect() as other:
+        assert Quiet(session).has_lasted(0)
         quiet = Quiet(session)
-        assert quiet.has_lasted(0)
         session.execute("INSERT INTO public.t VALUES (1)")
-        assert (quiet.has_lasted(0), quiet.has_lasted(1)) == (False, True)
+        assert quiet.has_lasted(1)
+        assert not quiet.has_lasted(1)
         other.execute("BEGIN")
         other.execute("SELECT count(*) FROM t")
-        assert quiet.has_lasted(1)
-        other.execute("INSERT INTO t VALUES (2)")
-        session.execute("INSERT INTO public.t VALUES (3)")
-        assert not quiet.has_lasted(2)
-        begun = Quiet(session)
-        assert not begun.has_lasted(0)
-        other.execute(end)
-        assert not begun.has_lasted(1)
-        assert not quiet.has_lasted(2)
         assert Quiet(session).has_lasted(0)
+        quiet = Quiet(session)
+        other.execute("SELECT FROM t FOR UPDATE")
+        assert not quiet.has_lasted(0)
+        quiet = Quiet(session)
+        assert not quiet.has_lasted(0)
+        other.execute(end)
+        assert not quiet.has_lasted(1)
+        assert Quiet(session).has_lasted(0)
+
+
+def test_a_row_that_others_took_before_the_last_batch_is_counted(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(cleaner, "now() + (1 + n * 7919 % 4000 - 101.5) * interval '1 min'")
+    with cleaner.database.connect() as holder:
+        holder.execute("BEGIN")
+        take = f"SELECT FROM t WHERE {PAST} ORDER BY at DESC LIMIT 1 FOR UPDATE"
+        before_batch(monkeypatch, 1, lambda _session: holder.execute(take))
+        result = cleaner.run([RULE], batch_rows=MOST)
+    assert (result["removed"], result["remaining"], result["stopped"]) == (100, 1, "locked")
 
 
 def test_a_trigger_that_keeps_rows(cleaner: Cleaner, batches: list[tuple[str, int]]) -> None:

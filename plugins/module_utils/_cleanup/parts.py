@@ -8,8 +8,9 @@ The `form` of a part is that of the rule's condition that the server does well b
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, Iterator, Union
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import PICK, REMOVE, ROW, Target
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
@@ -24,8 +25,9 @@ _BY_INDEX = (
     " pg_catalog.set_config('enable_sort', 'off', true)"
 )
 _NOT_LONG = """
-SELECT pg_catalog.set_config('statement_timeout', least(nullif(allowed, 0), %(milliseconds)s)::text, true)
-FROM (SELECT (1000 * pg_catalog.date_part('epoch', pg_catalog.current_setting('statement_timeout')::interval))::bigint AS allowed) AS session
+SELECT pg_catalog.set_config('statement_timeout', least(
+    nullif((1000 * pg_catalog.date_part('epoch', %(allowed)s::interval))::bigint, 0), %(milliseconds)s
+)::text, true)
 """
 # As many rows of a page are looked at, at the most.
 _LOOKED_AT = 300
@@ -53,9 +55,11 @@ class Blocks:
             row=sql.Identifier(ROW), first=sql.Literal(f"({self.first},0)"), end=sql.Literal(f"({self.end},0)")
         )
 
-    def guide(self, database: Any) -> None:
+    @contextmanager
+    def guided(self, database: Any) -> Iterator[None]:
         """Let the planner take it for the rest of the transaction: else a server may read the whole table for every range."""
         database.execute(_BY_PAGES)
+        yield
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,11 @@ class Times:
             return condition
         return sql.SQL("{} AND {}").format(since(database, target, self.first), condition)
 
-    def guide(self, database: Any) -> None:
+    @contextmanager
+    def guided(self, database: Any) -> Iterator[None]:
         """Let the planner find it by the index for the rest of the transaction, also where it knows little of the table."""
         database.execute(_BY_INDEX)
+        yield
 
 
 @dataclass(frozen=True)
@@ -86,10 +92,14 @@ class GuessedTimes(Times):
 
     seconds: float
 
-    def guide(self, database: Any) -> None:
-        """Do the same, and let no statement take much longer than the session allows, or than was meant."""
-        super().guide(database)
-        database.execute(_NOT_LONG, {"milliseconds": round(1000 * self.seconds)})
+    @contextmanager
+    def guided(self, database: Any) -> Iterator[None]:
+        """Do the same, and let no statement of the block take longer; the commit may, which looks deferred foreign keys up."""
+        with super().guided(database):
+            allowed = database.value("SELECT pg_catalog.current_setting('statement_timeout')")
+            database.execute(_NOT_LONG, {"allowed": allowed, "milliseconds": round(1000 * self.seconds)})
+            yield
+            database.execute("SELECT pg_catalog.set_config('statement_timeout', %s, true)", (allowed,))
 
 
 Part = Union[Blocks, Times]
@@ -122,9 +132,7 @@ def next_times(database: Any, target: Target, leaf: Leaf, first: str | None, row
         chosen=Times(first, None).holds(database, target),
         rows=sql.Literal(rows),
     )
-    with database.transaction(read_only=True):
-        rest = Times(first, None)
-        rest.guide(database)
+    with database.transaction(read_only=True), Times(first, None).guided(database):
         return Times(first, database.value(statement))
 
 
@@ -157,8 +165,7 @@ def guess_times(database: Any, target: Target, leaf: Leaf, first: str | None, pa
         places=sql.Literal(_LOOKED_AT),
         pages=sql.Literal(pages),
     )
-    with database.transaction(read_only=True):
-        rest.guide(database)
+    with database.transaction(read_only=True), rest.guided(database):
         end = database.value(statement)
     return None if end is None else GuessedTimes(first, end, seconds)
 

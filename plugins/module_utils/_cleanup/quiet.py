@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether anybody else has written anything for a while: if not, a table that was gone through needs no second look.
 
-Every transaction that writes takes the next of the server's numbers, at the latest with its first row. So when no transaction was open
-at first, and no more numbers were taken since than this session took itself, nobody else can have written a row, nor locked one.
+Every transaction that writes or locks a row takes the next of the server's numbers, at the latest with its first row. So when none was
+open at first, and no more numbers were taken since than this session took itself, nobody else can have written a row, nor hold one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ _NUMBERS = """
 SELECT pg_catalog.txid_snapshot_xmin(seen) AS open, pg_catalog.txid_snapshot_xmax(seen) AS next
 FROM pg_catalog.txid_current_snapshot() AS seen
 """
+# A number of one's own is the only way to see those of transactions that are still open.
+_NUMBER = "SELECT pg_catalog.txid_current()"
 
 
 class Quiet:
@@ -28,5 +30,8 @@ class Quiet:
         self._nobody_writes = int(found["open"]) == self._next
 
     def has_lasted(self, own: int) -> bool:
-        """Return whether nobody else has written since, where this session has committed at least `own` changes. Raises DatabaseError."""
-        return self._nobody_writes and int(self._database.row(_NUMBERS)["next"]) - self._next <= own
+        """Return whether nobody else has written since, where this session has committed at least `own` changes. Raises DatabaseError.
+
+        The answer is itself a change of this session.
+        """
+        return self._nobody_writes and int(self._database.value(_NUMBER)) - self._next <= own

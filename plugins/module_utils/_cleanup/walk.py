@@ -185,6 +185,8 @@ class Walk:
         began = time.monotonic()
         try:
             batch = take()
+        except TooLarge:
+            raise
         except DatabaseError as error:
             self._refused_since = self._refused_since or began
             if not is_locked(error) or self.database.closed or time.monotonic() - self._refused_since >= self._patience:
@@ -231,10 +233,10 @@ class Walk:
         return statements.pick_oldest(self.database, self.target, self.leaf, rows, after)
 
     def _whole(self, part: Part, rows: int) -> Batch:
-        part.guide(self.database)
         began = time.monotonic()
         try:
-            batch = statements.take_range(self.database, self.target, self.leaf, part)
+            with part.guided(self.database):
+                batch = statements.take_range(self.database, self.target, self.leaf, part)
         except DatabaseError as error:
             # The server says the same where somebody cancels it, and where the session allows no more.
             if error.sqlstate == _CANCELED and isinstance(part, GuessedTimes) and time.monotonic() - began >= part.seconds:
