@@ -29,7 +29,6 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark."""
     config.addinivalue_line("markers", "integration: needs a PostgreSQL server, which the tests start")
     config.addinivalue_line("markers", "any_driver: the same with every driver; with one of them but where a major version is asked for")
-    config.addinivalue_line("markers", "long: takes so long that it should not be the last one to begin")
     config.addinivalue_line(
         "markers", "every_driver: for a test of a file of any_driver: what drivers convert or how they fail is its matter"
     )
@@ -61,10 +60,10 @@ def _groups(item: pytest.Item) -> list[str]:
 
 
 def _turn(item: pytest.Item) -> int:
-    """Return when a test is to run: what takes longest begins first; filled systems are copied before they are too old for it."""
-    if item.get_closest_marker("long") is not None:
-        return 0
-    return 1 if {"system_databases", "published_databases"} & set(getattr(item, "fixturenames", ())) else 2
+    """Return when a test is to run: filled systems are copied before they are too old for it; what ends last should be short."""
+    if HERE not in item.path.parents:
+        return 2
+    return 0 if {"system_databases", "published_databases"} & set(getattr(item, "fixturenames", ())) else 1
 
 
 def _repeats(item: pytest.Item) -> bool:
