@@ -22,6 +22,7 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing, hiding, restoring
 from tests.integration.drilling import flip_a_byte
+from tests.integration.small_disks import make_read_only, small_disk
 
 pytestmark = pytest.mark.any_driver
 RunModule = Callable[..., dict[str, Any]]
@@ -137,9 +138,17 @@ def test_what_a_deeper_look_found_stays(folder: Path) -> None:
 
 def test_a_restore_is_the_deepest(tim: Database, folder: Path) -> None:
     newest, oldest = named(folder)
+    tim.query("CREATE ROLE again_nobody LOGIN")
+    try:
+        result = failing(folder, backing.login(tim, login_user="again_nobody"), verify="restore", backup=oldest.name)
+    finally:
+        tim.query("DROP ROLE again_nobody")
+    # What was found on the way counts.
+    assert told(result) == [("decode", "unknown", "decode", True)]
+    assert "could not be verified: it could not be restored here: role again_nobody may not make databases" in result["msg"]
     result = again(folder, backing.login(tim), verify="restore", backup=oldest.name)
     assert told(result) == [("restore", "whole", "restore", True)]
-    assert entries(oldest) == [("restore", True)]
+    assert entries(oldest) == [("decode", True), ("restore", True)]
     # The rows are those of the dump, and the manifest speaks of others.
     document = backing.manifest(newest)
     document.pop("sha256")
@@ -224,6 +233,17 @@ def test_time_that_is_over_leaves_the_rest_and_what_is_deleted_meanwhile_is_not_
     result = again(folder)
     assert [(one["result"], one["msg"]) for one in result["verifications"]] == [("whole", None), ("left", "it was deleted meanwhile")]
     assert (newest / "verified.json").exists()
+
+
+def test_a_place_that_is_only_read_is_looked_at_and_nothing_is_written_down(folder: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 4 << 20) as disk:
+        copies = Path(shutil.copytree(folder, disk / "copies"))
+        newest = named(copies)[0]
+        flip_a_byte(newest / "database.dump")
+        make_read_only(disk)
+        result = failing(copies)
+    assert told(result) == [("checksum", "broken", "decode", False), ("decode", "whole", "checksum", False)]
+    assert [notice for notice in result["warnings"] if "Read-only file system" in notice and newest.name in notice]
 
 
 def test_the_examples_do_what_they_say(tim: Database, run_module: RunModule, folder: Path) -> None:

@@ -120,6 +120,15 @@ class _Entry:
         }
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a look found, and why it went less deep than was asked for; it may also have `failed` to."""
+
+    verification: Verification
+    trouble: str | None = None
+    failed: bool = False
+
+
 def verify_those_there(login: ConnectionOptions, wanted: Wanted, *, check_mode: bool = False, watch: Watch = unwatched) -> Dict[str, Any]:
     """Look at each backup that is wanted, write down what was found, and return the result; in check mode only say which they are.
 
@@ -247,8 +256,7 @@ class _Verifying:
             return entry
         try:
             self._deadline.check()
-            found, trouble = self._looked_into(path, manifest, level)
-            self._write_down(entry, manifest, found, trouble)
+            self._write_down(entry, manifest, self._looked_into(path, manifest, level))
         except OutOfTime as over:
             entry.message = over.message
         except RunbookError as error:
@@ -265,17 +273,17 @@ class _Verifying:
         rows_alone = (manifest.get("scope") or {}).get("kind") == "data_only"
         return DECODE if level == RESTORE and rows_alone else level
 
-    def _looked_into(self, path: Path, manifest: Mapping[str, Any], level: str) -> Tuple[Verification, str | None]:
-        """Return what was found, and why that is less than was asked for. Raises OutOfTime, InvalidValue."""
+    def _looked_into(self, path: Path, manifest: Mapping[str, Any], level: str) -> _Found:
+        """Return what was found. Raises OutOfTime, and InvalidValue where the backup may not be read."""
         wanted, keys = self._options.verify, self._wanted.keys
         # Without its key it says so itself.
         first = CHECKSUM if wanted == CHECKSUM else DECODE
         found = verify(path, manifest, first, self._client, keys.identity, self._tick, keys.gpg_home)
         if level != RESTORE or not found.ok or found.how != DECODE:
-            rows_alone = wanted == RESTORE and level == DECODE
-            return found, "it holds rows alone, which nothing can be restored from by itself" if rows_alone and found.ok else None
+            rows_alone = wanted == RESTORE and level == DECODE and found.ok
+            return _Found(found, "it holds rows alone, which nothing can be restored from by itself" if rows_alone else None)
         if self._server is None or self._client is None:
-            return found, None
+            return _Found(found)
         # Only few runs do this, and it is half of another module.
         from ansible_collections.pgops.runbook.plugins.module_utils._backup.rehearse import rehearse
 
@@ -287,28 +295,27 @@ class _Verifying:
             raise
         except RunbookError as error:
             # That it was decoded is worth writing down all the same.
-            record(path, manifest, found)
-            raise RunbookError(f"it could not be restored here: {with_hint(error.message, error.hint)}") from None
+            return _Found(found, f"it could not be restored here: {with_hint(error.message, error.hint)}", failed=True)
         told = "; ".join(differences[:_SHOWN]) or None
-        return Verification(RESTORE, datetime.now(timezone.utc), not differences, told), None
+        return _Found(Verification(RESTORE, datetime.now(timezone.utc), not differences, told))
 
-    def _write_down(self, entry: _Entry, manifest: Mapping[str, Any], found: Verification, trouble: str | None) -> None:
+    def _write_down(self, entry: _Entry, manifest: Mapping[str, Any], look: _Found) -> None:
         """Take what was found into the entry and into the record of the backup."""
-        path, before = entry.path, entry.head
+        path, before, found = entry.path, entry.head, look.verification
         if not has_manifest(path):
             entry.message = "it was deleted meanwhile"
             return
-        entry.level, entry.message = found.how, found.message or trouble
+        entry.level, entry.message = found.how, found.message or look.trouble
         try:
             record(path, manifest, found)
         except InvalidValue as fault:
             # A place that is only read, such as one that holds copies. What was found holds all the same.
-            entry.result = WHOLE if found.ok else BROKEN
+            entry.result = UNKNOWN if look.failed else WHOLE if found.ok else BROKEN
             self._notices.append(fault.message)
             return
         after = standing(path, manifest)
         entry.verified = after.how
-        entry.result = BROKEN if after.broken else WHOLE
+        entry.result = BROKEN if after.broken else UNKNOWN if look.failed else WHOLE
         if after.broken and found.ok:
             entry.message = after.broken
         if before is not None:
