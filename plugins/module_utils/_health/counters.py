@@ -17,6 +17,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.catalogue im
 from ansible_collections.pgops.runbook.plugins.module_utils._health.facts import Fact
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import LOCK_NOT_AVAILABLE, Reading, Unseen, skipped, unknown
+from ansible_collections.pgops.runbook.plugins.module_utils._health.relations import scope
 from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted, moment
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 
@@ -211,8 +212,7 @@ def read_counters(look: Look) -> Counters:
         new_rows=sql.SQL("pg_stat_get_ins_since_vacuum(c.oid)" if "pg_stat_get_ins_since_vacuum" in has else "NULL"),
         new_pages=sql.SQL("pg_stat_get_tuples_newpage_updated(c.oid)" if "pg_stat_get_tuples_newpage_updated" in has else "NULL"),
     )
-    schemas = list(look.system.get("schemas") or ())
-    relations = [Relation._make(row) for row in look.row(statement, {"schemas": schemas, "all": not schemas})["relations"]]
+    relations = [Relation._make(row) for row in look.row(statement, scope(look))["relations"]]
     counters = Counters(relations, facts["settings"], facts["since"], facts["since_epoch"], set(facts["vacuuming"]), facts["naptime"])
     if not look.database.in_recovery:
         counters.lost.update(relation.oid for relation in relations if _lost(relation))

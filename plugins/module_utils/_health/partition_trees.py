@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._health.look import Look
+from ansible_collections.pgops.runbook.plugins.module_utils._health.relations import scope
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName, parse_relation
 
 UTC = "UTC"
@@ -194,8 +195,7 @@ def read_trees(look: Look) -> Trees:
     declared = dict(_declared(look.system))
     zone = look.system.get("time_zone") or UTC
     zones = sorted({zone, *(time["time_zone"] for time in declared.values() if time.get("time_zone"))})
-    schemas = list(look.system.get("schemas") or ())
-    found = look.row(_TREES, {"schemas": schemas, "all": not schemas, "zones": zones})
+    found = look.row(_TREES, {**scope(look), "zones": zones})
     tables = {row[0]: Divided(*row) for row in found["tables"]}
     written: Dict[int, List[str]] = {}
     for parent, bound in found["bounds"]:

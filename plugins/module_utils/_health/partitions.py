@@ -24,6 +24,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._health.partition_trees import Divided, Trees, read_trees
 from ansible_collections.pgops.runbook.plugins.module_utils._health.ranking import ranked
+from ansible_collections.pgops.runbook.plugins.module_utils._health.relations import scope
 from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 
@@ -178,8 +179,7 @@ WHERE d.partdefid <> 0 AND p.relpersistence <> 't'
 
 
 def _default_rows(look: Look, limits: Limits) -> Iterable[Reading]:
-    schemas = list(look.system.get("schemas") or ())
-    rows = look.row(_DEFAULTS, {"schemas": schemas, "all": not schemas})["defaults"]
+    rows = look.row(_DEFAULTS, scope(look))["defaults"]
     found = sorted((Default(*row) for row in rows), key=lambda each: each.name)
     if not found:
         return skipped("there is no default partition")

@@ -23,6 +23,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
     skipped,
     unknown,
 )
+from ansible_collections.pgops.runbook.plugins.module_utils._health.relations import scope
 from ansible_collections.pgops.runbook.plugins.module_utils._health.words import counted
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 
@@ -148,11 +149,10 @@ class SequenceFact:
 
 
 def _exhaustion(look: Look, limits: Limits) -> Iterable[Reading]:
-    schemas = list(look.system.get("schemas") or ())
-    found = look.row(_SEQUENCES, {"schemas": schemas, "all": not schemas})
+    found = look.row(_SEQUENCES, scope(look))
     sequences = [SequenceFact(*row) for row in found["sequences"]]
     if not sequences:
-        return skipped("there is no sequence in the system's schemas" if schemas else "there is no sequence")
+        return skipped("there is no sequence in the system's schemas" if look.system.get("schemas") else "there is no sequence")
     counting = [each for each in sequences if not each.endless]
     here = [each for each in counting if not (each.unlogged and look.database.in_recovery)]
     asked = [each for each in here if each.readable]
