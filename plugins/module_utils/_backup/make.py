@@ -54,6 +54,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.programs imp
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, Database, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._content.measure import Measured, measure
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope, tables_in
+from ansible_collections.pgops.runbook.plugins.module_utils._content.sequences import measure_sequences
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 
 COLLECTION_VERSION = "0.1.0"
@@ -211,6 +212,9 @@ class _Making:
                 def work(tick: Callable[[], None]) -> Dumped:
                     return dump(recipe, login, arguments, self._partial, run.environment, tick)
 
+                wanted = run.options.contents and scope.with_rows
+                # pg_dump must not find them further back than is written down.
+                sequences = measure_sequences(database, scope) if wanted else None
                 with Beside(work) as beside:
 
                     def tick() -> None:
@@ -218,7 +222,7 @@ class _Making:
                         progress()
 
                     with self._phases.phase("contents"):
-                        measured = measure(database, scope, rows=run.options.contents and scope.with_rows, tick=tick)
+                        measured = measure(database, scope, rows=wanted, sequences=sequences, tick=tick)
                     dumped = beside.result(progress, _EVERY)
                     measured = measured if recipe.with_subscriptions else _without_subscriptions(measured)
                 self._phases.add("dump", time.monotonic() - dump_began)

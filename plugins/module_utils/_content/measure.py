@@ -67,13 +67,16 @@ class Measured:
         )
 
 
-def measure(database: Any, scope: Scope, *, rows: bool = True, tick: Tick | None = None) -> Measured:
+def measure(
+    database: Any, scope: Scope, *, rows: bool = True, sequences: List[Sequence] | None = None, tick: Tick | None = None
+) -> Measured:
     """Measure what a manifest says of `scope`, without `rows` no table, in the transaction that is open, or in one of its own.
 
-    Raises MissingObject, InvalidValue, DatabaseError.
+    Sequences obey no snapshot: where pg_dump is at work already, `sequences` are those that were measured before. Raises MissingObject,
+    InvalidValue, DatabaseError.
     """
     with measuring(database):
-        read = measure_rows(database, scope, tick=tick) if rows else None
+        read = measure_rows(database, scope, sequences=sequences, tick=tick) if rows else None
         found = measure_structure(database, scope)
         found = found.with_rows(read) if read else found
         return replace(found, coverage=coverage(database, scope, tables_in(database, scope)))
@@ -89,16 +92,17 @@ def measure_structure(database: Any, scope: Scope) -> Measured:
         return replace(_nothing_of(scope, tables_in(database, scope)), objects=measure_objects(database, scope))
 
 
-def measure_rows(database: Any, scope: Scope, *, workers: int = 2, tick: Tick | None = None) -> Measured:
+def measure_rows(
+    database: Any, scope: Scope, *, sequences: List[Sequence] | None = None, workers: int = 2, tick: Tick | None = None
+) -> Measured:
     """Measure what is in tables, sequences and large objects of `scope`, as `measure_structure` does with definitions."""
     with measuring(database):
-        # They obey no snapshot, and a dump that begins now must not find them further back than is written down.
-        sequences = measure_sequences(database, scope)
+        found = measure_sequences(database, scope) if sequences is None else sequences
         tables = tables_in(database, scope)
         return replace(
             _nothing_of(scope, tables),
             tables=measure_tables(database, tables, workers=workers, tick=tick),
-            sequences=sequences,
+            sequences=found,
             large_objects=measure_large_objects(database, scope),
         )
 
