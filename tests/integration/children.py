@@ -95,7 +95,7 @@ def until(look: Callable[[], Found], seconds: float = 60.0) -> Found:
         if found:
             return found
         assert time.monotonic() < end, f"not seen within {seconds} s"
-        time.sleep(0.005)
+        time.sleep(0.01)
 
 
 def _told(pid: int, number: signal.Signals) -> bool:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import dropping, statements, walk
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.report import Interrupted
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Busy
+from tests.integration.children import until
 from tests.integration.cleaning import Cleaner, rule
 
 ACTIONS = ("delete", "archive", "soft_delete", "purge")
@@ -149,7 +149,7 @@ class Scene:
 
     def finish(self, **parameters: Any) -> dict[str, Any]:
         """Run as soon as the server has noticed that the one before is gone; that must do the rest, and one more nothing."""
-        result = eventually(lambda: self._unless_busy(**parameters))
+        result = until(lambda: self._unless_busy(**parameters))
         assert (result["stopped"], result["remaining"]) == ("done", 0)
         self.require_nothing_lost()
         assert self.left() == []
@@ -205,17 +205,6 @@ class Scene:
 def sizes(way: str) -> dict[str, int]:
     """Return the sizes of batches with which a table is walked through in a way."""
     return {} if way == "pick" else SMALL
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Return the first true answer of `condition`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        answer = condition()
-        if answer:
-            return answer
-        time.sleep(0.02)
-    raise AssertionError("waited in vain")
 
 
 def before_batch(patches: pytest.MonkeyPatch, number: int, act: Callable[[Any], object]) -> list[str]:

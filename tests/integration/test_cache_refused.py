@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tests.ground.cluster import ServerCertificate
 from tests.ground.front import Front
 from tests.ground.ports import free_port
 from tests.ground.redis import RedisServer
+from tests.integration.children import until
 
 SECRET = "hunter2"
 USERS = (
@@ -42,13 +42,6 @@ def refused(*keys: str, whole: bool = False, **connection: Any) -> CacheError:
     assert SECRET not in told
     assert (connection["host"] if connection["host"].startswith("/") else f"{connection['host']}:{connection['port']}") in told
     return caught.value
-
-
-def wait_until(done: Callable[[], object]) -> None:
-    end = time.monotonic() + 10
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_nobody_listens() -> None:
@@ -144,7 +137,7 @@ def test_a_server_that_cannot_save() -> None:
         # Where its file belongs there is a folder, which no account can write over.
         (full.folder / "dump.rdb").mkdir()
         full.client().bgsave()
-        wait_until(lambda: full.client().info("persistence")["rdb_last_bgsave_status"] == "err")
+        until(lambda: full.client().info("persistence")["rdb_last_bgsave_status"] == "err")
         error = refused(**full.connection)
     assert error.reason == "not_saving"
     assert "MISCONF" in error.message
@@ -155,7 +148,7 @@ def test_a_server_that_is_still_loading() -> None:
         # It answers after every two megabytes that it has read.
         slow.client().mset({f"session:{number}": os.urandom(100_000) for number in range(200)})
         slow.client().bgrewriteaof()
-        wait_until(lambda: not slow.client().info("persistence")["aof_rewrite_in_progress"])
+        until(lambda: not slow.client().info("persistence")["aof_rewrite_in_progress"])
         slow.kill()
         slow.settings.update({"key-load-delay": "20000"})
         slow.start(loading=True)
@@ -169,7 +162,7 @@ def test_a_cluster_is_not_supported() -> None:
         # First with no slots, then with all of them: a single node answers for every key, and its cluster may grow.
         assert refused(**node.connection).reason == "cluster"
         node.client().execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-        wait_until(lambda: b"cluster_state:ok" in node.client().execute_command("CLUSTER", "INFO"))
+        until(lambda: b"cluster_state:ok" in node.client().execute_command("CLUSTER", "INFO"))
         assert refused(**node.connection).reason == "cluster"
 
 

@@ -14,8 +14,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import vacu
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.report import Interrupted
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Busy
 from tests.ground.databases import Database
+from tests.integration.children import until
 from tests.integration.cleaning import Cleaner
-from tests.integration.cleanup_scene import ACTIONS, DROP, SPREAD, Scene, before_batch, eventually, let_be, on_row
+from tests.integration.cleanup_scene import ACTIONS, DROP, SPREAD, Scene, before_batch, let_be, on_row
 
 pytestmark = pytest.mark.any_driver
 
@@ -127,7 +128,7 @@ def test_a_pause_that_ends_goes_on(scratch: Cleaner, monkeypatch: pytest.MonkeyP
         before_batch(monkeypatch, 2, begin)
         with scene.running(throttle={"oldest_transaction": "200 ms", "max_pause": "30 s"}) as given:
             named = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%% pauses: oldest_%%'"
-            eventually(lambda: scratch.sql(named))
+            until(lambda: scratch.sql(named))
             assert 0 < len(scene.left()) < len(scene.expired)
             other.execute("COMMIT")
     assert (given["result"]["stopped"], given["result"]["remaining"]) == ("done", 0)
@@ -166,7 +167,7 @@ def test_the_next_run_goes_on_when_the_first_is_lost(scratch: Cleaner, monkeypat
     on_row(scene, "PERFORM pg_sleep(20)")
     asleep = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
     with scene.running() as given:
-        ((pid,),) = eventually(lambda: scratch.sql(asleep))
+        ((pid,),) = until(lambda: scratch.sql(asleep))
         with pytest.raises(Busy):
             scene.run()
         scratch.sql("SELECT pg_terminate_backend(%s)", [pid])

@@ -15,8 +15,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.report impo
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from tests.ground import process
 from tests.ground.databases import Database
+from tests.integration.children import until
 from tests.integration.cleaning import Cleaner
-from tests.integration.cleanup_scene import DROP, EVERY, SPREAD, Scene, before_batch, eventually, let_be, on_row
+from tests.integration.cleanup_scene import DROP, EVERY, SPREAD, Scene, before_batch, let_be, on_row
 
 pytestmark = pytest.mark.any_driver
 
@@ -101,7 +102,7 @@ def test_lost_while_it_pauses(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch)
         holder.execute("BEGIN; SELECT txid_current()")
         with scene.running(throttle={"oldest_transaction": "300 ms", "max_pause": "20 s"}) as given:
             named = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%% pauses: oldest_%%'"
-            ((pid,),) = eventually(lambda: cleaner.sql(named))
+            ((pid,),) = until(lambda: cleaner.sql(named))
             cleaner.sql("SELECT pg_terminate_backend(%s)", [pid])
     assert isinstance(given["error"], Interrupted)
     scene.require_nothing_lost(given["error"].result)

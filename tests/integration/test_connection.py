@@ -22,6 +22,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_
 from tests.ground import runner
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
+from tests.integration.children import until
 
 pytestmark = pytest.mark.usefixtures("_one_driver")
 
@@ -460,17 +461,8 @@ def test_the_statement_of_a_killed_process_does_not_run_on(database: Database, d
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'killed' AND datname = current_database() AND query LIKE '%pg_sleep%'"
     )
     try:
-        assert _until(lambda: bool(database.query(running)), 20)
+        until(lambda: database.query(running))
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait(10)
-    assert _until(lambda: not database.query(running), 15)
-
-
-def _until(condition: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False
+    until(lambda: not database.query(running))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._connection import C
 from ansible_collections.pgops.runbook.plugins.module_utils._health.model import Check
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
+from tests.integration.children import until
 
 # Neither the zone of the server (Europe/Tallinn) nor that of the sessions.
 ZONE = "America/New_York"
@@ -184,7 +184,4 @@ def drop_role(cluster: Cluster, database: Database, name: str) -> None:
 
 def eventually(true: Callable[[], bool]) -> None:
     """Wait until something is true: counters reach the server's statistics a moment after a commit."""
-    end = time.monotonic() + 15
-    while not true():
-        assert time.monotonic() < end, "it did not become true in 15 s"
-        time.sleep(0.1)
+    until(true)
