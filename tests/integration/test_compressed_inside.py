@@ -21,6 +21,8 @@ pytestmark = pytest.mark.any_driver
 ROWS = "INSERT INTO shop.customers (name, born) SELECT md5(n::text), date '1970-01-01' + n FROM generate_series(1, 20000) n"
 Kind = tuple[str, str]
 KINDS = [(form, method) for form in ("directory", "custom") for method in ("zstd", "lz4")]
+# Where the one of a form and the other of the other say all.
+CROSSED = [("directory", "zstd"), ("custom", "lz4")]
 SUFFIXES = {"zstd": ".zst", "lz4": ".lz4"}
 MAGIC = {"zstd": b"\x28\xb5\x2f\xfd", "lz4": b"\x04\x22\x4d\x18"}
 
@@ -99,7 +101,7 @@ def test_pg_dump_compresses_and_what_it_wrote_comes_back(
     assert target.query(everything) == shop.query(everything)
 
 
-@pytest.mark.parametrize(("form", "method"), KINDS)
+@pytest.mark.parametrize(("form", "method"), CROSSED)
 def test_a_drill_passes(cluster: Cluster, backups: dict[Kind, Path], programs: Path, tmp_path: Path, form: str, method: str) -> None:
     backup = handmade.copied(backups[form, method], tmp_path / "backups")
     result = rehearse(cluster, backup.parent, bin_dir=str(programs))
@@ -148,7 +150,7 @@ def test_what_is_wrong_with_one_is_found(
     assert target.name not in restoring.databases(shop.cluster)
 
 
-@pytest.mark.parametrize(("form", "method"), KINDS)
+@pytest.mark.parametrize(("form", "method"), CROSSED)
 def test_programs_that_cannot_say_so_and_blame_no_backup(
     shop: Database, backups: dict[Kind, Path], target: Database, tmp_path: Path, form: str, method: str
 ) -> None:
