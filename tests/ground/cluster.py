@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from . import blank, folders, process
 from .account import server_account
@@ -166,6 +167,10 @@ class Cluster:
         """Return libpq's parameters for `database` as the superuser."""
         host = self.host if tcp else str(self.socket_dir)
         return {"host": host, "port": self.port, "user": self.superuser, "password": self.password, "dbname": database}
+
+    def conninfo(self, database: str = "postgres") -> str:
+        """Return what client programs take for a database, as the superuser by socket; without a password."""
+        return make_conninfo(host=str(self.socket_dir), port=self.port, user=self.superuser, dbname=database)
 
     def login(self, database: str = "postgres", *, tcp: bool = True) -> dict[str, Any]:
         """Return the collection's connection options for `database` as the superuser."""

@@ -22,8 +22,16 @@ def dump(database: Database, folder: Path, form: str = "directory", outside: str
     names = {"directory": "database", "custom": "database.dump", "plain": "database.sql"}
     place = folder / names[form]
     level = ["--compress=0"] if outside or form == "plain" else []
-    login = f"host={database.cluster.socket_dir} port={database.cluster.port} user=postgres dbname={database.name}"
-    command = [client().program("pg_dump"), f"--format={form}", *level, *arguments, "-f", str(place), "-d", login]
+    command = [
+        client().program("pg_dump"),
+        f"--format={form}",
+        *level,
+        *arguments,
+        "-f",
+        str(place),
+        "-d",
+        database.cluster.conninfo(database.name),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     if outside:
         for member in [place] if place.is_file() else [path for path in place.iterdir() if path.name != "toc.dat"]:

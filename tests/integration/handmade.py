@@ -72,7 +72,7 @@ def dumped(
     backup = folder / backup_id(database, name, moment)
     backup.mkdir(mode=0o700)
     target = backup / _NAMES[how["format"]]
-    place = f"host={cluster.socket_dir} port={cluster.port} user={cluster.superuser} dbname='{database}'"
+    place = cluster.conninfo(database)
     known = {**os.environ, "PGPASSWORD": cluster.password}
     compress = [f"--compress={how['compress']}"] if "compress" in how else []
     _run([client().program("pg_dump"), f"--format={how['format']}", *compress, f"--file={target}", "--dbname", place], known)

@@ -221,7 +221,8 @@ def started(*command: str) -> tuple[subprocess.Popen[str], int]:
     """Start a run that has one child, and return the run and the child's number."""
     parent = subprocess.Popen([sys.executable, "-c", KILLED, str(runner.collections_path()), *command], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    return parent, int(parent.stdout.readline())
+    with parent.stdout as said:
+        return parent, int(said.readline())
 
 
 def test_a_killed_run_leaves_no_child() -> None:
@@ -237,9 +238,8 @@ def test_a_killed_run_leaves_no_worker_of_pg_dump(database: Database, tmp_path: 
         for number in range(4):
             connection.execute(f"CREATE TABLE t{number} AS SELECT md5(g::text) AS c FROM generate_series(1, 200000) g")
     program = str(database.cluster.installation.program("pg_dump"))
-    place = database.cluster.address(database.name)
-    target = f"host={place['host']} port={place['port']} user={place['user']} dbname={database.name}"
-    parent, number = started(program, "-Fd", "-j4", "-Z9", "-f", str(tmp_path / "dump"), "-d", target)
+    target = ["-f", str(tmp_path / "dump"), "-d", database.cluster.conninfo(database.name)]
+    parent, number = started(program, "-Fd", "-j4", "-Z9", *target)
     busy = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY %'"
     # Their servers stop, so that the workers are in the middle of their tables for as long as we look.
     stopped = [pid for (pid,) in until(lambda: database.query(busy))]

@@ -104,8 +104,7 @@ def test_a_dump_is_compressed_by_whoever_can(database: Database, client: Client,
     installed("zstd", "lz4")
     database.query("CREATE TABLE t AS SELECT g FROM generate_series(1, 1000) g")
     compression = choose_compression(method, form, client)
-    place = database.cluster.address(database.name)
-    target = f"host={place['host']} port={place['port']} user={place['user']} dbname={database.name}"
+    target = database.cluster.conninfo(database.name)
     command = [client.program("pg_dump"), f"--format={form}", *compression.dump_arguments(client), "-d", target]
     path = tmp_path / f"dump{compression.suffix}"
     write_stream([command, *encoders(compression)], path)

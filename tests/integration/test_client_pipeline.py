@@ -154,9 +154,7 @@ def test_what_a_tick_raises_ends_everything(tmp_path: Path) -> None:
 
 
 def dump(database: Database) -> list[str]:
-    place = database.cluster.address(database.name)
-    target = f"host={place['host']} port={place['port']} user={place['user']} dbname={database.name}"
-    return [str(database.cluster.installation.program("pg_dump")), "-d", target]
+    return [str(database.cluster.installation.program("pg_dump")), "-d", database.cluster.conninfo(database.name)]
 
 
 def test_a_dump_comes_back_as_it_was(database: Database, tmp_path: Path) -> None:
