@@ -156,7 +156,8 @@ notes:
     databases that a killed one has left.
   - The recovery time counts from the start of the module until the last statement that an application would have to wait for. It
     includes comparing the files with their hashes, decoding, starting a server, roles, the restore, the planner's statistics and the
-    settings of the database, not comparing and checking what was restored.
+    settings of the database, not comparing rows and checking what was restored. Definitions are compared beside the statistics, so that
+    the time is rather overstated where there are very many of them.
   - Tablespaces of the source are not used. Everything goes to the default one.
   - Between major versions the server writes some definitions differently. Then only their presence is compared, and RV(not_compared)
     says so.
@@ -247,10 +248,10 @@ backup:
       type: int
 phases:
   description:
-    - What took how long, in the order in which it began. C(fetch) compares the files with their hashes, C(start) makes and starts a
-      server, C(globals) are roles, C(create) makes the database, C(unpack) decompresses, C(pre_data), C(data) and C(post_data) are the
-      restore itself, C(settings) those of the database, C(analyze) the planner's statistics, C(compare) and C(checks) look at what was
-      restored, C(cleanup) removes it.
+    - What took how long, in the order in which it began; phases may overlap. C(fetch) compares the files with their hashes, C(start)
+      makes and starts a server, C(globals) are roles, C(create) makes the database, C(unpack) decompresses, C(pre_data), C(data) and
+      C(post_data) are the restore itself, C(settings) those of the database, C(analyze) the planner's statistics, C(compare) and
+      C(checks) look at what was restored, C(cleanup) removes it.
     - Of a format that is restored in one go, only C(data) is known. C(load) is a restore that failed.
   returned: when a drill took place
   type: list
