@@ -270,7 +270,7 @@ def test_a_swap_that_is_killed_before_its_end_changes_nothing(
 
 
 def test_what_only_looks_like_a_leftover_stays(live: Database, backup: Path, target: Database) -> None:
-    names = [databases.hidden_name(), databases.hidden_name(), "pgops_restore_me", f"{databases.PREFIX}0123456g"]
+    names = [databases.hidden_name(), databases.hidden_name(), "pgops_restore_me", "pgops_restore_0123456g"]
     for name in names:
         live.cluster.create_database(name)
     with live.connect() as connection:

@@ -33,7 +33,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._duration import for
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed, RunbookError, with_hint
 
 KINDS = ("path", "rsync", "rclone")
-COPIED, PRESENT, FAILED = ACTIONS = ("copied", "present", "failed")
+COPIED, PRESENT, FAILED = ("copied", "present", "failed")
 
 _OPERATION = "copy"
 _RSYNC_NO_FOLDER = (3, 11, 23)

@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import secrets
 import time
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import RESTORING, is_restoring
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Busy, DatabaseError, InvalidValue, Refused, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._lock import lock_key, release_lock, take_lock
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions
 
-PREFIX = "pgops_restore_"
 DEFAULT_TABLESPACE = "pg_default"
 LIBC, ICU, BUILTIN = "libc", "icu", "builtin"
-_HIDDEN = re.compile(PREFIX + "[0-9a-f]{8}")
 _MARK = "pgops.runbook/pg_restore"
 _LONGEST_NAME = 63  # bytes
 _TRIES = 5  # to find a database without sessions; the server itself waits five seconds each time
@@ -89,7 +87,7 @@ SELECT NOT EXISTS (
 
 def hidden_name() -> str:
     """Return a name that no database has, and no relation."""
-    return PREFIX + secrets.token_hex(4)
+    return RESTORING + secrets.token_hex(4)
 
 
 def exists(database: Any, name: str) -> bool:
@@ -129,7 +127,7 @@ def let_go(database: Any, hidden: str) -> None:
 def leftovers(database: Any, sessions: Sessions) -> List[str]:
     """Return the hidden databases of runs that are dead."""
     alive = {row["key"] for row in database.rows(_LOCKS)}
-    found = [row for row in database.rows(_ALL) if _HIDDEN.fullmatch(row["name"]) and lock_key(row["name"]) not in alive]
+    found = [row for row in database.rows(_ALL) if is_restoring(row["name"]) and lock_key(row["name"]) not in alive]
     return [row["name"] for row in found if _ours(sessions, row["name"], row["said"])]
 
 
