@@ -46,6 +46,8 @@ class LeafFacts(NamedTuple):
 
 def look_up_leaves(database: Any, target: Target, leaves: Sequence[Leaf]) -> dict[int, LeafFacts]:
     """Return the facts of each leaf by its oid. Raises DatabaseError."""
+    if not leaves:
+        return {}
     found = database.rows(_FACTS, {"oids": [leaf.oid for leaf in leaves], "column": target.time.column.name})
     return {
         int(row["oid"]): LeafFacts(int(row["bytes"]), int(row["pages"]), row["indexed"], float(row["correlation"] or 0)) for row in found
