@@ -222,7 +222,7 @@ class _Making:
                         progress()
 
                     with self._phases.phase("contents"):
-                        measured = measure(database, scope, rows=wanted, sequences=sequences, tick=tick)
+                        measured = measure(database, scope, rows=wanted, tables=list(snapshot.tables), sequences=sequences, tick=tick)
                     dumped = beside.result(progress, _EVERY)
                     measured = measured if recipe.with_subscriptions else _without_subscriptions(measured)
                 self._phases.add("dump", time.monotonic() - dump_began)

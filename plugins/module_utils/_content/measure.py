@@ -68,40 +68,54 @@ class Measured:
 
 
 def measure(
-    database: Any, scope: Scope, *, rows: bool = True, sequences: List[Sequence] | None = None, tick: Tick | None = None
+    database: Any,
+    scope: Scope,
+    *,
+    rows: bool = True,
+    tables: List[Table] | None = None,
+    sequences: List[Sequence] | None = None,
+    tick: Tick | None = None,
 ) -> Measured:
     """Measure what a manifest says of `scope`, without `rows` no table, in the transaction that is open, or in one of its own.
 
-    Sequences obey no snapshot: where pg_dump is at work already, `sequences` are those that were measured before. Raises MissingObject,
-    InvalidValue, DatabaseError.
+    `tables` are what `tables_in` has returned in that transaction, where that was asked already. Sequences obey no snapshot: where pg_dump
+    is at work already, `sequences` are those that were measured before. Raises MissingObject, InvalidValue, DatabaseError.
     """
     with measuring(database):
-        read = measure_rows(database, scope, sequences=sequences, tick=tick) if rows else None
-        found = measure_structure(database, scope)
+        listed = tables_in(database, scope) if tables is None else tables
+        read = measure_rows(database, scope, tables=listed, sequences=sequences, tick=tick) if rows else None
+        found = measure_structure(database, scope, tables=listed)
         found = found.with_rows(read) if read else found
-        return replace(found, coverage=coverage(database, scope, tables_in(database, scope)))
+        return replace(found, coverage=coverage(database, scope, listed))
 
 
-def measure_structure(database: Any, scope: Scope) -> Measured:
+def measure_structure(database: Any, scope: Scope, *, tables: List[Table] | None = None) -> Measured:
     """Measure the definitions in `scope`, in the transaction that is open, or in one of its own.
 
     For a restored database, `scope` is `expected.scope.restored()`: what is missing there is found by comparing, and no error. Raises
     MissingObject, InvalidValue, DatabaseError.
     """
     with measuring(database):
-        return replace(_nothing_of(scope, tables_in(database, scope)), objects=measure_objects(database, scope))
+        listed = tables_in(database, scope) if tables is None else tables
+        return replace(_nothing_of(scope, listed), objects=measure_objects(database, scope))
 
 
 def measure_rows(
-    database: Any, scope: Scope, *, sequences: List[Sequence] | None = None, workers: int = 2, tick: Tick | None = None
+    database: Any,
+    scope: Scope,
+    *,
+    tables: List[Table] | None = None,
+    sequences: List[Sequence] | None = None,
+    workers: int = 2,
+    tick: Tick | None = None,
 ) -> Measured:
     """Measure what is in tables, sequences and large objects of `scope`, as `measure_structure` does with definitions."""
     with measuring(database):
         found = measure_sequences(database, scope) if sequences is None else sequences
-        tables = tables_in(database, scope)
+        listed = tables_in(database, scope) if tables is None else tables
         return replace(
-            _nothing_of(scope, tables),
-            tables=measure_tables(database, tables, workers=workers, tick=tick),
+            _nothing_of(scope, listed),
+            tables=measure_tables(database, listed, workers=workers, tick=tick),
             sequences=found,
             large_objects=measure_large_objects(database, scope),
         )
