@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,14 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import sealed
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.engine import DrillFailed, drill
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.options import read_options
 from tests.ground import servers
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
-from tests.integration import backing
+from tests.integration import backing, handmade, restoring
 
 
 @contextmanager
@@ -60,8 +57,7 @@ def phases(result: dict[str, Any]) -> list[str]:
 
 def hidden_databases(cluster: Cluster) -> list[str]:
     """Return the databases that a restore has left."""
-    with cluster.connect() as connection:
-        return [name for (name,) in connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'pgops_restore_%'")]
+    return sorted(restoring.hidden(cluster))
 
 
 def with_the_manifest_of(other: Path, backup: Path) -> None:
@@ -81,17 +77,7 @@ def with_the_manifest_of(other: Path, backup: Path) -> None:
 
 def with_a_manifest(backup: Path, **parts: Any) -> None:
     """Put other `parts` into the manifest of the backup in the folder `backup`, with a seal that fits."""
-    document = {**backing.manifest(backup), **parts}
-    (backup / "manifest.json").write_text(json.dumps(sealed(document)), encoding="utf-8")
-
-
-def flip_a_byte(path: Path) -> None:
-    """Change one byte in the middle of a file, without changing its size."""
-    with path.open("r+b") as file:
-        file.seek(path.stat().st_size // 2)
-        byte = file.read(1)[0]
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([byte ^ 0x20]))
+    handmade.rewritten(backup, lambda document: document.update(parts))
 
 
 def fresh_backup(database: Database, folder: Path, **given: Any) -> Path:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,20 @@ def resealed(backup: Path, **changes: Any) -> Path:
     document = json.loads((backup / "manifest.json").read_text(encoding="utf-8"))
     document.pop("sha256")
     return seal(backup, {**document, **changes})
+
+
+def rewritten(backup: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest of a backup and seal it again, as nothing in the collection does."""
+    document = json.loads((backup / "manifest.json").read_text(encoding="utf-8"))
+    change(document)
+    write_document(backup / "manifest.json", sealed(document))
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(bytes(data))
 
 
 def copied(backup: Path, folder: Path) -> Path:

@@ -21,7 +21,7 @@ from ansible_collections.pgops.runbook.plugins.modules import pg_backup
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing, hiding, restoring
-from tests.integration.drilling import flip_a_byte
+from tests.integration.handmade import flip
 from tests.integration.small_disks import make_read_only, small_disk
 
 pytestmark = pytest.mark.any_driver
@@ -105,7 +105,7 @@ def test_all_of_a_name_are_read_again_without_a_server_and_what_is_known_is_no_c
 
 def test_a_broken_one_counts_for_nothing_and_is_named_after_all_were_looked_at(tim: Database, folder: Path) -> None:
     newest, oldest = named(folder)
-    flip_a_byte(newest / "database.dump")
+    flip(newest / "database.dump")
     result = failing(folder)
     assert result["msg"].startswith(f"the backup {newest.name} is broken: database.dump has another content")
     assert told(result) == [("checksum", "broken", None, True), ("decode", "whole", "decode", True)]
@@ -117,7 +117,7 @@ def test_a_broken_one_counts_for_nothing_and_is_named_after_all_were_looked_at(t
         restoring.restore(tim, folder, backup=newest.name, target="again_never")
     assert backing.back_up(tim, folder, verify="decode", format="custom", compression="none")["backups"][0]["id"] == oldest.name
     # What was put right is found right.
-    flip_a_byte(newest / "database.dump")
+    flip(newest / "database.dump")
     assert told(again(folder))[0] == ("decode", "whole", "decode", True)
 
 
@@ -211,7 +211,7 @@ def test_an_encrypted_one_is_read_with_its_key_and_without_it_hashed(tim: Databa
         assert told(again(tmp_path, **keys.reading)) == [("decode", "whole", "decode", True)]
         assert told(again(tmp_path, backing.login(tim), verify="restore", **keys.reading)) == [("restore", "whole", "restore", True)]
         assert told(again(tmp_path)) == [("checksum", "whole", "restore", False)]
-        flip_a_byte(made / next(path.name for path in made.iterdir() if path.name.startswith("database")))
+        flip(made / next(path.name for path in made.iterdir() if path.name.startswith("database")))
         assert told(failing(tmp_path)) == [("checksum", "broken", None, True)]
 
 
@@ -239,7 +239,7 @@ def test_a_place_that_is_only_read_is_looked_at_and_nothing_is_written_down(fold
     with small_disk(tmp_path / "disk", 4 << 20) as disk:
         copies = Path(shutil.copytree(folder, disk / "copies"))
         newest = named(copies)[0]
-        flip_a_byte(newest / "database.dump")
+        flip(newest / "database.dump")
         make_read_only(disk)
         result = failing(copies)
     assert told(result) == [("checksum", "broken", "decode", False), ("decode", "whole", "checksum", False)]
@@ -256,7 +256,7 @@ def test_the_examples_do_what_they_say(tim: Database, run_module: RunModule, fol
     assert [set(one) for one in found["verifications"]] == [set(documented)] * 3
     deep = run_module("pg_backup", {**newest, **own, "login_db": tim.name}, connection=tim.login())
     assert (deep["failed"], [one["level"] for one in deep["verifications"]]) == (False, ["restore"])
-    flip_a_byte(named(folder)[0] / "database.dump")
+    flip(named(folder)[0] / "database.dump")
     failed = run_module("pg_backup", {**weekly, **own}, connection=tim.login())
     assert (failed["failed"], failed["error"]["type"], failed["error"]["object"]) == (True, "Unfinished", named(folder)[0].name)
     assert [one["result"] for one in failed["verifications"]].count("whole") == 2

@@ -20,7 +20,6 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing
 from tests.integration.drilling import (
-    flip_a_byte,
     fresh_backup,
     hidden_databases,
     in_cluster,
@@ -30,6 +29,7 @@ from tests.integration.drilling import (
     with_a_manifest,
     with_the_manifest_of,
 )
+from tests.integration.handmade import flip
 from tests.integration.hiding import keys_of
 
 pytestmark = pytest.mark.any_driver
@@ -165,7 +165,7 @@ def test_changed_files_fail_the_drill_before_anything_is_restored(
     copy: Database, installation: servers.Installation, place: Path, tmp_path: Path
 ) -> None:
     backup = backing.made(copy, tmp_path, format="custom", compression="gzip")
-    flip_a_byte(backup / "database.dump")
+    flip(backup / "database.dump")
     result = rehearse(None, tmp_path, **in_cluster(installation, place))
     assert result["passed"] is False
     assert "database.dump has another content" in result["msg"]

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import sealed
 from ansible_collections.pgops.runbook.plugins.module_utils._drill import rehearsal
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.verdict import blames_backup
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed
@@ -22,6 +21,7 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing
 from tests.integration.drilling import fresh_backup, in_cluster, reachable_folder, rehearse
+from tests.integration.handmade import rewritten
 from tests.integration.hiding import keys_of
 
 pytestmark = pytest.mark.any_driver
@@ -119,9 +119,8 @@ def test_definitions_alone_are_counted_as_no_tables(cluster: Cluster, shop: Data
 
 def test_a_snapshot_of_tomorrow_has_no_age_and_meets_no_target(cluster: Cluster, shop: Database, tmp_path: Path) -> None:
     backup = backing.made(shop, tmp_path)
-    document = backing.manifest(backup)
-    document["snapshot"]["at"] = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    (backup / "manifest.json").write_text(json.dumps(sealed(document)), encoding="utf-8")
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    rewritten(backup, lambda document: document["snapshot"].update(at=tomorrow))
     result = rehearse(cluster, tmp_path, rpo="1 h")
     assert (result["rpo"]["seconds"], result["rpo"]["met"], result["passed"]) == (None, False, False)
     assert result["reasons"] == result["warnings"]
@@ -184,9 +183,7 @@ def test_a_server_that_shares_the_account_is_said(cluster: Cluster, shop: Databa
 
 def test_backups_of_the_same_database_of_another_server_are_said(cluster: Cluster, shop: Database, tmp_path: Path) -> None:
     older = backing.made(shop, tmp_path)
-    document = backing.manifest(older)
-    document["system_identifier"] = "7000000000000000001"
-    (older / "manifest.json").write_text(json.dumps(sealed(document)), encoding="utf-8")
+    rewritten(older, lambda document: document.update(system_identifier="7000000000000000001"))
     newer = fresh_backup(shop, tmp_path)
     result = rehearse(cluster, tmp_path)
     assert result["passed"], result["reasons"]

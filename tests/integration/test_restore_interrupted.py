@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import sealed, write_document
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Busy, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, whole
 from tests.ground import runner, servers
@@ -22,6 +21,7 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing, restoring
 from tests.integration.children import processes, standing_still, until
+from tests.integration.handmade import rewritten
 from tests.integration.small_disks import small_disk
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -297,9 +297,7 @@ def test_the_disk_of_the_server_is_full(live: Database, tmp_path: Path, installa
     with Database.create(live.cluster, "interrupted_large") as large:
         large.query("CREATE TABLE t AS SELECT n, repeat(md5(n::text), 30) AS x FROM generate_series(1, 10000) n")
         path = backing.made(large, tmp_path)
-    document = {name: part for name, part in backing.manifest(path).items() if name != "sha256"}
-    document["settings"]["tablespace"] = "interrupted_space"
-    write_document(path / "manifest.json", sealed(document))
+    rewritten(path, lambda document: document["settings"].update(tablespace="interrupted_space"))
     # A standby of the server, which others may use, would make the same tablespace at the same place.
     with Cluster(installation, own_identity=True) as server, small_disk(server.folder / "disk", 6 << 20) as disk:
         server_account().own(disk)

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import sealed, write_document
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import write_document
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Busy, InvalidValue, ProgramFailed, Refused, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._lock import lock_key
@@ -22,6 +22,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.plain impor
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing, restoring
+from tests.integration.handmade import flip, rewritten
 
 _numbers = itertools.count()
 FORMS = {
@@ -62,25 +63,10 @@ def copied(original: Path, folder: Path) -> Path:
     return Path(shutil.copytree(original, folder / original.name))
 
 
-def rewritten(backup: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change the manifest of a backup and seal it again, as nothing in the collection does."""
-    document = backing.manifest(backup)
-    document.pop("sha256")
-    change(document)
-    write_document(backup / "manifest.json", sealed(document))
-
-
 def members(backup: Path) -> list[Path]:
     """Return the files of the dump, the largest first."""
     found = [path for path in backup.rglob("*") if path.is_file() and path.relative_to(backup).parts[0].startswith("database")]
     return sorted(found, key=lambda path: -path.stat().st_size)
-
-
-def flip(path: Path) -> None:
-    """Change one bit in the middle."""
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
-    path.write_bytes(bytes(data))
 
 
 HARMS: dict[str, Callable[[Path, Path], object]] = {

@@ -12,12 +12,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import sealed, write_document
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, Refused, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import whole
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing, restoring
+from tests.integration.handmade import rewritten
 
 COUNT = "SELECT count(*) FROM t"
 
@@ -235,10 +235,8 @@ def test_settings_that_the_server_refuses_are_told_before_a_row_is_loaded(live: 
 def test_a_setting_that_the_server_does_not_know_hinders_nothing(live: Database, tmp_path: Path) -> None:
     """As one of a server before it was taken out, or of a newer one."""
     path = backing.made(live, tmp_path)
-    document = {name: part for name, part in backing.manifest(path).items() if name != "sha256"}
-    document["settings"]["config"] = ["bygone_setting=0.2", "work_mem=7MB", "own.setting=x"]
-    document["settings"]["role_config"] = {"postgres": ["bygone_setting=1", "work_mem=8MB"]}
-    write_document(path / "manifest.json", sealed(document))
+    config, of_role = ["bygone_setting=0.2", "work_mem=7MB", "own.setting=x"], ["bygone_setting=1", "work_mem=8MB"]
+    rewritten(path, lambda document: document["settings"].update(config=config, role_config={"postgres": of_role}))
     result = restoring.restore(live, path=str(path), target="swapped_2")
     assert result["warnings"] == ["this server does not know the setting bygone_setting, which the database had: it is left out"]
     found = live.query(
