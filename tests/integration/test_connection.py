@@ -465,4 +465,4 @@ def test_the_statement_of_a_killed_process_does_not_run_on(database: Database, d
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait(10)
-    until(lambda: not database.query(running))
+    assert until(lambda: not database.query(running))
