@@ -114,6 +114,8 @@ def test_auto_is_zstd_by_pg_dump_and_asked_for_once(shop: Database, programs: Pa
     assert backing.manifest(backup)["dump"]["compression"] == {"method": "zstd", "level": None, "by": "pg_dump"}
     assert [call for call in backing.calls(own) if call.startswith("pg_dump ") and "--snapshot=" in call and "--compress=zstd " in call]
     assert len([call for call in backing.calls(own) if "/dev/null/nowhere" in call]) == 1
+    backing.made(shop, tmp_path / "level", bin_dir=str(own), format="custom", compression="lz4", compression_level=9)
+    assert [call for call in backing.calls(own) if "--snapshot=" in call and "--compress=lz4:9 " in call]
     # What psql reads is compressed by a program all the same: pg_dump would write it, and nothing here read it.
     plain = backing.made(shop, tmp_path / "plain", bin_dir=str(own), format="plain", compression="zstd")
     assert backing.manifest(plain)["dump"]["compression"]["by"] == "program"
