@@ -307,7 +307,7 @@ class _Verifying:
             return
         entry.level, entry.message = found.how, found.message or look.trouble
         try:
-            record(path, manifest, found)
+            record(path, manifest, found, repeats=True)
         except InvalidValue as fault:
             # A place that is only read, such as one that holds copies. What was found holds all the same.
             entry.result = UNKNOWN if look.failed else WHOLE if found.ok else BROKEN

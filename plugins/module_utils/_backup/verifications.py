@@ -60,9 +60,10 @@ class Standing:
     drill: Verification | None
 
 
-def record(backup: Path, manifest: Mapping[str, Any], found: Verification) -> None:
+def record(backup: Path, manifest: Mapping[str, Any], found: Verification, *, repeats: bool = False) -> None:
     """Write down that the backup was verified. Only verdicts about the backup belong there, not that a program was missing.
 
+    One that `repeats` what was found before takes its place.
     Raises InvalidValue where the file cannot be written. What cannot be read of earlier ones is replaced: it said nothing any more.
     """
     try:
@@ -71,7 +72,7 @@ def record(backup: Path, manifest: Mapping[str, Any], found: Verification) -> No
                 earlier = read_verifications(backup, manifest)
             except InvalidValue:
                 earlier = []
-            entries = [one.as_entry() for one in [*_without_repeated(earlier, found), found][-_MOST_ENTRIES:]]
+            entries = [one.as_entry() for one in [*(_without_repeated(earlier, found) if repeats else earlier), found][-_MOST_ENTRIES:]]
             write_document(backup / VERIFIED, {"format": _FORMAT, "of": manifest[SEAL], "entries": entries})
     except OSError as error:
         raise InvalidValue(
