@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import lock_tries, partition_marks, partitions
+from ansible_collections.pgops.runbook.plugins.module_utils import _lock_tries
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import partition_marks, partitions
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import look_up
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import time_column
@@ -68,7 +69,7 @@ def test_waits_are_short_and_end_and_pauses_are_long(cleaner: Cleaner, monkeypat
     monkeypatch.setattr(time, "sleep", sleep)
     with cleaner.open() as session:
         waits = []
-        for wait in lock_tries.Tries(session):
+        for wait in _lock_tries.Tries(session):
             waits.append(wait)
             # The second one waits for two locks, one after the other.
             passed[0] += wait / 1000 * (2 if len(waits) == 2 else 1)

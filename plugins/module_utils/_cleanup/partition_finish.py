@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import partition_checks, partition_marks
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.lock_tries import Tries, is_locked, try_to
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partition_marks import Leftover
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partition_outcome import DROPPED, KEPT, Dropped, about, locked, measure
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
+from ansible_collections.pgops.runbook.plugins.module_utils._lock_tries import Tries, is_locked, try_to
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.lock_tries import holders
+from ansible_collections.pgops.runbook.plugins.module_utils._lock_tries import holders
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 
 DROPPED, LOCKED, KEPT = "dropped", "locked", "kept"

@@ -16,7 +16,6 @@ from contextlib import suppress
 from typing import Any, Callable
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import partition_checks, partition_marks
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.lock_tries import Tries, is_locked, limit, outlast, try_to
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partition_bounds import Partition, due, require_divided_by
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partition_finish import finish, unmark
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partition_marks import Leftover, leftovers
@@ -31,6 +30,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.partition_o
     measure,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
+from ansible_collections.pgops.runbook.plugins.module_utils._lock_tries import Tries, is_locked, limit, outlast, try_to
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation
 

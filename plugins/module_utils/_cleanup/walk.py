@@ -19,12 +19,12 @@ from typing import Any, Callable, Iterator
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import parts, statements
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.batch_size import BatchSize
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.leaves import look_up_leaves
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.lock_tries import Tries, is_locked
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.parts import Blocks, GuessedTimes, Part, Times, TooLarge
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import Target
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.progress import Progress
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.statements import Batch
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
+from ansible_collections.pgops.runbook.plugins.module_utils._lock_tries import Tries, is_locked
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf
 
 FIRST_ROWS = 10_000  # what one statement takes in far less than the time of a batch, however it finds them

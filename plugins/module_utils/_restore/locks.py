@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Sequence, TypeVar
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import lock_tries
+from ansible_collections.pgops.runbook.plugins.module_utils import _lock_tries
 from ansible_collections.pgops.runbook.plugins.module_utils._content.session import set_here
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
@@ -26,16 +26,16 @@ def lock(database: Any, tables: Sequence[RelationName], mode: str, more: Callabl
 
     Raises DatabaseError that names who holds a lock.
     """
-    sql, tries = database.sql, lock_tries.Tries(database)
+    sql, tries = database.sql, _lock_tries.Tries(database)
     database.execute("SAVEPOINT pgops_locks")
     for wait in tries:
-        lock_tries.limit(database, wait)
+        _lock_tries.limit(database, wait)
         try:
             for table in tables:
                 database.execute(sql.SQL("LOCK TABLE {} IN {} MODE").format(table.identifier(sql), sql.SQL(mode)))
             result = more() if more else None
         except DatabaseError as error:
-            if database.closed or not lock_tries.is_locked(error):
+            if database.closed or not _lock_tries.is_locked(error):
                 raise
             database.execute("ROLLBACK TO SAVEPOINT pgops_locks")
             continue
@@ -45,7 +45,7 @@ def lock(database: Any, tables: Sequence[RelationName], mode: str, more: Callabl
     oids += [database.value("SELECT %s::regclass::oid::bigint", (name,)) for name in tied]
     names = ", ".join(dict.fromkeys([*map(str, tables), *tied]))
     raise DatabaseError(
-        f"{names} could not be locked within {tries.patience:.0f} s: {lock_tries.holders(database, oids)}. Nothing was changed",
+        f"{names} could not be locked within {tries.patience:.0f} s: {_lock_tries.holders(database, oids)}. Nothing was changed",
         object_name=str(tables[0]),
         sqlstate="55P03",
         hint="End what holds the lock, or give lock_timeout more time: six times as long is waited.",
