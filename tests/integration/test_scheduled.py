@@ -161,7 +161,7 @@ def test_a_fault_is_new_and_told_once(course: Course, host: str) -> None:
     assert f"new: {FAULT[14:-1]} " in block(first, host)
     assert "new: " not in block(second, host)
     assert "removed: 1 row" in block(first, host)
-    assert "removed" not in block(second, host)
+    assert "removed: nothing, the system has no rules for this schedule" in block(second, host)
     assert f"resolved: {LOGIN}" in block(second, host)
 
 
