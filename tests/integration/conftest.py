@@ -23,6 +23,8 @@ TOGETHER = {
     "test_content_faithful",
     "test_notify_failing",
 }
+# Playbook runs whose outcome several tests of a file read.
+RUNS = ("course", "days", "dead", "evening", "reports", "unwritable")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,6 +57,9 @@ def _groups(item: pytest.Item) -> list[str]:
         return []
     if item.path.stem in TOGETHER:
         return [item.path.stem]
+    runs = [f"{item.path.stem} {name}" for name in RUNS if name in names]
+    if runs:
+        return runs[:1]
     # Five filled databases and three runs over them; a second server, which repeats whatever is written on the first.
     return [name for name in ("fleet", "standby") if name in names][:1]
 
