@@ -26,6 +26,8 @@ class Fetching:
         self._work = Beside(self._verify)
 
     def __enter__(self) -> Fetching:
+        # The first of the phases, also where another begins in the same moment.
+        self._found.phases.add("fetch", self._began, 0.0)
         self._work.__enter__()
         return self
 
