@@ -137,7 +137,7 @@ def test_whoever_changes_a_table_meanwhile_goes_first_and_what_was_counted_is_in
     """A TRUNCATE between the snapshot and pg_dump's own locks would leave a table empty that was counted before."""
     database.query("CREATE TABLE counted AS SELECT generate_series(1, 1000) AS n")
     programs = backing.recording_bin_dir(tmp_path, backing.waiting_for(tmp_path / "go"))
-    waiting = "SELECT FROM pg_stat_activity WHERE query LIKE 'TRUNCATE%' AND wait_event_type = 'Lock'"
+    waiting = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'TRUNCATE%' AND wait_event_type = 'Lock'"
     emptied: list[Any] = []
 
     def empty() -> None:
