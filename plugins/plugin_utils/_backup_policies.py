@@ -108,9 +108,14 @@ def _keep(policy: Mapping[str, Any]) -> Dict[str, Any]:
 def _copies(policy: Mapping[str, Any], said: Mapping[str, Any]) -> Any:
     """Return the second places. What the system says of a backup that belongs there holds in each that has no rules of its own."""
     copies, keep = said.get("copies"), _keep(policy)
-    if policy["location"] != "external" or not keep:
+    if policy["location"] != "external" or not keep or not isinstance(copies, list):
         return copies
-    return [{**one, "keep": keep} if one.get("path") and not one.get("keep") else one for one in copies or []]
+    return [{**one, "keep": keep} if _without_rules(one) else one for one in copies]
+
+
+def _without_rules(copy: Any) -> bool:
+    """Return whether nobody said how long a path keeps copies; empty rules say that all of them stay."""
+    return isinstance(copy, Mapping) and bool(copy.get("path")) and copy.get("keep") is None
 
 
 def _fresh_for(policy: Mapping[str, Any], *, by_name: bool) -> str:

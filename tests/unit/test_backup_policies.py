@@ -124,15 +124,21 @@ def test_what_must_be_kept_elsewhere_is_not_made_without_an_elsewhere() -> None:
 def test_what_is_kept_elsewhere_is_kept_there_for_as_long_as_the_system_says() -> None:
     own = {"path": "/mnt/own", "keep": {"weekly": 8}}
     remote = {"rclone": "offsite:backups"}
-    copies = [{"path": "/mnt/other"}, {"path": "/mnt/empty", "keep": {}}, own, remote]
+    all_stays = {"path": "/mnt/all", "keep": {}}
+    copies = [{"path": "/mnt/other"}, {"path": "/mnt/unsaid", "keep": None}, all_stays, own, remote]
     written = {"kind": "snapshot", "keep": "90 days", "generations": {"monthly": 12}}
     keep = {"age": "90 days", "monthly": 12}
     away = only({**written, "location": "external"}, host={"copies": copies, "keep": {"count": 2}})
-    assert away["copies"] == [{"path": "/mnt/other", "keep": keep}, {"path": "/mnt/empty", "keep": keep}, own, remote]
+    assert away["copies"] == [{"path": "/mnt/other", "keep": keep}, {"path": "/mnt/unsaid", "keep": keep}, all_stays, own, remote]
     assert away["keep"] == {"count": 2}, "the host says of its own folder what stays there"
-    assert [place.keep.age for place in read_options({"folder": "/backups", **away}).copies] == [90 * 86400, 90 * 86400, None, None]
+    assert [place.keep.age for place in read_options({"folder": "/backups", **away}).copies] == [90 * 86400, 90 * 86400, None, None, None]
     assert only({**written, "location": "external", "keep": None, "generations": None}, host={"copies": copies})["copies"] == copies
     assert only(written, host={"copies": copies})["copies"] == copies, "a second place of one that need not be elsewhere is the host's"
+
+
+@pytest.mark.parametrize("copies", [["path=/mnt/other"], "/mnt/other"])
+def test_places_that_are_no_mappings_are_left_to_the_module_to_refuse(copies: Any) -> None:
+    assert only({"location": "external", "keep": "90 days"}, host={"copies": copies})["copies"] == copies
 
 
 def test_showtrack_s_snapshots_leave_the_other_place_after_90_days() -> None:
