@@ -32,7 +32,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline imp
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import find_client
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError, with_hint
-from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import unwatched
 
 MADE, VERIFIED, PRESENT, FAILED = "made", "verified", "present", "failed"
 
@@ -47,10 +47,6 @@ class Unfinished(RunbookError):
     def as_result(self) -> Dict[str, Any]:
         """Add what was done."""
         return {**self.result, **super().as_result()}
-
-
-def _nobody(_view: ProgressView) -> None:
-    """Watch nothing."""
 
 
 @dataclass
@@ -91,7 +87,7 @@ class _Entry:
         }
 
 
-def back_up(login: ConnectionOptions, options: Options, *, check_mode: bool = False, watch: Watch = _nobody) -> Dict[str, Any]:
+def back_up(login: ConnectionOptions, options: Options, *, check_mode: bool = False, watch: Watch = unwatched) -> Dict[str, Any]:
     """See that the backups that `options` ask for are there, and return the result; in check mode only say what would be done.
 
     One database that fails keeps no other from its backup; at the end Unfinished is raised, and nothing is purged. Raises InvalidValue,

@@ -16,16 +16,12 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.plan import
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.planned import Plan
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._lock import release_lock, take_lock
-from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import unwatched
 
 __all__ = ["OPERATION", "Options", "clean_up", "read_options"]
 
 
-def _nobody(_view: ProgressView) -> None:
-    """Watch nothing."""
-
-
-def clean_up(database: Any, options: Options, *, check_mode: bool, watch: Watch = _nobody) -> dict[str, Any]:
+def clean_up(database: Any, options: Options, *, check_mode: bool, watch: Watch = unwatched) -> dict[str, Any]:
     """Do what the rules of `options` say and return the result; in check mode only say what would be done.
 
     `watch` is called with a view of how far the run is, several times a second at the most. Raises Busy while another run is at work on
