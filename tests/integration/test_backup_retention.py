@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.pgops.runbook.plugins.module_utils._backup import engine
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_manifest
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import Verification, record
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
@@ -93,6 +94,23 @@ def test_what_was_found_broken_takes_no_place_and_goes_by_age(history: History) 
     assert (kept["purged"], history.names()) == ([], {made, broken, whole, old})
     by_age = history.back_up({"count": 2, "age": "45 h"}, fresh_for="1 h")
     assert (by_age["purged"], history.names()) == ([old], {made, broken, whole})
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_was_found_broken_while_the_run_went_on_takes_no_place(history: History, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A drill, or somebody who verifies, takes no lock of the folder."""
+    names = [history.add(hours) for hours in (1, 30, 60)]
+    spoilt = history.folder / names[number]
+    real = engine.purge_copies
+
+    def meanwhile(*arguments: Any, **more: Any) -> Any:
+        record(spoilt, read_manifest(spoilt), Verification("restore", datetime.now(UTC), False, "it is cut off"))
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(engine, "purge_copies", meanwhile)
+    done = history.back_up({"count": number + 1}, fresh_for="10 h")
+    assert (done["purged"], history.names()) == ([names[2]] if number == 0 else [], set(names[:2] if number == 0 else names))
+    assert any("it is cut off" in notice for notice in done["warnings"]) is (number == 0)
 
 
 def test_nothing_goes_after_a_run_that_failed(history: History) -> None:

@@ -25,7 +25,14 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.options impo
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION, Watch
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import AHEAD, plan_retention, purge
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import chosen_databases, look_at
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import DECODE, LEVELS, RESTORE, Verification, record
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import (
+    DECODE,
+    LEVELS,
+    RESTORE,
+    Verification,
+    record,
+    standing,
+)
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import verify
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import Encryption
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import storage_error
@@ -214,7 +221,7 @@ class _Backups:
                 return None
             path = self._options.folder / head.folder
             manifest = read_manifest(path)
-            why = self._of_another(head) or missing_file(path, manifest)
+            why = self._of_another(head) or standing(path, manifest).broken or missing_file(path, manifest)
             if why is None:
                 return head, manifest
             self._notices.append(f"{head.folder} does not count as fresh: {why}")
@@ -307,10 +314,11 @@ class _Backups:
             own = self._of_series(entry.database)
             new = self._hypothetical(entry) if entry.id is None else next(head for head in own if head.folder == entry.id)
             entry.copies = purge_copies(entry.copies, new, now, check_mode=self._check_mode)
+            if keep.given:
+                own = [counting(self._options.folder, head) for head in own]
+                self._notices += [f"{head.folder} counts no more: {head.broken}" for head in own if head.folder == entry.id and head.broken]
             if entry.id is None:
                 own.append(new)
-            if keep.given:
-                own = [counting(self._options.folder, head) if head is not new else head for head in own]
             plan = plan_retention(own, keep, now)
             stays += [head.folder for head, _why in plan.keep if head.folder]
             if self._check_mode:

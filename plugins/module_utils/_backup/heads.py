@@ -88,9 +88,23 @@ def each_backup(folder: str) -> Iterator[Tuple[Head, Mapping[str, Any]] | Invali
             # Not finished, or no backup of ours.
             continue
         try:
-            yield _head(path)
+            yield read_head(path)
         except InvalidValue as fault:
-            yield fault
+            # One that was deleted meanwhile was renamed first.
+            if has_manifest(path):
+                yield fault
+
+
+def read_head(path: Path) -> Tuple[Head, Mapping[str, Any]]:
+    """Return the backup in the folder `path` with its manifest. Raises InvalidValue where that cannot be trusted or is another's."""
+    document = read_manifest(path)
+    try:
+        if document["id"] != path.name:
+            raise ValueError(f"it is that of {document['id']}, which somebody has moved or copied here")
+        return head_of(path, document), document
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise InvalidValue(f"the manifest {path / MANIFEST} cannot be read: {why}", object_name=path.name, hint=_UNTRUSTED) from None
 
 
 def head_of(path: Path, said: Mapping[str, Any]) -> Head:
@@ -121,12 +135,16 @@ def head_of(path: Path, said: Mapping[str, Any]) -> Head:
 
 
 def counting(folder: Path, head: Head) -> Head:
-    """Return what a backup counts as after a look at its files: one that has lost some is not verified any more."""
+    """Return what a backup counts as now, after a look at its record and at its files: one that has lost some is not verified any more.
+
+    Whoever verifies or drills takes no lock of the folder: what was read of it before may not hold any more.
+    """
     try:
-        why = missing_file(folder / head.folder, read_manifest(folder / head.folder))
+        now, manifest = read_head(folder / head.folder)
     except InvalidValue as fault:
-        why = fault.message
-    return replace(head, verified=None, broken=why) if why else head
+        return replace(head, verified=None, broken=fault.message)
+    why = now.broken or missing_file(folder / head.folder, manifest)
+    return replace(now, verified=None, broken=why) if why else now
 
 
 def missing_file(backup: Path, manifest: Mapping[str, Any]) -> str | None:
@@ -169,14 +187,3 @@ def has_manifest(path: Path) -> bool:
     except OSError:
         return True
     return True
-
-
-def _head(path: Path) -> Tuple[Head, Mapping[str, Any]]:
-    document = read_manifest(path)
-    try:
-        if document["id"] != path.name:
-            raise ValueError(f"it is that of {document['id']}, which somebody has moved or copied here")
-        return head_of(path, document), document
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise InvalidValue(f"the manifest {path / MANIFEST} cannot be read: {why}", object_name=path.name, hint=_UNTRUSTED) from None
