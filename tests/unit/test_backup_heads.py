@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.pgops.runbook.plugins.module_utils._backup import heads
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, read_heads
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import iso, read_manifest, sealed, write_document
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import backup_id
@@ -138,6 +139,36 @@ def test_verifications_that_nobody_can_read_are_not_ok(tmp_path: Path, text: str
     assert words in str(head.broken)
     record(path, read_manifest(path), found("decode", 1))
     assert (only(tmp_path).verified, only(tmp_path).broken) == ("decode", None)
+
+
+def test_what_a_restore_had_found_is_not_made_good_by_less_than_a_restore(tmp_path: Path) -> None:
+    path = backup(tmp_path, tables=[])
+    manifest = read_manifest(path)
+    (path / "verified.json").write_text("torn", encoding="utf-8")
+    for hours in (1, 2):
+        record(path, manifest, found("decode", hours), repeats=True)
+        assert (only(tmp_path).verified, "what was found earlier cannot be read" in str(only(tmp_path).broken)) == (None, True)
+    assert [(one.how, one.ok) for one in read_verifications(path, manifest)] == [("restore", False), ("decode", True)]
+    record(path, manifest, found("restore", 3))
+    assert (only(tmp_path).verified, only(tmp_path).broken) == ("restore", None)
+    # What no restore proves anything of is as whole as it can be found.
+    rows = backup(tmp_path, id="rows", tables=[], scope={"kind": "data_only"})
+    (rows / "verified.json").write_text("torn", encoding="utf-8")
+    record(rows, read_manifest(rows), found("decode", 1))
+    assert standing(rows, read_manifest(rows)).how == "decode"
+
+
+def test_one_that_goes_while_it_is_read_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, stays = (backup(tmp_path, id=name) for name in ("gone", "stays"))
+    real = heads.read_manifest
+
+    def reading(path: Path) -> Any:
+        if path == gone:
+            path.rename(tmp_path / ".deleted-gone")
+        return real(path)
+
+    monkeypatch.setattr(heads, "read_manifest", reading)
+    assert only(tmp_path).folder == stays.name
 
 
 @pytest.mark.parametrize(

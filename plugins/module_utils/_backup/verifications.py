@@ -60,18 +60,24 @@ class Standing:
     drill: Verification | None
 
 
+def deepest(manifest: Mapping[str, Any]) -> str:
+    """Return how deep a look at a backup can go: no restore shows anything where it holds rows alone, or does not say which there were."""
+    kind = (manifest.get("scope") or {}).get("kind", "full")
+    return RESTORE if kind == "schema_only" or (kind != "data_only" and manifest.get("tables") is not None) else DECODE
+
+
 def record(backup: Path, manifest: Mapping[str, Any], found: Verification, *, repeats: bool = False) -> None:
     """Write down that the backup was verified. Only verdicts about the backup belong there, not that a program was missing.
 
-    One that `repeats` what was found before takes its place.
-    Raises InvalidValue where the file cannot be written. What cannot be read of earlier ones is replaced: it said nothing any more.
+    One that `repeats` what was found before takes its place. Earlier ones that cannot be read count as a failure of the deepest look that
+    there can be, which only such a look makes good. Raises InvalidValue where the file cannot be written.
     """
     try:
         with _alone(backup):
             try:
                 earlier = read_verifications(backup, manifest)
             except InvalidValue:
-                earlier = []
+                earlier = [Verification(deepest(manifest), found.at, False, "what was found earlier cannot be read")]
             entries = [one.as_entry() for one in [*(_without_repeated(earlier, found) if repeats else earlier), found][-_MOST_ENTRIES:]]
             write_document(backup / VERIFIED, {"format": _FORMAT, "of": manifest[SEAL], "entries": entries})
     except OSError as error:
@@ -105,7 +111,7 @@ def read_verifications(backup: Path, manifest: Mapping[str, Any]) -> List[Verifi
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"{error} is missing" if isinstance(error, KeyError) else getattr(error, "strerror", None) or str(error)
-        hint = "Verify the backup again."
+        hint = "Verify the backup again, as deep as verify=restore or a recovery drill does where it can be restored."
         raise InvalidValue(f"what later verifications found, {path}, cannot be read: {why}", object_name=backup.name, hint=hint) from None
 
 
