@@ -31,6 +31,8 @@ SELECT pg_catalog.set_config('statement_timeout', least(
 """
 # As many rows of a page are looked at, at the most.
 _LOOKED_AT = 300
+# No page of any table has this number or a higher one, which the server does not read as one.
+_END_OF_PAGES = (1 << 32) - 1
 
 
 class TooLarge(DatabaseError):
@@ -155,7 +157,7 @@ def guess_times(database: Any, target: Target, leaf: Leaf, first: str | None, pa
         "SELECT pg_catalog.concat('(', there.page, ',', place, ')')::tid FROM pg_catalog.generate_series(1, {places}) AS place, ("
         "SELECT (first.id::text::point)[0]::bigint OPERATOR(pg_catalog.+) {pages} AS page FROM ("
         "SELECT {row}.ctid AS id FROM ONLY {leaf} AS {row} WHERE {rest} ORDER BY {time} LIMIT 1) AS first) AS there"
-        " WHERE there.page OPERATOR(pg_catalog.>=) 0))) AS found"
+        " WHERE there.page OPERATOR(pg_catalog.>=) 0 AND there.page OPERATOR(pg_catalog.<) {end_of_pages}))) AS found"
     ).format(
         time=time,
         leaf=leaf.name.identifier(sql),
@@ -163,6 +165,7 @@ def guess_times(database: Any, target: Target, leaf: Leaf, first: str | None, pa
         beyond=beyond,
         rest=rest.holds(database, target),
         places=sql.Literal(_LOOKED_AT),
+        end_of_pages=sql.Literal(_END_OF_PAGES),
         pages=sql.Literal(pages),
     )
     with database.transaction(read_only=True), rest.guided(database):

@@ -11,7 +11,6 @@ so that this is what is left where nothing else can be had.
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator
@@ -23,6 +22,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.parts impor
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import Target
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.progress import Progress
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.statements import Batch
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.stride import Stride
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._lock_tries import Tries, is_locked
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf
@@ -37,7 +37,6 @@ _TID_RANGES = 140000  # the server version that reads a range of pages without t
 _LOCK_MILLISECONDS = 100.0
 _STEP_ASIDE = 0.1  # seconds in which others get what they wait for
 _EVERYTHING = 1 << 32  # more than a table has pages, or than one statement is asked to take
-_SOMEWHAT_FEWER, _FAR_FEWER = 0.8, 0.1
 _CANCELED = "57014"
 _ROWS_OF_A_PAGE = 2_000  # more than fit into the largest page that a server can be built with
 # Rows that were updated in the moment of a batch can be taken by the next one, so that the last rows get several chances.
@@ -82,16 +81,18 @@ class Walk:
         facts = look_up_leaves(self.database, self.target, [self.leaf]).get(self.leaf.oid)
         if facts is None:
             return None
-        rows, there = self.run.planned.removable[self.leaf.oid], self.run.planned.rows_before[self.leaf.oid]
+        rows = self.run.planned.removable[self.leaf.oid]
+        # What a sample says may be far too little, or nothing at all.
+        there = max(1, rows, self.run.planned.rows_before[self.leaf.oid])
         at_once, ranges = self.run.planned.at_once, self.database.server_version >= _TID_RANGES
         size = self._size(batch_seconds, FIRST_ROWS, LEAST_ROWS, batch_rows)
         if facts.in_order and self.target.by_time_alone and not at_once:
-            return lambda: self._by_times(size, math.copysign(facts.pages / max(1, there), facts.correlation))
+            return lambda: self._by_times(size, Stride(facts.pages, there, backwards=facts.correlation < 0))
         if facts.indexed and (rows <= _FEW * there or not ranges) and not at_once:
             return lambda: self._by_index(size)
         if not ranges:
             return None
-        most = max(1, batch_rows * facts.pages // max(1, there))
+        most = max(1, batch_rows * facts.pages // there)
         return lambda: self._by_pages(facts.pages, self._size(batch_seconds, _FIRST_PAGES, _LEAST_PAGES, most))
 
     def _by_picking(self, batch_rows: int, batch_seconds: float) -> tuple[int, bool]:
@@ -144,8 +145,8 @@ class Walk:
             first = here.end
         return first >= pages and not refused
 
-    def _by_times(self, size: BatchSize, stride: float) -> bool:
-        """Take what has times next to each other; `stride` is how many pages further on in the table a row later lies."""
+    def _by_times(self, size: BatchSize, stride: Stride) -> bool:
+        """Take what has times next to each other; `stride` is how far further on in the table those of a batch end."""
         first: str | None = None
         while self.ready():
             rows = size.now
@@ -159,21 +160,25 @@ class Walk:
             try:
                 batch = self._timed(lambda here=here: self._range(here, size.most), size)  # type: ignore[misc]
             except TooLarge:
-                stride = 0.0
+                stride.give_up()
                 continue
             if batch is None:
                 continue
             if here.end is None:
                 return True
-            if isinstance(here, GuessedTimes) and batch.done < _FAR_FEWER * rows:
-                stride = 0.0
+            if isinstance(here, GuessedTimes):
+                stride.took(batch.done, rows)
             first = here.end
         return False
 
-    def _guess(self, first: str | None, size: BatchSize, stride: float) -> Times | None:
+    def _guess(self, first: str | None, size: BatchSize, stride: Stride) -> Times | None:
         """Return times that somewhat fewer rows have than the next batch may have, if they lie in the order that they seem to lie in."""
-        pages = round(_SOMEWHAT_FEWER * size.now * stride)
-        return parts.guess_times(self.database, self.target, self.leaf, first, pages, size.too_long) if pages else None
+        pages = stride.to(size.now)
+        if not pages:
+            return None
+        here = parts.guess_times(self.database, self.target, self.leaf, first, pages, size.too_long)
+        stride.led(somewhere=here is not None)
+        return here
 
     def _next_times(self, first: str | None, rows: int) -> Times | None:
         """Return the next times that `rows` rows have at the most; None where already the first of them has more."""

@@ -1,0 +1,63 @@
+"""The way through a table by the times of its rows where locks, triggers or the order of the rows are against it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, leaves, parts, walk
+from tests.integration.cleaning import Cleaner
+from tests.integration.test_cleanup_times import EXPIRED, MOST, RULE, fill
+
+pytestmark = pytest.mark.any_driver
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take few rows for many, so that small tables are walked through in many batches."""
+    monkeypatch.setattr(walk, "FIRST_ROWS", 100)
+    monkeypatch.setattr(walk, "LEAST_ROWS", 10)
+
+
+def noted(patches: pytest.MonkeyPatch, place: Any, name: str) -> list[tuple[Any, ...]]:
+    """Return a list that grows by what each call of a function was given, and by what it returned, or raised, after it."""
+    seen: list[tuple[Any, ...]] = []
+    real = getattr(place, name)
+
+    def noting(*given: Any, **more: Any) -> Any:
+        result = real(*given, **more)
+        seen.append((given, result))
+        return result
+
+    patches.setattr(place, name, noting)
+    return seen
+
+
+@pytest.mark.parametrize("sampled", [0, 1])
+def test_a_sample_that_saw_no_rows_gives_no_page_that_cannot_be(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch, sampled: int) -> None:
+    monkeypatch.setattr(counting, "LARGE_IN_ORDER_BYTES", 8192)
+    monkeypatch.setattr(counting, "_about", lambda *_given: sampled)
+    guesses = noted(monkeypatch, parts, "guess_times")
+    fill(cleaner)
+    result = cleaner.run([RULE], batch_rows=MOST)
+    assert (result["removed"], result["remaining"], result["stopped"]) == (EXPIRED, 0, "done")
+    assert sum(found is not None for _given, found in guesses) >= 2
+
+
+@pytest.mark.parametrize("pages", [10**6, 2**31, 2**32, 2**40])
+def test_a_page_that_no_table_has_is_no_guess(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
+    real = leaves.look_up_leaves
+    monkeypatch.setattr(walk, "look_up_leaves", lambda *given: {oid: one._replace(pages=pages) for oid, one in real(*given).items()})
+    fill(cleaner)
+    result = cleaner.run([RULE], batch_rows=MOST)
+    assert (result["removed"], result["remaining"], result["stopped"]) == (EXPIRED, 0, "done")
+
+
+def test_guesses_that_keep_being_beyond_the_table_end(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "guess_times", lambda *_given: None)
+    guesses = noted(monkeypatch, parts, "guess_times")
+    fill(cleaner)
+    result = cleaner.run([RULE], batch_rows=100)
+    assert (result["removed"], result["remaining"], result["stopped"]) == (EXPIRED, 0, "done")
+    assert 0 < len(guesses) <= 3
