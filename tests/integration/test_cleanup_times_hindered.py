@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, leaves, parts, walk
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, leaves, parts, report, stride, walk
 from tests.integration.cleaning import Cleaner
-from tests.integration.test_cleanup_times import EXPIRED, MOST, RULE, fill
+from tests.integration.cleanup_scene import before_batch
+from tests.integration.test_cleanup_times import EXPIRED, MOST, ROWS, RULE, fill
 
 pytestmark = pytest.mark.any_driver
 
@@ -32,6 +35,46 @@ def noted(patches: pytest.MonkeyPatch, place: Any, name: str) -> list[tuple[Any,
 
     patches.setattr(place, name, noting)
     return seen
+
+
+@pytest.mark.parametrize("look", ["guess_times", "next_times"])
+def test_a_table_that_is_locked_while_a_boundary_is_looked_up(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch, look: str) -> None:
+    fill(cleaner)
+    if look == "next_times":
+        monkeypatch.setattr(stride, "_SOMEWHAT_FEWER", 0.0)
+    holders: list[threading.Timer] = []
+    looks = 0
+    with cleaner.database.connect() as holder:
+        real = getattr(parts, look)
+
+        def locked(*given: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            if looks == 3:
+                holder.execute("BEGIN")
+                holder.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+                holders.append(threading.Timer(0.5, lambda: holder.execute("COMMIT")))
+                holders[0].start()
+            return real(*given)
+
+        monkeypatch.setattr(parts, look, locked)
+        result = cleaner.run([RULE], batch_rows=MOST, login={"lock_timeout": "5 s"})
+        holders[0].join()
+    assert (result["removed"], result["remaining"], result["stopped"]) == (EXPIRED, 0, "done")
+
+
+def test_a_table_that_stays_locked_ends_it(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(cleaner)
+    with cleaner.database.connect() as holder:
+        holder.execute("BEGIN")
+        before_batch(monkeypatch, 2, lambda _session: holder.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE"))
+        began = time.monotonic()
+        with pytest.raises(report.Interrupted) as caught:
+            cleaner.run([RULE], batch_rows=MOST, login={"lock_timeout": "1 s"})
+        assert 1 <= time.monotonic() - began < 5
+        holder.execute("COMMIT")
+    assert (caught.value.sqlstate, caught.value.result["removed"]) == ("55P03", ROWS - cleaner.count("t"))
+    assert 0 < caught.value.result["removed"] < EXPIRED
 
 
 @pytest.mark.parametrize("sampled", [0, 1])

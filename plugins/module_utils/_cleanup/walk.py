@@ -149,8 +149,12 @@ class Walk:
         """Take what has times next to each other; `stride` is how far further on in the table those of a batch end."""
         first: str | None = None
         while self.ready():
-            rows = size.now
-            here = self._guess(first, size, stride) or self._next_times(first, size.now) or self._next_times(first, size.most)
+            rows, began = size.now, time.monotonic()
+            try:
+                here = self._guess(first, size, stride) or self._next_times(first, size.now) or self._next_times(first, size.most)
+            except DatabaseError as error:
+                self._step_aside(error, began, size)
+                continue
             if here is None:
                 # More rows than a batch may have were written with one and the same time.
                 batch = self._timed(lambda first=first: self._alone(lambda: self._pick_oldest(size.now, first)), size)  # type: ignore[misc]
@@ -193,16 +197,20 @@ class Walk:
         except TooLarge:
             raise
         except DatabaseError as error:
-            self._refused_since = self._refused_since or began
-            if not is_locked(error) or self.database.closed or time.monotonic() - self._refused_since >= self._patience:
-                raise
-            size.was_refused()
-            time.sleep(_STEP_ASIDE)
+            self._step_aside(error, began, size)
             return None
         self._refused_since = None
         size.took(time.monotonic() - began)
         self.run.note(self.leaf, batch)
         return batch
+
+    def _step_aside(self, error: DatabaseError, began: float, size: BatchSize) -> None:
+        """Let others have what they hold, or wait for, for a moment; raises `error` where that has gone on for too long, or is not why."""
+        self._refused_since = self._refused_since or began
+        if not is_locked(error) or self.database.closed or time.monotonic() - self._refused_since >= self._patience:
+            raise error
+        size.was_refused()
+        time.sleep(_STEP_ASIDE)
 
     @contextmanager
     def _brief_waits(self) -> Iterator[None]:
