@@ -20,7 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Inval
 from ansible_collections.pgops.runbook.plugins.modules import pg_backup
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
-from tests.integration import backing, hiding, restoring
+from tests.integration import backing, handmade, hiding, restoring
 from tests.integration.handmade import flip
 from tests.integration.small_disks import make_read_only, small_disk
 
@@ -233,6 +233,59 @@ def test_time_that_is_over_leaves_the_rest_and_what_is_deleted_meanwhile_is_not_
     result = again(folder)
     assert [(one["result"], one["msg"]) for one in result["verifications"]] == [("whole", None), ("left", "it was deleted meanwhile")]
     assert (newest / "verified.json").exists()
+
+
+@pytest.mark.parametrize("moment", ["verify", "record", "read_head"])
+def test_what_is_deleted_at_any_moment_is_left(folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    newest = named(folder)[0]
+    real = getattr(state_verified, moment)
+
+    def purged(backup: Path, *arguments: Any, **more: Any) -> Any:
+        if backup == newest:
+            backup.rename(folder / f".deleted-{backup.name}")
+            if moment == "verify":
+                raise FileNotFoundError(2, "No such file or directory", str(backup / "database.dump"))
+        return real(backup, *arguments, **more)
+
+    monkeypatch.setattr(state_verified, moment, purged)
+    result = again(folder, **({"backup": newest.name} if moment == "read_head" else {}))
+    first = result["verifications"][0]
+    assert [first[key] for key in (*KEYS, "msg")] == [None, "left", None, False, "it was deleted meanwhile"]
+    assert [one["result"] for one in result["verifications"][1:]] == ([] if moment == "read_head" else ["whole"])
+    assert not any("cannot be written" in notice for notice in result["warnings"])
+
+
+def test_a_disk_that_fails_loses_no_result(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = named(folder)[0]
+    real = state_verified.verify
+
+    def failing_disk(backup: Path, *arguments: Any) -> Any:
+        if backup == newest:
+            raise OSError(5, "Input/output error", str(backup / "database.dump"))
+        return real(backup, *arguments)
+
+    monkeypatch.setattr(state_verified, "verify", failing_disk)
+    result = failing(folder)
+    assert told(result) == [(None, "unknown", "decode", False), ("decode", "whole", "decode", True)]
+    assert f"{newest / 'database.dump'} cannot be read: Input/output error" in result["msg"]
+    assert entries(newest) == []
+
+
+def test_one_that_is_named_is_judged_as_all_are(folder: Path) -> None:
+    newest, oldest = named(folder)
+    shutil.copytree(newest, folder / "old-copy")
+    copy = failing(folder, backup="old-copy")
+    assert (told(copy), "moved or copied here" in copy["msg"]) == ([(None, "broken", None, False)], True)
+    handmade.rewritten(oldest, lambda document: document.update(bytes="many"))
+    odd = failing(folder, backup=oldest.name)
+    assert (told(odd), "cannot be read" in odd["msg"]) == ([(None, "broken", None, False)], True)
+
+
+def test_rows_alone_are_decoded_where_a_restore_is_asked_for(tim: Database, tmp_path: Path) -> None:
+    rows = backing.made(tim, tmp_path, name="rows", kind="data_only")
+    result = again(tmp_path, backing.login(tim), name="rows", kind="data_only", verify="restore")
+    assert told(result) == [("decode", "whole", "decode", False)]
+    assert (entries(rows), "rows alone" in result["warnings"][0]) == ([("decode", True)], True)
 
 
 def test_a_place_that_is_only_read_is_looked_at_and_nothing_is_written_down(folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ Nothing is locked: a backup may be made meanwhile, and one that is deleted meanw
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +17,11 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.decode import Keys
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.engine import Unfinished
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, each_backup, has_manifest, head_of
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, each_backup, has_manifest, read_head
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline, OutOfTime
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import iso, read_manifest
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import iso
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import backup_id
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.option_values import given
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.option_values import given, one_of
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import EVERY, Options, read_options
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION, Watch
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import Server, look_at
@@ -50,6 +50,7 @@ STATES = PRESENT, VERIFIED = ("present", "verified")
 LATEST = "latest"
 WHOLE, BROKEN, UNKNOWN, LEFT, PLANNED = "whole", "broken", "unknown", "left", "planned"
 
+_DELETED = "it was deleted meanwhile"
 _OWN = ("backup", "identity", "gpg_home")
 _OLDEST_SERVER = 120000
 _SHOWN = 3
@@ -78,7 +79,8 @@ def asked_for(parameters: Mapping[str, Any]) -> bool:
 def read_wanted(parameters: Mapping[str, Any], application_name: str = Options.application_name) -> Wanted:
     """Return what a module's `parameters` ask to verify. Raises InvalidValue, which names the option and what would be right."""
     # What says how one is made and kept is no matter here: a task may say both with the same variables.
-    options = read_options({**parameters, "encrypt": None, "keep": None, "copies": None}, application_name)
+    options = read_options({**parameters, "encrypt": None, "keep": None, "copies": None, "verify": None}, application_name)
+    options = replace(options, verify=one_of(parameters, "verify", LEVELS, options.verify))
     backup = str(given(parameters, "backup", ""))
     if backup.startswith(".") or "/" in backup:
         raise InvalidValue(
@@ -213,10 +215,10 @@ class _Verifying:
                 f"backup: {path.parent} holds no {path.name}", object_name="backup", hint="pg_backup_info lists what there is."
             )
         try:
-            manifest = read_manifest(path)
-            return [], [(head_of(path, manifest), manifest)]
+            return [], [read_head(path)]
         except InvalidValue as fault:
-            return [_Entry(path, result=BROKEN, message=fault.message)], []
+            broken = _Entry(path, result=BROKEN, message=fault.message)
+            return [broken if has_manifest(path) else _Entry(path, message=_DELETED)], []
 
     @cached_property
     def _databases(self) -> Tuple[str, ...]:
@@ -261,6 +263,11 @@ class _Verifying:
             entry.message = over.message
         except RunbookError as error:
             entry.result, entry.message = UNKNOWN, with_hint(error.message, error.hint)
+        except OSError as error:
+            entry.result, entry.message = UNKNOWN, f"{error.filename or path} cannot be read: {error.strerror or error}"
+        if not has_manifest(path):
+            # Whatever was seen of it is what is seen while one goes.
+            entry = _Entry(path, head, message=_DELETED)
         entry.seconds = time.monotonic() - began
         self._done += head.size
         return entry
@@ -303,7 +310,6 @@ class _Verifying:
         """Take what was found into the entry and into the record of the backup."""
         path, before, found = entry.path, entry.head, look.verification
         if not has_manifest(path):
-            entry.message = "it was deleted meanwhile"
             return
         entry.level, entry.message = found.how, found.message or look.trouble
         try:
@@ -311,7 +317,7 @@ class _Verifying:
         except InvalidValue as fault:
             # A place that is only read, such as one that holds copies. What was found holds all the same.
             entry.result = UNKNOWN if look.failed else WHOLE if found.ok else BROKEN
-            self._notices.append(fault.message)
+            self._notices += [fault.message] if has_manifest(path) else []
             return
         after = standing(path, manifest)
         entry.verified = after.how
