@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, leaves, parts, report, stride, walk
-from tests.integration.cleaning import Cleaner
+from tests.integration.cleaning import Cleaner, rule
 from tests.integration.cleanup_scene import before_batch
-from tests.integration.test_cleanup_times import EXPIRED, MOST, ROWS, RULE, fill
+from tests.integration.test_cleanup_times import EXPIRED, MOST, PAST, ROWS, RULE, fill
 
 pytestmark = pytest.mark.any_driver
 
@@ -104,3 +104,30 @@ def test_guesses_that_keep_being_beyond_the_table_end(cleaner: Cleaner, monkeypa
     result = cleaner.run([RULE], batch_rows=100)
     assert (result["removed"], result["remaining"], result["stopped"]) == (EXPIRED, 0, "done")
     assert 0 < len(guesses) <= 3
+
+
+def test_a_trigger_that_was_made_after_the_plan_may_keep_rows(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(cleaner)
+    fill(cleaner, table="u")
+    made = (
+        "CREATE FUNCTION veto() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN IF OLD.id % 5 = 0 THEN RETURN NULL; END IF; RETURN OLD; END';"
+        " CREATE TRIGGER veto BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION veto()"
+    )
+    before_batch(monkeypatch, 1, lambda _session: cleaner.sql(made))
+    result = cleaner.run([rule("u", "at"), RULE], batch_rows=MOST)
+    kept = EXPIRED // 5
+    assert cleaner.sql(f"SELECT count(*) FROM t WHERE {PAST}") == [(kept,)]
+    ends = {row["table"]: (row["removed"], row["remaining"], row["stopped"]) for row in result["rules"]}
+    assert ends == {"public.u": (EXPIRED, 0, "done"), "public.t": (EXPIRED - kept, kept, "vetoed")}
+
+
+def test_a_rewrite_rule_that_was_made_after_the_plan_may_keep_rows(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(cleaner)
+    fill(cleaner, table="u")
+    made = "CREATE RULE keep AS ON DELETE TO t WHERE OLD.id % 5 = 0 DO INSTEAD NOTHING"
+    before_batch(monkeypatch, 1, lambda _session: cleaner.sql(made))
+    with pytest.raises(report.Interrupted) as caught:
+        cleaner.run([rule("u", "at"), RULE], batch_rows=MOST)
+    assert cleaner.sql(f"SELECT count(*) FROM t WHERE {PAST}") == [(EXPIRED // 5,)]
+    assert caught.value.result["remaining"] == EXPIRED // 5

@@ -9,10 +9,19 @@ import time
 from dataclasses import replace
 from typing import Any, Callable
 
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import archive, commits, counting, dropping, latest, predicate, space
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import (
+    archive,
+    commits,
+    counting,
+    dropping,
+    latest,
+    predicate,
+    references,
+    space,
+)
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.pace import Pace
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.planned import Plan
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.planned import Plan, PlannedRule
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import DROP, Target
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.progress import DONE, LOCKED, VETOED, Progress
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.quiet import Quiet
@@ -98,7 +107,7 @@ class Apply:
         size = (self.options.batch_rows, self.options.batch_seconds)
         quiet = Quiet(self.database)
         ends = [(0, True) if walk.take_most(*size) else walk.take_rest(*size) for walk in walks]
-        if all(walk.through for walk in walks) and run.planned.undisturbed and quiet.has_lasted(run.batches):
+        if all(walk.through for walk in walks) and self._undisturbed(run.planned) and quiet.has_lasted(run.batches):
             run.left, run.stopped = 0, DONE
             return
         if not self._ended(run, target, leaves):
@@ -111,6 +120,12 @@ class Apply:
         vetoed, seen_all = sum(refused for refused, _all in ends), all(end for _refused, end in ends)
         run.skipped_locked = max(0, run.left - vetoed) if seen_all else 0
         run.stopped = DONE if not run.left else VETOED if vetoed or not seen_all else LOCKED
+
+    def _undisturbed(self, planned: PlannedRule) -> bool:
+        """Return whether rows went for certain: what was made between the plan and the turn of the rule may have kept some."""
+        if not planned.undisturbed:
+            return False
+        return planned.undisturbed_by(references.look_up_references(self.database, [planned.target.relation]))
 
     def _ended(self, run: Progress, target: Target, leaves: list[Leaf]) -> bool:
         """Count what is left, and return whether the rule is through: nothing is, or the run has to end."""

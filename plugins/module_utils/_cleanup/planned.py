@@ -48,6 +48,12 @@ class PlannedRule:
         alone = not self.triggers and all(key.holds for key in self.foreign_keys)
         return alone and self.target.removes and self.target.archive is None
 
+    def undisturbed_by(self, facts: references.Facts) -> bool:
+        """Return whether that is still so as the catalogue has it since."""
+        relation, event = self.target.relation, self.target.event
+        made = facts.triggers_on(relation, event) or facts.rewrite_rules(relation, event)
+        return self.undisturbed and not made and all(way.last.holds for way in facts.ways(relation))
+
     @property
     def protected(self) -> int:
         """Return how many of the rows that matched stay."""
