@@ -262,11 +262,17 @@ class Walk:
     def _range(self, part: Part, rows: int) -> Batch:
         """Take a part without locking its rows one by one before, which costs WAL; where one is held, pick up to `rows` around it.
 
-        Raises TooLarge, and nothing of it is taken, where it has more `rows`.
+        Raises TooLarge, and nothing of it is taken, where it has more `rows`, or may have more of which nobody has counted them.
         """
         try:
             return self._alone(lambda: self._whole(part, rows))
         except DatabaseError as error:
             if not is_locked(error) or self.database.closed:
                 raise
-        return self._alone(lambda: self._pick(rows, part))
+        return self._alone(lambda: self._around(part, rows))
+
+    def _around(self, part: Part, rows: int) -> Batch:
+        batch = self._pick(rows, part)
+        if batch.picked >= rows and isinstance(part, GuessedTimes):
+            raise TooLarge(str(self.leaf.name))
+        return batch
