@@ -162,8 +162,10 @@ options:
       - V(restore) also restores it, into a database that nobody sees and that is dropped afterwards, and compares every table and
         definition with the manifest. The server needs the room for it, and the role the right to create databases.
       - A fresh backup that was not verified as deep is verified again instead of making a new one, unless it is encrypted.
-      - With O(state=verified) it says how deep those that are there are looked at. One that holds rows alone cannot be restored, and is
-        decoded.
+      - What a restore could not compare, or what another major version of the server may have made of a definition, proves nothing. The
+        backup then counts as decoded, and a warning says why. It needs O(contents).
+      - With O(state=verified) it says how deep those that are there are looked at. One that holds rows alone, or was made with
+        O(contents=false), is decoded instead of being restored. A server that is older than the one of the backup restores none.
     type: str
     choices: [checksum, decode, restore]
     default: decode

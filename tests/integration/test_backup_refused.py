@@ -69,6 +69,8 @@ def refused(database: Database, folder: Path, **options: Any) -> Unfinished:
         ({"format": "plain", "encrypt": {"gpg": ["a"], "age": ["age1x"]}}, "not for both"),
         ({"format": "plain", "encrypt": {"age": ["AGE-SECRET-KEY-1"]}}, "no public key"),
         ({"format": "custom", "encrypt": {"gpg": ["a"]}, "verify": "restore"}, "no key for"),
+        ({"kind": "data_only", "verify": "restore"}, "no tables to restore"),
+        ({"contents": False, "verify": "restore"}, "nothing would show that the rows came back"),
         ({"compression_level": 3}, "means nothing"),
         ({"compression": "gzip", "compression_level": 12}, "1 to 9"),
         ({"databases": ["*", "tim"]}, "stands for all"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup import state_verified
+from ansible_collections.pgops.runbook.plugins.module_utils._backup import rehearse, state_verified
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.catalogue import Question, look_through
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.engine import Unfinished
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import sealed
@@ -279,6 +280,57 @@ def test_one_that_is_named_is_judged_as_all_are(folder: Path) -> None:
     handmade.rewritten(oldest, lambda document: document.update(bytes="many"))
     odd = failing(folder, backup=oldest.name)
     assert (told(odd), "cannot be read" in odd["msg"]) == ([(None, "broken", None, False)], True)
+
+
+def test_a_server_that_is_older_than_the_dump_says_nothing_of_it(tim: Database, folder: Path) -> None:
+    newest = named(folder)[0]
+    handmade.rewritten(newest, lambda document: document["versions"].update(server_version_num=990000))
+    (newest / "SHA256SUMS").unlink()
+    result = failing(folder, backing.login(tim), verify="restore", backup="latest")
+    assert told(result) == [("decode", "unknown", "decode", False)]
+    assert "it could not be restored here: the backup is of a server of PostgreSQL 99" in result["msg"]
+    assert "accept_older_server" not in result["msg"]
+    assert entries(newest) == [("decode", True)]
+
+
+def test_a_definition_that_another_major_lacks_is_recorded_for_the_same_major_alone(tim: Database, folder: Path) -> None:
+    newest = named(folder)[0]
+    objects = json.loads((newest / "objects.json").read_text(encoding="utf-8"))
+    objects.setdefault("views", {})["public.gone"] = "0"
+    (newest / "objects.json").write_text(json.dumps(objects), encoding="utf-8")
+    (newest / "SHA256SUMS").unlink()
+    versions = backing.manifest(newest)["versions"]
+    handmade.resealed(newest, versions={**versions, "server_version_num": 110000})
+    result = failing(folder, backing.login(tim), verify="restore", backup="latest")
+    assert told(result) == [("decode", "unknown", "decode", False)]
+    assert "public.gone" in result["msg"]
+    assert entries(newest) == [("decode", True)]
+    handmade.resealed(newest, versions=versions)
+    (newest / "verified.json").unlink()
+    assert told(failing(folder, backing.login(tim), verify="restore", backup="latest")) == [("restore", "broken", None, True)]
+
+
+def test_what_a_restore_did_not_show_is_not_proven(tim: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of a backup that does not say what its rows were, nor where some could not be seen."""
+    untold = backing.made(tim, tmp_path / "untold", contents=False)
+    for check_mode in (True, False):
+        result = again(untold.parent, backing.login(tim), verify="restore", check_mode=check_mode)
+        assert told(result) == [("decode", "planned" if check_mode else "whole", "decode", False)]
+    assert "does not say which rows there were" in result["warnings"][0]
+    assert entries(untold) == [("decode", True)]
+    seen = backing.made(tim, tmp_path / "seen")
+    real = rehearse.compare
+    unseen = [{"what": "rows", "object": "public.numbers", "why": "nobody may read them"}]
+    monkeypatch.setattr(rehearse, "compare", lambda *given: dataclasses.replace(real(*given), unseen=unseen))
+    result = again(seen.parent, backing.login(tim), verify="restore")
+    assert told(result) == [("decode", "whole", "decode", False)]
+    assert "nobody may read them" in result["warnings"][0]
+    made = backing.back_up(tim, tmp_path / "made", verify="restore")
+    assert ([one["verified"] for one in made["backups"]], "nobody may read them" in str(made["warnings"])) == (["decode"], True)
+    # The one that is there is looked at again, and does not come up to it either.
+    deeper = backing.back_up(tim, seen.parent, verify="restore")
+    assert [(one["action"], one["verified"]) for one in deeper["backups"]] == [("made", "decode")]
+    assert entries(seen) == [("decode", True)] * 2
 
 
 def test_rows_alone_are_decoded_where_a_restore_is_asked_for(tim: Database, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.verification
     LEVELS,
     RESTORE,
     Verification,
+    deepest,
     record,
     standing,
 )
@@ -246,8 +247,8 @@ class _Backups:
         entry = _Entry(name, PRESENT, head.folder, str(path), head.size, self._age(head.taken_at), head.verified, manifest)
         if head.verified in LEVELS[LEVELS.index(self._options.verify) :]:
             return entry
-        if manifest["dump"]["encryption"]:
-            # Nobody here can read it.
+        if manifest["dump"]["encryption"] or LEVELS.index(deepest(manifest)) < LEVELS.index(self._options.verify):
+            # Nobody here can read it, or a restore would show nothing.
             return None
         if not self._check_mode:
             found = self._looked_into(path, manifest)
@@ -265,8 +266,10 @@ class _Backups:
         found = verify(path, manifest, DECODE if wanted == RESTORE else wanted, self._run.client, None, self._run.deadline.check)
         if wanted != RESTORE or not found.ok:
             return found
-        differences = self._run.rehearsed(path, manifest)
-        return Verification(RESTORE, datetime.now(timezone.utc), not differences, "; ".join(differences[:3]) or None)
+        proof = self._run.rehearsed(path, manifest)
+        if proof.whole is None:
+            return replace(found, message=f"it was restored, which proves nothing: {proof.told}")
+        return Verification(RESTORE, datetime.now(timezone.utc), proof.whole, proof.told)
 
     def _age(self, taken_at: datetime) -> float:
         return max(0.0, (self._run.server.clock - taken_at).total_seconds())

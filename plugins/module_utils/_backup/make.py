@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup import preflight
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.beside import Beside
@@ -57,6 +57,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._content.scope impor
 from ansible_collections.pgops.runbook.plugins.module_utils._content.sequences import measure_sequences
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 
+if TYPE_CHECKING:
+    from ansible_collections.pgops.runbook.plugins.module_utils._restore.proof import Proof
+
 COLLECTION_VERSION = "0.1.0"
 _EVERY = 0.25
 _TRIES = 5
@@ -92,8 +95,8 @@ class Run:
         """What of each database is meant."""
         return Scope(self.options.kind, self.options.schemas, self.options.tables)
 
-    def rehearsed(self, path: Path, manifest: Mapping[str, Any]) -> List[str]:
-        """Restore a backup into a hidden database and return what is otherwise there. Raises RunbookError."""
+    def rehearsed(self, path: Path, manifest: Mapping[str, Any]) -> Proof:
+        """Restore a backup into a hidden database and return what that says of it. Raises RunbookError."""
         # Only few runs do this, and it is half of another module.
         from ansible_collections.pgops.runbook.plugins.module_utils._backup.rehearse import rehearse
 
@@ -318,14 +321,16 @@ class _Making:
         if found.message:
             self._notices.append(f"{self._name}: {found.message}")
         if run.options.verify == RESTORE:
-            differences = run.rehearsed(self._partial, document)
-            if differences:
+            proof = run.rehearsed(self._partial, document)
+            if proof.differences:
                 raise RunbookError(
-                    f"what was restored of {self._name} is not what was dumped: {'; '.join(differences[:3])}",
+                    f"what was restored of {self._name} is not what was dumped: {proof.told}",
                     object_name=self._name,
                     hint="Restore such a backup by hand and look at what it names.",
                 )
-            return {"how": RESTORE, "at": iso(datetime.now(timezone.utc))}
+            if proof.whole:
+                return {"how": RESTORE, "at": iso(datetime.now(timezone.utc))}
+            self._notices.append(f"{self._name}: it was restored, which proves less than was asked for: {proof.told}")
         return {"how": how, "at": iso(found.at)}
 
 

@@ -104,6 +104,12 @@ def read_options(parameters: Mapping[str, Any], application_name: str = Options.
             object_name="verify",
             hint="Use verify=decode, which reads the stream before it is encrypted, and let a recovery drill restore it where the key is.",
         )
+    if kind != "schema_only" and options.verify == RESTORE and not options.contents:
+        raise InvalidValue(
+            "verify: restore compares with what contents=false leaves out, so that nothing would show that the rows came back",
+            object_name="verify",
+            hint="Leave out contents=false, or use verify=decode.",
+        )
     if kind == "data_only" and options.verify == RESTORE:
         raise InvalidValue(
             "verify: a backup of kind data_only has no tables to restore its rows into", object_name="verify", hint="Use verify=decode."

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, List, Mapping
+from typing import Any, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.decode import Keys
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
@@ -20,8 +20,11 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore import data
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import options as restore_options
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.hidden import compare, fill, hidden_database
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.proof import Proof, prove
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions, maintenance_database
+
+_OLDER = "Verify it on a server of that version or a newer one, or let a recovery drill start one."
 
 
 def rehearse(
@@ -34,8 +37,8 @@ def rehearse(
     deadline: Deadline,
     watch: Watch,
     keys: Keys | None = None,
-) -> List[str]:
-    """Restore the backup in the folder `path`, read with `keys` where it is encrypted, and return what is otherwise than its manifest says.
+) -> Proof:
+    """Restore the backup in the folder `path`, read with `keys` where it is encrypted, and return what that says of it.
 
     Raises RunbookError where it cannot be restored here; nothing of it is left in any case.
     """
@@ -62,10 +65,11 @@ def rehearse(
             deadline,
             watch,
         )
+        refuse.check_version(run, _OLDER)
         refuse.check_backup(run)
         refuse.check_server(run)
         # What cannot be dropped hinders no backup; a restore or a drill names it.
         databases.drop_leftovers(database, run.sessions)
         with hidden_database(run) as hidden:
             fill(run, hidden.name)
-            return [difference.message for difference in compare(run, hidden.name).differences]
+            return prove(compare(run, hidden.name), run.backup, same_major=run.same_major)

@@ -31,6 +31,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.verification
     LEVELS,
     RESTORE,
     Verification,
+    deepest,
     record,
     standing,
 )
@@ -53,7 +54,6 @@ WHOLE, BROKEN, UNKNOWN, LEFT, PLANNED = "whole", "broken", "unknown", "left", "p
 _DELETED = "it was deleted meanwhile"
 _OWN = ("backup", "identity", "gpg_home")
 _OLDEST_SERVER = 120000
-_SHOWN = 3
 _SECONDS_BETWEEN = 1.0
 
 
@@ -277,8 +277,7 @@ class _Verifying:
         level, keys = self._options.verify, self._wanted.keys
         if manifest["dump"]["encryption"] and not (keys.identity or keys.gpg_home):
             return CHECKSUM
-        rows_alone = (manifest.get("scope") or {}).get("kind") == "data_only"
-        return DECODE if level == RESTORE and rows_alone else level
+        return min(level, deepest(manifest), key=LEVELS.index)
 
     def _looked_into(self, path: Path, manifest: Mapping[str, Any], level: str) -> _Found:
         """Return what was found. Raises OutOfTime, and InvalidValue where the backup may not be read."""
@@ -287,24 +286,23 @@ class _Verifying:
         first = CHECKSUM if wanted == CHECKSUM else DECODE
         found = verify(path, manifest, first, self._client, keys.identity, self._tick, keys.gpg_home)
         if level != RESTORE or not found.ok or found.how != DECODE:
-            rows_alone = wanted == RESTORE and level == DECODE and found.ok
-            return _Found(found, "it holds rows alone, which nothing can be restored from by itself" if rows_alone else None)
+            return _Found(found, _no_restore(manifest) if wanted == RESTORE and level == DECODE and found.ok else None)
         if self._server is None or self._client is None:
             return _Found(found)
         # Only few runs do this, and it is half of another module.
         from ansible_collections.pgops.runbook.plugins.module_utils._backup.rehearse import rehearse
 
         try:
-            differences = rehearse(
-                path, manifest, self._login, self._options, self._server, self._client, self._deadline, self._watch, keys
-            )
+            proof = rehearse(path, manifest, self._login, self._options, self._server, self._client, self._deadline, self._watch, keys)
         except OutOfTime:
             raise
         except RunbookError as error:
             # That it was decoded is worth writing down all the same.
             return _Found(found, f"it could not be restored here: {with_hint(error.message, error.hint)}", failed=True)
-        told = "; ".join(differences[:_SHOWN]) or None
-        return _Found(Verification(RESTORE, datetime.now(timezone.utc), not differences, told))
+        if proof.whole is None:
+            # What another major version has made of it is for somebody to look at.
+            return _Found(found, f"it was restored, which proves nothing: {proof.told}", failed=bool(proof.differences))
+        return _Found(Verification(RESTORE, datetime.now(timezone.utc), proof.whole, proof.told))
 
     def _write_down(self, entry: _Entry, manifest: Mapping[str, Any], look: _Found) -> None:
         """Take what was found into the entry and into the record of the backup."""
@@ -358,3 +356,10 @@ class _Verifying:
         if now >= self._next:
             self._next = now + _SECONDS_BETWEEN
             self._watch(ProgressView.after(OPERATION, "verified", self._done, max(1, self._total), now - self._began))
+
+
+def _no_restore(manifest: Mapping[str, Any]) -> str:
+    """Return why a backup that could be decoded is not restored."""
+    if (manifest.get("scope") or {}).get("kind") == "data_only":
+        return "it holds rows alone, which nothing can be restored from by itself"
+    return "it does not say which rows there were, so that no restore shows that they came back"

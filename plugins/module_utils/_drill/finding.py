@@ -16,7 +16,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.phases import
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._first_few import faults_in_words
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.outcome import Compared
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import WITH_ROWS, Backup
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.proof import unproven
 from ansible_collections.pgops.runbook.plugins.module_utils._targets import Measure, readable
 
 MOST_DIFFERENCES = 100
@@ -75,12 +76,7 @@ class Finding:
         """What should have been compared and was not, so that nothing shows that it came back."""
         if self.compared is None or self.backup is None:
             return []
-        untold = ["rows"] if self.backup.kind in WITH_ROWS and not self._counted else []
-        untold += ["objects"] if any(one["what"] == "structure" for one in self.compared.not_compared) else []
-        lacking = [f"the backup does not say which {what} there were, so that nothing shows that they came back" for what in untold]
-        # A dump does not carry the version of an extension; what is in it was compared.
-        unseen = [f"{one['what']} {one['object']}: {one['why']}" for one in self.compared.unseen if one["what"] != "extension"]
-        return [*lacking, *([f"not everything could be compared: {faults_in_words(unseen)}"] if unseen else [])]
+        return unproven(self.compared, self.backup)
 
     @property
     def _counted(self) -> bool:

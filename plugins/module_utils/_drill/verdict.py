@@ -12,6 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.verification
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import record as write_down
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.finding import Finding
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.proof import prove
 
 _ALONE = ("full", "schema_only")  # what of a database needs nothing beside it
 # What loads a dump. Another one that fails, such as a decryptor without the right key, does not come to what is in it.
@@ -26,7 +27,6 @@ _OF_THE_HOST = re.compile(
     "|does not support compression",
     re.IGNORECASE,
 )
-_WHAT_IT_HOLDS = ("rows", "sequence_state", "large_objects")
 
 
 def record(found: Finding) -> None:
@@ -63,10 +63,7 @@ def _verdict(found: Finding) -> Verification | None:
     }
     if found.broken is not None and found.error is not None:
         return Verification(found.broken, found.began, False, found.error.message, summary)
-    if found.compared is None or found.unproven:
+    if found.compared is None or found.backup is None:
         return None
-    differences = found.compared.differences
-    if differences and not found.same_major and not any(one.kind in _WHAT_IT_HOLDS for one in differences):
-        # A server of another major version may be what made the difference.
-        return None
-    return Verification(RESTORE, found.began, not differences, found.reasons[0] if differences else None, summary)
+    whole = prove(found.compared, found.backup, same_major=found.same_major).whole
+    return None if whole is None else Verification(RESTORE, found.began, whole, None if whole else found.reasons[0], summary)
