@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, leaves, parts, report, stride, walk
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.parts import TooLarge
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.parts import Times, TooLarge
 from tests.integration.cleaning import Cleaner, rule
 from tests.integration.cleanup_scene import before_batch
 from tests.integration.test_cleanup_times import EXPIRED, MOST, PAST, ROWS, RULE, fill
@@ -161,3 +161,41 @@ def test_a_range_around_a_held_row_is_taken_whole(cleaner: Cleaner, monkeypatch:
     assert too_large == ["public.t"]
     assert sum(batch.done for _given, batch in ranges) == EXPIRED - 1
     assert max(batch.done for _given, batch in ranges) <= MOST
+
+
+def test_a_row_that_cannot_go_keeps_no_later_one(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(cleaner)
+    cleaner.sql("ALTER TABLE t ADD PRIMARY KEY (id); CREATE TABLE child (parent int REFERENCES t ON DELETE CASCADE)")
+    cleaner.sql("CREATE INDEX ON child (parent); INSERT INTO child VALUES (500)")
+    ranges = noted(monkeypatch, walk.Walk, "_range")
+    with cleaner.database.connect() as holder:
+        holder.execute("BEGIN")
+        holder.execute("SELECT FROM child FOR UPDATE")
+        with pytest.raises(report.Interrupted) as caught:
+            cleaner.run([RULE], batch_rows=MOST, login={"lock_timeout": "2 s"})
+        holder.execute("ROLLBACK")
+    assert caught.value.sqlstate == "55P03"
+    assert caught.value.result["removed"] == ROWS - cleaner.count("t")
+    left = cleaner.column(f"SELECT id FROM t WHERE {PAST}")
+    assert 500 in left
+    assert max(left) < 700
+    assert isinstance(ranges[-1][0][1], Times)
+    assert cleaner.run([RULE])["remaining"] == 0
+
+
+def test_a_row_that_cannot_go_at_first_goes_in_the_end(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(cleaner)
+    cleaner.sql("ALTER TABLE t ADD PRIMARY KEY (id); CREATE TABLE child (parent int REFERENCES t ON DELETE CASCADE)")
+    cleaner.sql("CREATE INDEX ON child (parent); INSERT INTO child VALUES (500)")
+    with cleaner.database.connect() as holder:
+        holder.execute("BEGIN")
+        holder.execute("SELECT FROM child FOR UPDATE")
+        real = walk.Walk.take_rest
+
+        def freed(self: walk.Walk, *given: Any) -> Any:
+            holder.execute("ROLLBACK")
+            return real(self, *given)
+
+        monkeypatch.setattr(walk.Walk, "take_rest", freed)
+        result = cleaner.run([RULE], batch_rows=MOST, login={"lock_timeout": "2 s"})
+    assert (result["removed"], result["remaining"], result["stopped"]) == (EXPIRED, 0, "done")

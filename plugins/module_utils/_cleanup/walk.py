@@ -36,6 +36,7 @@ _TID_RANGES = 140000  # the server version that reads a range of pages without t
 # reaches; and much shorter than what a server lets pass before it looks for a deadlock, so that no application is the victim of one.
 _LOCK_MILLISECONDS = 100.0
 _STEP_ASIDE = 0.1  # seconds in which others get what they wait for
+_TRIES = 3  # as many times, with half the rows each time, times are tried that have a row that cannot go, before the walk passes them over
 _EVERYTHING = 1 << 32  # more than a table has pages, or than one statement is asked to take
 _CANCELED = "57014"
 _ROWS_OF_A_PAGE = 2_000  # more than fit into the largest page that a server can be built with
@@ -148,6 +149,7 @@ class Walk:
     def _by_times(self, size: BatchSize, stride: Stride) -> bool:
         """Take what has times next to each other; `stride` is how far further on in the table those of a batch end."""
         first: str | None = None
+        tries, passed_over = 0, False
         while self.ready():
             rows, began = size.now, time.monotonic()
             try:
@@ -167,12 +169,15 @@ class Walk:
                 stride.give_up()
                 continue
             if batch is None:
-                continue
-            if here.end is None:
-                return True
-            if isinstance(here, GuessedTimes):
+                tries += 1
+                if rows > 1 and tries < _TRIES:
+                    continue
+                passed_over = True
+            elif isinstance(here, GuessedTimes):
                 stride.took(batch.done, rows)
-            first = here.end
+            if here.end is None:
+                return not passed_over
+            first, tries = here.end, 0
         return False
 
     def _guess(self, first: str | None, size: BatchSize, stride: Stride) -> Times | None:
