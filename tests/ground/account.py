@@ -17,6 +17,9 @@ from pathlib import Path
 
 from .errors import GroundError
 
+# Where it was when the process began: what a test does to it is about what is tested.
+_TEMPORARY = Path(tempfile.gettempdir())
+
 
 @dataclass(frozen=True)
 class Account:
@@ -83,7 +86,7 @@ def reachable_copy(prefix: Path, key: str, *, around: Path | None = None, beside
 
 def owned_temporary_folder() -> Path:
     """Return this user's folder for what is worth keeping between runs but cannot be in the checkout."""
-    folder = Path(tempfile.gettempdir()) / f"pgops-ground-{os.geteuid()}"
+    folder = _TEMPORARY / f"pgops-ground-{os.geteuid()}"
     folder.mkdir(mode=0o755, exist_ok=True)
     if folder.stat().st_uid != os.geteuid() or folder.is_symlink():
         raise GroundError(f"{folder} belongs to somebody else: remove it or set TMPDIR")
