@@ -88,6 +88,9 @@ class Processes:
         self._alive: set[subprocess.Popen[bytes]] = set()
         self._lock = Lock()
         self._closed = False
+        # What a shell starts in the background ignores it, and so would every command.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(self, step: Step) -> Ended:
         """Run the step's command to its end or its time limit. Its output also stands in .cache/log."""
