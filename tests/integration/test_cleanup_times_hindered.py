@@ -10,11 +10,13 @@ import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, leaves, parts, report, stride, walk
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.parts import Times, TooLarge
-from tests.integration.cleaning import Cleaner, rule
+from tests.integration.cleaning import UTC, Cleaner, rule
 from tests.integration.cleanup_scene import before_batch
 from tests.integration.test_cleanup_times import EXPIRED, MOST, PAST, ROWS, RULE, fill
 
 pytestmark = pytest.mark.any_driver
+
+AGAIN = "INSERT INTO t VALUES (OLD.*); RETURN NULL;"
 
 
 @pytest.fixture(autouse=True)
@@ -199,3 +201,42 @@ def test_a_row_that_cannot_go_at_first_goes_in_the_end(cleaner: Cleaner, monkeyp
         monkeypatch.setattr(walk.Walk, "take_rest", freed)
         result = cleaner.run([RULE], batch_rows=MOST, login={"lock_timeout": "2 s"})
     assert (result["removed"], result["remaining"], result["stopped"]) == (EXPIRED, 0, "done")
+
+
+@pytest.mark.parametrize("tied", [150, 1000])
+def test_a_trigger_that_writes_its_row_again_comes_to_an_end(cleaner: Cleaner, tied: int) -> None:
+    fill(cleaner)
+    cleaner.sql(f"UPDATE t SET at = (SELECT at FROM t WHERE id = 300) WHERE id >= 300 AND id < 300 + {tied}")
+    cleaner.sql(f"CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN {AGAIN} END'")
+    cleaner.sql("CREATE TRIGGER again AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION again()")
+    result = cleaner.run([RULE], batch_rows=MOST, max_runtime="20 s")
+    assert (result["remaining"], result["stopped"], cleaner.count("t")) == (EXPIRED, "vetoed", ROWS)
+    assert result["removed"] < 10 * EXPIRED
+
+
+def test_many_rows_with_one_time_are_looked_up_once(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(cleaner)
+    cleaner.sql("UPDATE t SET at = (SELECT at FROM t WHERE id = 300) WHERE id >= 300 AND id < 2000")
+    found = noted(monkeypatch, parts, "next_times")
+    result = cleaner.run([RULE], batch_rows=100)
+    assert (result["removed"], result["remaining"], result["stopped"]) == (EXPIRED, 0, "done")
+    assert sum(here.end == here.first is not None for _given, here in found) <= 2
+
+
+def test_a_batch_of_pages_that_hold_more_than_the_others_is_no_larger(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    if int(cleaner.sql("SHOW server_version_num")[0][0]) < 140000:
+        pytest.skip("the server reads no range of pages without the rest")
+    cleaner.sql("CREATE TABLE t (id int, at date)")
+    cleaner.sql("INSERT INTO t SELECT n, date '2000-01-01' + n / 5000 FROM generate_series(1, 20000) AS n")
+    cleaner.sql("INSERT INTO t SELECT n, current_date + n / 1000 FROM generate_series(20001, 60000) AS n")
+    cleaner.sql("DELETE FROM t WHERE id > 20000 AND id % 100 > 0")
+    cleaner.sql("CREATE INDEX ON t (at)")
+    cleaner.sql("ANALYZE t")
+    ranges = noted(monkeypatch, walk.Walk, "_range")
+    with cleaner.database.connect() as holder:
+        holder.execute("BEGIN")
+        holder.execute("SELECT FROM t WHERE id = 9000 FOR UPDATE")
+        result = cleaner.run([rule("t", {"column": "at", **UTC})], batch_rows=1000)
+    assert (result["removed"], result["remaining"], result["stopped"]) == (19999, 1, "locked")
+    assert 200 < max(batch.done for _given, batch in ranges) <= 1000
+    assert sum(batch.done for _given, batch in ranges) == 19999

@@ -28,3 +28,8 @@ class BatchSize:
     def was_refused(self) -> None:
         """Halve the next batch: the fewer rows it takes, the less it meets what others hold."""
         self.now = max(1, self.now // 2)
+
+    def was_too_large(self, size: int) -> None:
+        """Let no batch be larger than half of `size` any more."""
+        self.most = max(1, size // 2)
+        self._least, self.now = min(self._least, self.most), min(self.now, self.most)

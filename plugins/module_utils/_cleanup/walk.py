@@ -87,20 +87,21 @@ class Walk:
         there = max(1, rows, self.run.planned.rows_before[self.leaf.oid])
         at_once, ranges = self.run.planned.at_once, self.database.server_version >= _TID_RANGES
         size = self._size(batch_seconds, FIRST_ROWS, LEAST_ROWS, batch_rows)
+        most = max(1, batch_rows * facts.pages // there)
+        pages = self._size(batch_seconds, _FIRST_PAGES, _LEAST_PAGES, most)
         if facts.in_order and self.target.by_time_alone and not at_once:
-            return lambda: self._by_times(size, Stride(facts.pages, there, backwards=facts.correlation < 0))
+            rest = (lambda _first: self._by_pages(facts.pages, pages, batch_rows)) if ranges else lambda first: self._by_index(size, first)
+            return lambda: self._by_times(size, Stride(facts.pages, there, backwards=facts.correlation < 0), rest)
         if facts.indexed and (rows <= _FEW * there or not ranges) and not at_once:
             return lambda: self._by_index(size)
         if not ranges:
             return None
-        most = max(1, batch_rows * facts.pages // there)
-        return lambda: self._by_pages(facts.pages, self._size(batch_seconds, _FIRST_PAGES, _LEAST_PAGES, most))
+        return lambda: self._by_pages(facts.pages, pages)
 
     def _by_picking(self, batch_rows: int, batch_seconds: float) -> tuple[int, bool]:
         size = self._size(batch_seconds, FIRST_ROWS, LEAST_ROWS, batch_rows)
         refused, chances = 0, _CHANCES
-        bound = _VETOED_BATCHES * size.now
-        most = 2 * self.run.planned.removable[self.leaf.oid] + bound
+        bound, most = self._bounds(size)
         while self.ready():
             # What refused comes back in every batch, so that there is room for it beside the rows that can go.
             limit = size.now + refused
@@ -116,6 +117,11 @@ class Walk:
                 break
         return refused, False
 
+    def _bounds(self, size: BatchSize) -> tuple[int, int]:
+        """Return how many rows may refuse to go, and how many may go, before it is the trigger that is never through with them."""
+        refused = _VETOED_BATCHES * size.now
+        return refused, 2 * self.run.planned.removable[self.leaf.oid] + refused
+
     def _size(self, seconds: float, first: int, least: int, most: int) -> BatchSize:
         """Return the size of batches; where every one of them reads another table whole, small ones would only do so more often.
 
@@ -125,29 +131,38 @@ class Walk:
             return BatchSize(seconds, _EVERYTHING, _EVERYTHING, _EVERYTHING)
         return BatchSize(seconds, most, most, most) if self.target.joined else BatchSize(seconds, first, least, most)
 
-    def _by_index(self, size: BatchSize) -> bool:
-        after: str | None = None
+    def _by_index(self, size: BatchSize, after: str | None = None) -> bool:
+        _refused, most = self._bounds(size)
         while self.ready():
             rows = size.now
             batch = self._timed(lambda rows=rows, after=after: self._alone(lambda: self._pick_oldest(rows, after)), size)  # type: ignore[misc]
             if batch is None:
                 continue
-            if batch.picked < rows or (not batch.done and batch.last == after):
+            if batch.picked < rows or (not batch.done and batch.last == after) or self.run.done_by_leaf[self.leaf.oid] > most:
                 return batch.picked < rows
             after = batch.last
         return False
 
-    def _by_pages(self, pages: int, size: BatchSize) -> bool:
+    def _by_pages(self, pages: int, size: BatchSize, most: int = _EVERYTHING) -> bool:
+        """Take what is in pages next to each other, and in one batch no more than `most` rows unless they are in one page."""
         first, refused = 0, False
         while first < pages and self.ready():
             here = Blocks(first, min(pages, first + size.now))
-            rows = _ROWS_OF_A_PAGE * (here.end - here.first)
-            refused |= self._timed(lambda here=here, rows=rows: self._range(here, rows), size) is None  # type: ignore[misc]
+            count = here.end - here.first
+            rows = _ROWS_OF_A_PAGE * count if count == 1 else min(most, _ROWS_OF_A_PAGE * count)
+            try:
+                refused |= self._timed(lambda here=here, rows=rows: self._range(here, rows), size) is None  # type: ignore[misc]
+            except TooLarge:
+                size.was_too_large(count)
+                continue
             first = here.end
         return first >= pages and not refused
 
-    def _by_times(self, size: BatchSize, stride: Stride) -> bool:
-        """Take what has times next to each other; `stride` is how far further on in the table those of a batch end."""
+    def _by_times(self, size: BatchSize, stride: Stride, rest: Callable[[str | None], bool]) -> bool:
+        """Take what has times next to each other; `stride` is how far further on in the table those of a batch end.
+
+        The `rest`, from a time on that more rows have than one batch may take, goes another way.
+        """
         first: str | None = None
         tries, passed_over = 0, False
         while self.ready():
@@ -158,11 +173,8 @@ class Walk:
                 self._step_aside(error, began, size)
                 continue
             if here is None:
-                # More rows than a batch may have were written with one and the same time.
-                batch = self._timed(lambda first=first: self._alone(lambda: self._pick_oldest(size.now, first)), size)  # type: ignore[misc]
-                if batch is not None and not batch.done:
-                    break
-                continue
+                # Each look for what comes after such rows would pass by all of them.
+                return rest(first) and not passed_over
             try:
                 batch = self._timed(lambda here=here: self._range(here, size.most), size)  # type: ignore[misc]
             except TooLarge:
@@ -278,6 +290,6 @@ class Walk:
 
     def _around(self, part: Part, rows: int) -> Batch:
         batch = self._pick(rows, part)
-        if batch.picked >= rows and isinstance(part, GuessedTimes):
+        if batch.picked >= rows and isinstance(part, (Blocks, GuessedTimes)):
             raise TooLarge(str(self.leaf.name))
         return batch
