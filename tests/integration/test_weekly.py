@@ -147,22 +147,29 @@ def test_variables_of_awx_and_of_ones_own_are_no_typos(run_playbook: Playbook, r
     assert done.find(action="pg_health")
 
 
+ROLES = ("backup", "health", "notify", "recovery_drill", "report", "retention", "summary")
+
+
 def test_every_option_of_the_roles_is_an_answer_unless_the_playbooks_give_it() -> None:
     options: set[str] = set()
-    for role in ("health", "retention", "report", "notify", "summary"):
+    for role in ROLES:
         specs = yaml.safe_load((CHECKOUT / f"roles/{role}/meta/argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
         options |= set(specs["main"]["options"])
     given = {
         name
         for runbook in ("scheduled", "daily", "hourly", "weekly", "monthly")
-        for name in re.findall(r"^ +((?:health|retention|report|notify|summary)_\w+):", playbook(runbook), re.MULTILINE)
+        for name in re.findall(rf"^ +((?:{'|'.join(ROLES)})_\w+):", playbook(runbook), re.MULTILINE)
     }
     kept = {
         "summary_health",
+        "report_drill",
         "report_health",
         "report_failure",
         "retention_preview",
-    }  # what a role hands on, and what emergency runbooks do by themselves
+        "backup_policies",
+        "backup_runbook",
+        "recovery_drill_runbook",
+    }  # what a role hands on, and what emergency runbooks, or those for one backup, do by themselves
     assert answers_known() == options - given - kept
 
 
