@@ -285,3 +285,15 @@ def test_deny_rows_that_do_not_keep_what_they_refer_to_are_looked_for(app: Clean
     with pytest.raises(InvalidValue, match=r"1 of the 10 rows of app\.tokens that would go are still referred to"):
         app.run([rule("app.tokens")], token_stores=[WITHOUT_OWN_EXPIRY])
     assert app.count("app.tokens") == 20
+
+
+def test_deny_rows_whose_ids_the_server_compares_otherwise_are_looked_for(app: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    app.sql("ALTER TABLE app.tokens ALTER id TYPE character(9); ALTER TABLE app.denied ALTER id TYPE text")
+    app.sql("ALTER TABLE app.tokens ADD PRIMARY KEY (id); ALTER TABLE app.denied ADD FOREIGN KEY (id) REFERENCES app.tokens")
+    app.sql("INSERT INTO app.tokens VALUES ('a', now() - interval '9 days', now() - interval '1 day'), ('b', 'epoch', 'epoch')")
+    app.sql("INSERT INTO app.denied (id, denied_at) VALUES ('a   ', now() - interval '9 days')")
+    monkeypatch.setattr(preflight, "_count", lambda *_given: 1)
+    for check in (True, False):
+        with pytest.raises(InvalidValue, match=r"1 of the 2 rows of app\.tokens that would go are still referred to"):
+            app.run([rule("app.tokens")], check=check, token_stores=[WITHOUT_OWN_EXPIRY])
+    assert app.count("app.tokens") == 2

@@ -10,11 +10,12 @@ from typing import Any, Callable, Collection, NamedTuple, Sequence
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, predicate, protection, references
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import DROP
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
-from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation, look_up
+from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation, look_up
 from ansible_collections.pgops.runbook.plugins.module_utils._same_id import plainly_comparable
 
 # Rows read for rows that go: minutes of work for one that a plan would not show.
 MOST_READING = 1_000_000_000
+_BLANK_PADDED = "bpchar"
 _BYTES_OF_A_ROW = 100  # with its place in indexes, where nothing better is known
 
 
@@ -170,8 +171,14 @@ def _protects(way: references.Way, target: predicate.Target) -> bool:
         and store.deny.name == way.last.table
         and way.last.columns == ((store.deny_id.name, store.token_id.name),)
         and plainly_comparable(store.deny_id, store.token_id)
+        and _same_blanks(store.deny_id, store.token_id)
         for store in target.serves
     )
+
+
+def _same_blanks(one: Column, other: Column) -> bool:
+    """True if a foreign key compares two columns as we do: blanks at the end count for it in neither or in both."""
+    return one.base == other.base or _BLANK_PADDED not in {one.base, other.base}
 
 
 def _readable(relation: Relation) -> bool:
