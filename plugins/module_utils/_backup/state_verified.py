@@ -155,6 +155,7 @@ class _Verifying:
         self._next = 0.0
         self._done = 0
         self._total = 0
+        self._client: Client | None = None
 
     def result(self) -> Dict[str, Any]:
         """Look at one after the other."""
@@ -162,7 +163,7 @@ class _Verifying:
         self._total = sum(head.size for head, _manifest in chosen)
         if chosen and not self._check_mode:
             # Before anything is looked at: what is missing for all of them is no fault of any.
-            _ = self._client
+            self._client = self._find_client()
         entries = untrusted + [self._entry(head, manifest) for head, manifest in chosen]
         left = [entry for entry in entries if entry.result == LEFT]
         if left:
@@ -337,9 +338,8 @@ class _Verifying:
         with connect(self._login, application_name=self._options.application_name, read_only=True) as database:
             return look_at(database)
 
-    @cached_property
-    def _client(self) -> Client | None:
-        """The programs that read archives; None where there are none, and where none are needed."""
+    def _find_client(self) -> Client | None:
+        """Return the programs that read archives; None where there are none, and where none are needed. Raises ProgramMissing."""
         if self._options.verify == CHECKSUM:
             return None
         if self._server is not None:

@@ -33,8 +33,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream impo
     DIRECTORY,
     PLAIN,
     Archive,
+    Piped,
     entries_text,
-    piped,
     schema_entries,
     schema_text,
     table_rows,
@@ -175,7 +175,7 @@ class _Restore:
         arguments = run.loading.arguments()
         origin = self.archive.path.name
         if self.archive.format == PLAIN:
-            with piped(self.archive.path, self.archive.decoders(), tick) as chunks:
+            with Piped(self.archive.path, self.archive.decoders(), tick) as chunks:
                 Script(session, chunks, origin, self._rows(session)).run()
             return
         if self.schema == _PUBLIC:

@@ -60,13 +60,13 @@ class Archive:
 
     @contextmanager
     def restored(self, *arguments: str, tick: Tick | None = None) -> Iterator[Iterator[bytes]]:
-        """Yield what pg_restore writes with `arguments`, for which it may not need the whole file; see `piped`."""
+        """Yield what pg_restore writes with `arguments`, for which it may not need the whole file; see `Piped`."""
         command = [self.client.program("pg_restore"), *arguments]
         if self.format == DIRECTORY:
-            with piped(None, [[*command, str(self.path)]], tick) as chunks:
+            with Piped(None, [[*command, str(self.path)]], tick) as chunks:
                 yield chunks
         else:
-            with piped(self.path, [*self.decoders(), command], tick, whole=False) as chunks:
+            with Piped(self.path, [*self.decoders(), command], tick, whole=False) as chunks:
                 yield chunks
 
 
@@ -105,7 +105,7 @@ def table_rows(archive: Archive, table: RelationName, tick: Tick | None = None) 
 def _dump_with(stack: ExitStack, archive: Archive, table: RelationName, tick: Tick | None) -> CopyText:
     """Return the text of a dump in which the rows of `table` are, perhaps among others; what it takes ends with `stack`."""
     if archive.format == PLAIN:
-        chunks = stack.enter_context(piped(archive.path, archive.decoders(), tick))
+        chunks = stack.enter_context(Piped(archive.path, archive.decoders(), tick))
         return CopyText(chunks, archive.path.name)
     entries = table_entries(archive, table, tick)
     if archive.format == DIRECTORY and archive.by_program:
@@ -130,7 +130,7 @@ def _member(archive: Archive, entries: Sequence[bytes], table: RelationName, tic
     members = [path for path in archive.path.glob(f"{number}.dat*") if path.name.split(".")[0] == number]
     if len(members) != 1:
         raise InvalidValue(f"{archive.path} has {len(members)} files for table {table}", object_name=str(archive.path))
-    with piped(members[0], archive.decoders(members[0]), tick) as chunks:
+    with Piped(members[0], archive.decoders(members[0]), tick) as chunks:
         yield CopyText(_between(around[:place], chunks, around[place + len(_TERMINATOR) :]), members[0].name)
 
 
@@ -149,7 +149,7 @@ def _around(archive: Archive, entry: bytes, number: str, tick: Tick | None) -> b
         (Path(folder) / "toc.dat").symlink_to(archive.path / "toc.dat")
         (Path(folder) / f"{number}.dat").write_bytes(_TERMINATOR)
         command = [archive.client.program("pg_restore"), "--data-only", "-L", place, "-f", "-", folder]
-        with piped(None, [command], tick) as chunks:
+        with Piped(None, [command], tick) as chunks:
             return b"".join(chunks)
 
 
@@ -165,7 +165,7 @@ def schema_text(archive: Archive, schema: str, arguments: Sequence[str], tick: T
         (Path(folder) / "toc.dat").symlink_to(archive.path / "toc.dat")
         for number in {path.name.split(".")[0] for path in archive.path.glob("*.dat*")} - {"toc"}:
             (Path(folder) / f"{number}.dat").write_bytes(_TERMINATOR)
-        with piped(None, [[archive.client.program("pg_restore"), *words, folder]], tick) as chunks:
+        with Piped(None, [[archive.client.program("pg_restore"), *words, folder]], tick) as chunks:
             yield chunks
 
 
@@ -233,24 +233,34 @@ def _list_file(entries: Sequence[bytes]) -> Iterator[str]:
         yield file.name
 
 
-@contextmanager
-def piped(
-    source: Path | None, commands: Sequence[Sequence[str]], tick: Tick | None = None, whole: bool = True
-) -> Iterator[Iterator[bytes]]:
-    """Yield the bytes of the file `source` behind `commands`, or what the first of them writes without one.
+class Piped:
+    """The bytes of the file `source` behind `commands`, or what the first of them writes without one, for a block.
 
     The first of them can seek in the file. At the block's end the rest is read, and each command must have ended with 0; unless `whole`,
     the last one may leave off before the end, which breaks the pipes of the others. Raises ProgramFailed, ProgramMissing, InvalidValue for
     a file that cannot be read.
     """
-    with ExitStack() as stack:
-        place = None if source is None else stack.enter_context(_opened(source)).fileno()
-        line = stack.enter_context(Line(None, (), tick, _TICK_SECONDS))
-        chunks = line.chunks(line.start(commands, stdin=place))
-        yield chunks
-        for _rest in chunks:
-            continue
-        line.settle(whole)
+
+    def __init__(self, source: Path | None, commands: Sequence[Sequence[str]], tick: Tick | None = None, whole: bool = True) -> None:
+        self._source, self._commands, self._whole = source, commands, whole
+        self._line = Line(None, (), tick, _TICK_SECONDS)
+        self._chunks: Iterator[bytes] = iter(())
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Iterator[bytes]:
+        with ExitStack() as stack:
+            place = None if self._source is None else stack.enter_context(_opened(self._source)).fileno()
+            stack.enter_context(self._line)
+            self._chunks = self._line.chunks(self._line.start(self._commands, stdin=place))
+            self._stack = stack.pop_all()
+        return self._chunks
+
+    def __exit__(self, kind: Any, *_raised: object) -> None:
+        with self._stack:
+            if kind is None:
+                for _rest in self._chunks:
+                    continue
+                self._line.settle(self._whole)
 
 
 def _opened(source: Path) -> BinaryIO:
