@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation
@@ -52,6 +52,18 @@ SELECT (
             JOIN pg_attribute a ON a.attrelid = t.conrelid AND a.attnum = u.own
             JOIN pg_attribute b ON b.attrelid = t.confrelid AND b.attnum = u.other
         ),
+        'compared', (
+            SELECT jsonb_agg(jsonb_build_object(
+                'schema', s.nspname, 'operator', o.oprname, 'usable', (
+                    SELECT bool_and(has_schema_privilege(p.id, 'USAGE')) FROM unnest(ARRAY[s.oid, l.typnamespace, r.typnamespace]) AS p(id)
+                ),
+                'other', CASE l.typtype WHEN 'p' THEN NULL ELSE format_type(l.oid, -1) END,
+                'own', CASE r.typtype WHEN 'p' THEN NULL ELSE format_type(r.oid, -1) END
+            ) ORDER BY u.place)
+            FROM unnest(t.conpfeqop) WITH ORDINALITY AS u(id, place)
+            JOIN pg_operator o ON o.oid = u.id JOIN pg_namespace s ON s.oid = o.oprnamespace
+            JOIN pg_type l ON l.oid = o.oprleft JOIN pg_type r ON r.oid = o.oprright
+        ),
         'indexed', EXISTS (
             SELECT FROM pg_index x WHERE x.indrelid = t.conrelid AND x.indkey[0] = ANY (t.conkey) AND x.indisvalid AND x.indpred IS NULL
         )) ORDER BY t.conname, t.oid, k.conrelid)
@@ -72,6 +84,28 @@ SELECT (
 """
 
 
+class Comparison(NamedTuple):
+    """The operator by which a foreign key finds what is referred to, and the types that it takes, as SQL writes them; None for any.
+
+    Where the role may not use it, = has to do.
+    """
+
+    usable: bool
+    schema: str
+    operator: str
+    other: str | None
+    own: str | None
+
+    def holds(self, sql: Any, other: Any, own: Any) -> Any:
+        """Return the condition under which the value `own` refers to `other`."""
+        if not self.usable:
+            return sql.SQL("{} = {}").format(own, other)
+        sides = [
+            sql.SQL("{}::{}").format(side, sql.SQL(type_)) if type_ else side for side, type_ in ((other, self.other), (own, self.own))
+        ]
+        return sql.SQL("{} OPERATOR({}.{}) {}").format(sides[0], sql.Identifier(self.schema), sql.SQL(self.operator), sides[1])
+
+
 @dataclass(frozen=True)
 class ForeignKey:
     """A foreign key as it was written: the `table` that has it, the pairs of its `columns` (its own, the one referred to)."""
@@ -82,6 +116,7 @@ class ForeignKey:
     partitioned: bool
     action: str
     columns: tuple[tuple[str, str], ...]
+    compared: tuple[Comparison, ...]
     indexed: bool
 
     @property
@@ -178,7 +213,11 @@ def reached(database: Any, way: Way, row: str, condition: Any) -> Any:
 def _reached(database: Any, keys: Sequence[ForeignKey], row: str, source: str, condition: Any) -> Any:
     sql = database.sql
     key, alias = keys[0], f"{row}ref{len(keys)}"
-    parts = [sql.SQL("{} = {}").format(sql.Identifier(alias, own), sql.Identifier(source, other)) for own, other in key.columns]
+    # The server's own operator may find equal what = finds different, as blanks at the end of a text that refers to a char(n).
+    parts = [
+        compared.holds(sql, sql.Identifier(source, other), sql.Identifier(alias, own))
+        for (own, other), compared in zip(key.columns, key.compared)
+    ]
     further = _reached(database, keys[1:], row, alias, condition) if keys[1:] else condition(alias)
     if further is not None:
         parts.append(further)
@@ -190,7 +229,8 @@ def _reached(database: Any, keys: Sequence[ForeignKey], row: str, source: str, c
 def _foreign_key(row: Mapping[str, Any]) -> ForeignKey:
     columns = tuple((own, other) for own, other in row["columns"])
     table = RelationName(row["schema"], row["table"])
-    return ForeignKey(int(row["top"]), row["constraint"], table, row["partitioned"], row["action"], columns, row["indexed"])
+    compared = tuple(Comparison(**one) for one in row["compared"])
+    return ForeignKey(int(row["top"]), row["constraint"], table, row["partitioned"], row["action"], columns, compared, row["indexed"])
 
 
 def _names(found: Iterable[tuple[int, str, str]], oids: set[int], event: str) -> list[str]:
