@@ -306,3 +306,16 @@ def test_rows_that_refer_by_an_operator_of_a_type_of_their_own(app: Cleaner) -> 
     with pytest.raises(InvalidValue, match=r"2 of the 2 rows of app\.users that would go are still referred to"):
         app.run([USERS])
     assert app.count("app.users") == 2
+
+
+def test_a_role_that_may_not_use_the_operator_of_a_foreign_key(app: Cleaner) -> None:
+    app.sql("CREATE SCHEMA types; CREATE EXTENSION citext SCHEMA types; CREATE ROLE badger LOGIN PASSWORD 'secret'")
+    try:
+        app.sql("CREATE TABLE app.users (name types.citext PRIMARY KEY, gone_at timestamptz)")
+        app.sql("CREATE TABLE app.badges (name types.citext REFERENCES app.users); GRANT USAGE ON SCHEMA app TO badger")
+        app.sql("INSERT INTO app.users VALUES ('Bo', 'epoch'); INSERT INTO app.badges VALUES ('Bo')")
+        app.sql("GRANT SELECT, UPDATE, DELETE ON app.users, app.badges TO badger")
+        with pytest.raises(InvalidValue, match=r"1 of the 1 row of app\.users that would go are still referred to"):
+            app.run([USERS], login={"login_user": "badger", "login_password": "secret"})
+    finally:
+        app.sql("DROP OWNED BY badger; DROP ROLE badger")
