@@ -34,7 +34,7 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
 
 def make_read_only(disk: Path) -> None:
     """Let nobody write to a file system of `small_disk` any more."""
-    remount = ["mount", "-o", "remount,ro"]
+    remount = ["mount", "-o", "remount,bind,ro"]
     if disk.parts[1] == "proc":
         inside = Path("/", *disk.parts[4:])
         remount = ["nsenter", "--target", disk.parts[2], "--user", "--mount", "--preserve-credentials", *remount, str(inside)]
