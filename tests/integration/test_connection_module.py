@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,15 @@ SECRET = "s3cr3t-of-the-role"
 
 
 @pytest.fixture
-def sessions(database: Database) -> Database:
+def sessions(database: Database) -> Iterator[Database]:
     """A database with one row to remove, and a role that must give a password."""
     database.query("CREATE TABLE sessions AS SELECT now() - interval '1 day' AS expires_at")
-    for role, rest in ((PASSWORD_ROLE, ""), ("cleaner", f"LOGIN PASSWORD '{SECRET}' IN ROLE {PASSWORD_ROLE}")):
-        if not database.query("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]):
-            database.query(f"CREATE ROLE {role} {rest}")
+    database.query(f"CREATE ROLE {PASSWORD_ROLE}")
+    database.query(f"CREATE ROLE cleaner LOGIN PASSWORD '{SECRET}' IN ROLE {PASSWORD_ROLE}")
     database.query("GRANT SELECT, UPDATE, DELETE ON sessions TO cleaner")
-    return database
+    yield database
+    database.query("DROP OWNED BY cleaner")
+    database.query(f"DROP ROLE cleaner, {PASSWORD_ROLE}")
 
 
 def test_a_password_in_connect_params_connects_and_is_never_shown(run_module: Run, sessions: Database) -> None:
