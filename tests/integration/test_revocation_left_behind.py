@@ -85,6 +85,14 @@ def test_nothing_of_the_family_that_was_issued_before(trial: Trial) -> None:
     assert result["revoked"] == 2
 
 
+def test_a_token_whose_time_of_issue_is_not_known_leads_to_no_more_than_the_one_it_followed(trial: Trial) -> None:
+    filled(trial)
+    trial.sql("UPDATE tokens SET at = now() - interval '20 min' WHERE id = '2'")
+    trial.sql("INSERT INTO tokens (id, at, family) VALUES ('3', NULL, '1')")
+    assert trial.run({"ids": ["1"]}, FAMILY)["revoked"] == 2
+    assert left(trial) == ["2", "9"]
+
+
 @pytest.mark.parametrize("atomic", [False, True])
 @pytest.mark.parametrize(("reference", "key"), [(CODES, "'2'"), (OF_SESSION, "'s2'")])
 def test_what_refers_to_a_deleted_token(trial: Trial, reference: Any, key: str, atomic: bool) -> None:

@@ -12,6 +12,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._relation import Col
 from ansible_collections.pgops.runbook.plugins.module_utils._same_id import plain_uuid
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store import TOKEN, Acceptance, Selection, TokenStore, condition
 
+FOLLOWED_FROM = "pgops_followed_from"
 _CHAIN = "chain_"
 
 
@@ -19,18 +20,31 @@ _CHAIN = "chain_"
 class Matched:
     """The selected tokens of one store. `source` and `where` go behind FROM and WHERE of a statement that begins with `with_`.
 
-    `remembered` is a table of those that the run has deleted, None where there is none.
+    `remembered` is a table of those that the run has deleted, None where there is none. `chain` names the query in `with_` that
+    found them step by step, None where there is none.
     """
 
     with_: Any
     source: Any
     where: Any
     remembered: Any = None
+    chain: Any = None
 
     def select(self, sql: Any, columns: Any, *conditions: Any) -> Any:
         """Return the query of `columns` of the selected tokens that fulfil `conditions` too."""
         parts = [self.where, *(sql.SQL("({})").format(one) for one in conditions)]
         return sql.SQL("{}SELECT {} FROM {} WHERE {}").format(self.with_, columns, self.source, sql.SQL(" AND ").join(parts))
+
+    def to_remember(self, sql: Any, columns: Any) -> Any:
+        """Return the query of `columns` of the selected tokens, and the instant from which they are followed; NULL for any time."""
+        if self.chain is None:
+            return self.select(sql, sql.SQL("{}, NULL::timestamptz").format(columns))
+        return sql.SQL(
+            "{with_}SELECT {columns}, reached_.issued FROM {source}"
+            " JOIN (SELECT relid, place, CASE WHEN pg_catalog.bool_and(issued IS NOT NULL) THEN pg_catalog.min(issued) END AS issued"
+            " FROM {chain} GROUP BY relid, place) AS reached_"
+            " ON reached_.relid = {token}.tableoid AND reached_.place = {token}.ctid"
+        ).format(with_=self.with_, columns=columns, source=self.source, chain=self.chain, token=sql.Identifier(TOKEN))
 
     def values(self, sql: Any, column: Column) -> Any:
         """Return the query of what the selected tokens hold in `column`, also those that the run has deleted."""
@@ -61,7 +75,7 @@ def matched(
     inside = sql.SQL("({token}.tableoid, {token}.ctid) IN (SELECT relid, place FROM {chain})").format(
         token=sql.Identifier(TOKEN), chain=sql.Identifier(_CHAIN)
     )
-    return Matched(chain, source, inside, remembered)
+    return Matched(chain, source, inside, remembered, sql.Identifier(_CHAIN))
 
 
 def _chain(database: Any, store: TokenStore, acceptance: Acceptance, source: Any, where: Any, remembered: Any) -> Any:
@@ -93,7 +107,9 @@ def _chain(database: Any, store: TokenStore, acceptance: Acceptance, source: Any
     seeds = sql.SQL("SELECT {}, {} AS issued FROM {} WHERE {}").format(columns, issued, source, where)
     if remembered is not None:
         # It is named like the tokens, and its own places are in no table of tokens.
-        gone = sql.SQL("SELECT {}, {} AS issued FROM {} AS {}").format(columns, issued, remembered, sql.Identifier(TOKEN))
+        gone = sql.SQL("SELECT {}, {} AS issued FROM {} AS {}").format(
+            columns, sql.Identifier(TOKEN, FOLLOWED_FROM), remembered, sql.Identifier(TOKEN)
+        )
         seeds = sql.SQL("({} UNION ALL {})").format(seeds, gone)
     return sql.SQL(
         "WITH RECURSIVE {chain} AS ({seeds}"

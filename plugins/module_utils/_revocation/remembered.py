@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.pgops.runbook.plugins.module_utils._revocation.matched import Matched
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation.matched import FOLLOWED_FROM, Matched
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store import TOKEN, Selection, TokenStore
 
 _TABLE = "pgops_remembered"
@@ -20,6 +20,7 @@ _TABLE = "pgops_remembered"
 class Remembered:
     """The selected tokens of a store that deletes: of each, the columns by which others follow it or refer to it, under their own names.
 
+    Beside them the instant from which it is followed: that of its issue, or of the one that it followed where its own is not known.
     `found` are those of the latest look.
     """
 
@@ -31,8 +32,12 @@ class Remembered:
         self.table = sql.Identifier("pg_temp", name)
         self._columns = sql.SQL(", ").join(sql.Identifier(TOKEN, column) for column in _columns(store))
         database.execute(
-            sql.SQL("CREATE TEMPORARY TABLE {} AS SELECT {} FROM {} AS {} WITH NO DATA").format(
-                sql.Identifier(name), self._columns, store.tokens.name.identifier(sql), sql.Identifier(TOKEN)
+            sql.SQL("CREATE TEMPORARY TABLE {} AS SELECT {}, NULL::timestamptz AS {} FROM {} AS {} WITH NO DATA").format(
+                sql.Identifier(name),
+                self._columns,
+                sql.Identifier(FOLLOWED_FROM),
+                store.tokens.name.identifier(sql),
+                sql.Identifier(TOKEN),
             )
         )
 
@@ -43,7 +48,7 @@ class Remembered:
             return
         self.database.execute(
             sql.SQL("INSERT INTO {table} SELECT * FROM ({found}) AS found_ EXCEPT SELECT * FROM {table}").format(
-                table=self.table, found=self.found.select(sql, self._columns)
+                table=self.table, found=self.found.to_remember(sql, self._columns)
             )
         )
         self.database.execute(sql.SQL("ANALYZE {}").format(self.table))
@@ -56,7 +61,7 @@ def leaves_behind(store: TokenStore, selection: Selection) -> bool:
 
 
 def _columns(store: TokenStore) -> list[str]:
-    fields = [store.id, store.token_column("family"), store.issued.column if store.issued else None]
+    fields = [store.id, store.token_column("family")]
     referenced = [entry["references"] for entry in store.written.get("dependents") or ()]
     # Each once.
     return list(dict.fromkeys([*(column.name for column in fields if column), *referenced]))
