@@ -9,14 +9,14 @@ import time
 from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import report
-from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.apply import OPERATION, Apply, Watch
+from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.apply import OPERATION, Apply
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.options import Options, read_options
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.pace import Pace
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.plan import Count, exactly, make_plan, nearly
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.planned import Plan
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._lock import release_lock, take_lock
-from ansible_collections.pgops.runbook.plugins.module_utils._progress import unwatched
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import Watch, unwatched
 
 __all__ = ["OPERATION", "Options", "clean_up", "read_options"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any, Callable
+from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import (
     archive,
@@ -26,11 +26,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate i
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.progress import DONE, LOCKED, VETOED, Progress
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.quiet import Quiet
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.walk import Walk
-from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView, named
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import Watch, named
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf
 
 OPERATION = "pg_cleanup"
-Watch = Callable[[ProgressView], None]
 _SHOWN_EVERY = 0.2  # seconds
 
 
