@@ -122,9 +122,7 @@ class Apply:
 
     def _undisturbed(self, planned: PlannedRule) -> bool:
         """Return whether rows went for certain: what was made between the plan and the turn of the rule may have kept some."""
-        if not planned.undisturbed:
-            return False
-        return planned.undisturbed_by(references.look_up_references(self.database, [planned.target.relation]))
+        return planned.undisturbed and planned.undisturbed_by(references.look_up_references(self.database, [planned.target.relation]))
 
     def _ended(self, run: Progress, target: Target, leaves: list[Leaf]) -> bool:
         """Count what is left, and return whether the rule is through: nothing is, or the run has to end."""

@@ -49,10 +49,10 @@ class PlannedRule:
         return alone and self.target.removes and self.target.archive is None
 
     def undisturbed_by(self, facts: references.Facts) -> bool:
-        """Return whether that is still so as the catalogue has it since."""
+        """Return whether no trigger, rewrite rule or cascade that was made since has anything to say either."""
         relation, event = self.target.relation, self.target.event
         made = facts.triggers_on(relation, event) or facts.rewrite_rules(relation, event)
-        return self.undisturbed and not made and all(way.last.holds for way in facts.ways(relation))
+        return not made and all(way.last.holds for way in facts.ways(relation))
 
     @property
     def protected(self) -> int:
