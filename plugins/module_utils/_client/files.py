@@ -16,9 +16,9 @@ from threading import Event
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, TypeVar, Union
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 AnyPath = Union[str, Path]
-Tick = Callable[[], None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

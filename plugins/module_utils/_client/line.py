@@ -19,11 +19,11 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.child import
 from ansible_collections.pgops.runbook.plugins.module_utils._client.files import (
     CHUNK,
     Rhythm,
-    Tick,
     storage_error,
     write_all,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 Command = Sequence[str]
 Tap = Tuple[int, Union[Command, Sequence[Command]]]

@@ -19,7 +19,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.files import
     AnyPath,
     Digest,
     Rhythm,
-    Tick,
     Written,
     flush_file,
     hash_files,
@@ -27,6 +26,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.files import
     write_all,
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._client.line import Command, Line, Tap
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 __all__ = ["Written", "hash_files", "read_stream", "run_all", "storage_error", "write_stream"]
 
