@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import select
-import time
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child, input_of
+from ansible_collections.pgops.runbook.plugins.module_utils._client.files import Rhythm
 from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 _EVERY = 1.0  # seconds between two ticks
@@ -21,8 +21,7 @@ class Feed:
     def __init__(self, child: Child, tick: Tick | None = None) -> None:
         self._child = child
         self._file = input_of(child)
-        self._tick = tick
-        self._due = time.monotonic() + _EVERY
+        self._rhythm = Rhythm(tick, _EVERY)
         self.taken = True
         os.set_blocking(self._file.fileno(), False)
 
@@ -46,12 +45,9 @@ class Feed:
         poll.register(place, select.POLLOUT)
         try:
             while view:
-                if poll.poll(max(0, int(1000 * (self._due - time.monotonic())))):
+                if poll.poll(int(1000 * self._rhythm.left())):
                     view = view[os.write(place, view) :]
-                if time.monotonic() >= self._due:
-                    self._due = time.monotonic() + _EVERY
-                    if self._tick is not None:
-                        self._tick()
+                self._rhythm.beat()
         except BrokenPipeError:
             self.taken = False
 
