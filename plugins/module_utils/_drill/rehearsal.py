@@ -114,7 +114,8 @@ def _restore(run: _Rehearsal, name: str, found: Finding, *, throwaway: bool) -> 
         # Elsewhere they would let everybody in whom the source lets in.
         run.phases.mark_usable()
         with run.phase("compare"):
-            found.compared = comparison.read_rows(workers=run.options.jobs, tick=run.tick)
+            comparison.read_rows(workers=run.options.jobs, tick=run.tick)
+            found.compared = comparison.compared()
 
 
 def _fill(run: _Rehearsal, name: str, found: Finding) -> None:

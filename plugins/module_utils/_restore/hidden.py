@@ -96,14 +96,19 @@ def compare(run: Run, name: str) -> Compared:
     """Compare what the database `name` holds with the backup. Raises DatabaseError."""
     with _comparing(run, name) as comparison:
         comparison.read_structure()
-        return comparison.read_rows(workers=run.options.jobs, tick=run.tick)
+        comparison.read_rows(workers=run.options.jobs, tick=run.tick)
+        return comparison.compared()
 
 
 def compare_till_different(run: Run, name: str) -> Compared:
     """Compare as `compare` does, without a look at the rows of a database that is another one altogether. Raises DatabaseError."""
     with _comparing(run, name) as comparison:
-        found = comparison.read_structure()
-        return found if found.differences else comparison.read_rows(workers=run.options.jobs, tick=run.tick)
+        comparison.read_structure()
+        found = comparison.compared()
+        if found.differences:
+            return found
+        comparison.read_rows(workers=run.options.jobs, tick=run.tick)
+        return comparison.compared()
 
 
 @contextmanager

@@ -57,18 +57,17 @@ class Comparison:
         self._how = {"same_major": major == session.server_version // 10000, "leave_out": leave_out}
         self._found = Measured(self._expected.scope.restored(), None, None, None, None)
 
-    def read_structure(self) -> Compared:
-        """Measure the definitions, and return what is known by then. Raises DatabaseError."""
+    def read_structure(self) -> None:
+        """Measure the definitions. Raises DatabaseError."""
         self._found = measure_structure(self._session, self._found.scope)
-        return self._compared()
 
-    def read_rows(self, *, workers: int = 2, tick: Tick | None = None) -> Compared:
-        """Measure the rows that the manifest tells of, and return what is known of everything. Raises DatabaseError."""
+    def read_rows(self, *, workers: int, tick: Tick) -> None:
+        """Measure the rows that the manifest tells of. Raises DatabaseError."""
         if self._expected.tables is not None:
             self._found = self._found.with_rows(measure_rows(self._session, self._found.scope, workers=workers, tick=tick))
-        return self._compared()
 
-    def _compared(self) -> Compared:
+    def compared(self) -> Compared:
+        """Return what is known by what was measured so far."""
         expected, found = self._expected, self._found
         if not expected.scope.with_rows:
             expected, found = (replace(side, objects=_without_content(side.objects)) for side in (expected, found))
