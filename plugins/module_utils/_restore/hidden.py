@@ -83,10 +83,8 @@ def fill(run: Run, name: str) -> None:
     """Load the backup into the hidden database `name`. Raises RunbookError; what has been loaded till then is of no use."""
     with run.phase("create"), run.open(name) as session:
         prepare(session, run.backup.path, run.manifest)
-    phases = load(
-        run.sessions.of(name), run.server.version_num, run.backup.path, run.manifest, run.client, run.loading, run.tick, run.count_table
-    )
-    run.add_phases(phases)
+    login = run.sessions.of(name)
+    run.add_phases(load(login, run.server.version_num, run.archive, run.manifest, run.loading, run.tick, run.count_table))
     if run.options.privileges:
         with run.phase("post_data"), run.open(name) as session:
             finish(session, run.backup.path, run.manifest)

@@ -13,7 +13,6 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import ENCRYPTED
 from ansible_collections.pgops.runbook.plugins.module_utils._client.login import client_login
-from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.archive import ArchiveRestore, Counted
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.plain import restore_plain
@@ -27,7 +26,7 @@ Source = Tuple[Path, List[List[str]]]
 
 @dataclass(frozen=True)
 class Loading:
-    """How a backup is loaded: by how many sessions, with what of it left out, decrypted by which key, unpacked below which folder.
+    """How a backup is loaded: by how many sessions, with what of it left out, unpacked below which folder.
 
     `superuser` says that the login is one, which can keep restored event triggers from firing before the rest is there.
     """
@@ -36,8 +35,6 @@ class Loading:
     owners: bool = True
     privileges: bool = True
     tablespaces: bool = True
-    identity: str | None = None
-    gpg_home: str | None = None
     scratch: Path | None = None
     superuser: bool = False
     application_name: str = "pgops.runbook/pg_restore"
@@ -51,32 +48,32 @@ class Loading:
 def load(
     login: ConnectionOptions,
     server_version: int,
-    backup: Path,
+    archive: Archive,
     manifest: Mapping[str, Any],
-    client: Client,
     loading: Loading,
     tick: Tick | None = None,
     counted: Counted = None,
 ) -> Dict[str, float]:
-    """Load a backup into the empty database that `login` names and return the seconds of the phases unpack, pre_data, data, post_data.
+    """Load `archive` into the empty database that `login` names and return the seconds of the phases unpack, pre_data, data, post_data.
 
     The files have been checked. `tick` is called about once a second and may raise, which ends everything; `counted` gets the number of
     tables that have their rows, where that can be told, from another thread. Raises ProgramFailed,
     ProgramMissing, Refused, InvalidValue; what has been loaded till then is of no use.
     """
-    archive = Archive.of(backup, manifest, client, loading.identity, loading.gpg_home)
     database = login.parameters()["dbname"]
     if loading.superuser:
         login = for_loading(login, server_version)
     with ExitStack() as stack:
         access = stack.enter_context(client_login(login, database, loading.application_name))
         if archive.format == PLAIN:
-            return {"unpack": 0.0, **restore_plain(archive.path, archive.decoders(), client, access, server_version, tick)}
+            return {"unpack": 0.0, **restore_plain(archive.path, archive.decoders(), archive.client, access, server_version, tick)}
         began = time.monotonic()
         source, commands = _source(stack, archive, manifest, loading, tick)
         unpacked = time.monotonic() - began
         jobs = 1 if commands else loading.jobs
-        restore = ArchiveRestore(client, access, server_version, jobs=jobs, arguments=loading.arguments(), tick=tick, counted=counted)
+        restore = ArchiveRestore(
+            archive.client, access, server_version, jobs=jobs, arguments=loading.arguments(), tick=tick, counted=counted
+        )
         phases = restore.from_stream(source, commands) if commands else restore.from_path(source)
         return {"unpack": unpacked, **phases}
 

@@ -18,7 +18,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.refuse impo
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.request import Outcome, Request
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import OPERATION, Run
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging import said_of
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import Archive
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.table_replace import PRESENT, REPLACED, replace_tables
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.tokens_back import read_stores
 
@@ -72,9 +71,8 @@ def require_readable(run: Run, *, rows: bool) -> None:
 
 def _restore(run: Run, stores: Any) -> Dict[str, Any]:
     options = run.options
-    archive = Archive.of(run.backup.path, run.manifest, run.client, options.identity, options.gpg_home)
     request = Request(
-        archive=archive,
+        archive=run.archive,
         manifest=run.manifest,
         tables=tuple(map(parse_relation, options.tables)),
         stores=stores,

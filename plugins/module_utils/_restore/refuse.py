@@ -14,7 +14,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._first_few import fa
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, needs
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import readable
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
-from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import PLAIN, Archive
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import PLAIN
 
 WHOLE = "full"  # the kind of a backup that has all of a database
 _MOST_DIFFERENCES = 100
@@ -92,7 +92,7 @@ def require_programs(run: Run) -> None:
             object_name="bin_dir",
             hint=f"Install the client programs of PostgreSQL {dumper} or newer, or say where they are by bin_dir.",
         )
-    readable(Archive.of(run.backup.path, run.manifest, run.client, run.options.identity, run.options.gpg_home), run.manifest)
+    readable(run.archive, run.manifest)
 
 
 def check_server(run: Run) -> None:

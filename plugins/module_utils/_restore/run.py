@@ -20,6 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import Archive
 
 OPERATION = "pg_restore"
 _SECONDS_BETWEEN = 1.0  # two signs of life
@@ -60,6 +61,11 @@ class Run:
         return self.backup.manifest
 
     @property
+    def archive(self) -> Archive:
+        """What of the backup holds the database. Raises InvalidValue where that is of no form that is known here."""
+        return Archive.of(self.backup.path, self.manifest, self.client, self.options.identity, self.options.gpg_home)
+
+    @property
     def loading(self) -> Loading:
         """How the backup is loaded."""
         options = self.options
@@ -67,8 +73,6 @@ class Run:
             jobs=options.jobs,
             owners=options.owners,
             privileges=options.privileges,
-            identity=options.identity,
-            gpg_home=options.gpg_home,
             scratch=options.scratch_folder,
             superuser=self.server.superuser,
             application_name=options.application_name,

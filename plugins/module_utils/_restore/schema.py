@@ -32,7 +32,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.staging imp
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import (
     DIRECTORY,
     PLAIN,
-    Archive,
     Piped,
     entries_text,
     schema_entries,
@@ -74,7 +73,7 @@ class _Restore:
 
     def __init__(self, run: Run, stores: Tuple[Mapping[str, Any], ...]) -> None:
         self.run, self.schema, self.stores = run, run.options.schema, stores
-        self.archive = Archive.of(run.backup.path, run.manifest, run.client, run.options.identity, run.options.gpg_home)
+        self.archive = run.archive
         self.expected = Measured.from_manifest(run.manifest, read_objects(run.backup.path))
         self.left_out = left_out_kinds(run.options.owners, run.options.privileges)
         self.unseen: List[Dict[str, str]] = []
