@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Sequence
 
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import WHOLE
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import compresses
 from ansible_collections.pgops.runbook.plugins.module_utils._content.compare import Difference, as_results
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, Refused
@@ -16,7 +17,6 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.load import
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import PLAIN
 
-WHOLE = "full"  # the kind of a backup that has all of a database
 _MOST_DIFFERENCES = 100
 _NEWER = "Restore to a newer server, or say accept_older_server=true."
 _HOW_TO = {
