@@ -21,7 +21,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.scratch impor
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.servers import find_server
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, Refused
 from ansible_collections.pgops.runbook.plugins.module_utils._first_few import names_in_words
-from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, needs
+from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, needs, refuse
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import Run
 
@@ -50,13 +50,7 @@ class Place:
 
     def make_ready(self, run: Run) -> None:
         """Look whether the backup can become a database there, and drop what killed runs have left. Raises Refused."""
-        source, here = int(run.manifest["versions"]["server_version_num"]) // 10000, run.server.version_num // 10000
-        if source > here:
-            raise Refused(
-                f"the backup is of a server of PostgreSQL {source}, and this one is {here}",
-                object_name="in",
-                hint="Drill on a newer server, or with in=cluster.",
-            )
+        refuse.check_version(run, "Drill on a newer server, or with in=cluster.", option="in")
         self._require(_missing(run), "Make them there, or drill with in=cluster, which needs nothing but the extensions.")
         gone, complaints = databases.drop_leftovers(run.database, run.sessions)
         self.notices += [*(f"database {name} of a run that was killed has been dropped" for name in gone), *complaints]

@@ -70,7 +70,6 @@ def rehearse(place: Place, found: Finding, backup: Backup, watch: Watch) -> None
         sessions = sessions.knowing(server.superuser, server.version_num)
         found.versions.update(server=server.version, client=client.text)
         found.settings, found.has_network = place.settings, place.has_network
-        found.same_major = server.version_num // 10000 == int(backup.manifest["versions"]["server_version_num"]) // 10000
         run = _Rehearsal(
             options,
             backup,
@@ -85,6 +84,7 @@ def rehearse(place: Place, found: Finding, backup: Backup, watch: Watch) -> None
             warnings=found.notices,
             phases=phases,
         )
+        found.same_major = run.same_major
         refuse.check_backup(run)
         fetching.require_whole()
         place.make_ready(run)

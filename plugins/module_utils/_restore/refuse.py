@@ -18,7 +18,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.run import 
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.stream import PLAIN
 
 _MOST_DIFFERENCES = 100
-_NEWER = "Restore to a newer server, or say accept_older_server=true."
+_ACCEPT, _NEWER = "accept_older_server", "Restore to a newer server, or say accept_older_server=true."
 _HOW_TO = {
     "roles": "Make them first, from the backup's globals file for example, or leave them out with owners=false and privileges=false.",
     "extensions": "Install the packages that bring them on the server.",
@@ -49,13 +49,16 @@ class Different(Refused):
         return {**super().as_result(), "differences": as_results(self.differences[:_MOST_DIFFERENCES])}
 
 
-def check_version(run: Run, hint: str = _NEWER) -> None:
-    """Refuse a server that is older than the one that was backed up, unless that is accepted. Raises Refused, with `hint`."""
+def check_version(run: Run, hint: str = _NEWER, option: str = _ACCEPT) -> None:
+    """Refuse a server that is older than the one that was backed up, unless that is accepted.
+
+    Raises Refused, which names the `option` by which that can be mended, and says how in `hint`.
+    """
     dumped, here = int(run.manifest["versions"]["server_version_num"]) // 10000, run.server.version_num // 10000
     if dumped > here and not run.options.accept_older_server:
         raise Refused(
             f"the backup is of a server of PostgreSQL {dumped}, and this one is {here}: what {here} does not know would fail or be lost",
-            object_name="accept_older_server",
+            object_name=option,
             hint=hint,
         )
 
