@@ -123,16 +123,12 @@ def analyzing(run: Run, name: str) -> Iterator[None]:
     With several sessions vacuumdb does it. Of its own accord it leaves out partitioned tables, whose ANALYZE is that of their partitions,
     too: where there are such tables, it is told those and the others by name.
     """
-    jobs = run.options.jobs
-    with run.open(name) as session:
-        found = session.rows(_RELATIONS)
-    whole, others = ([f"--table={row['name']}" for row in found if row["partitioned"] is wanted] for wanted in (True, False))
-    if jobs == 1 or (whole and len(found) > _MOST_NAMES):
+    parts = _shares(run, name) if run.options.jobs > 1 else []
+    if not parts:
         yield
         with run.phase("analyze"), run.open(name) as session:
             session.execute("ANALYZE")
         return
-    parts = [[f"--jobs={min(jobs, len(whole))}", *whole], [f"--jobs={jobs}", *others]] if whole else [[f"--jobs={jobs}"]]
     with ExitStack() as stack:
         login = stack.enter_context(client_login(run.sessions.of(name), name, run.options.application_name))
         program = [run.client.program("vacuumdb"), *login.arguments, "--analyze-only", "--quiet"]
@@ -142,6 +138,19 @@ def analyzing(run: Run, name: str) -> Iterator[None]:
         with run.phase("analyze"):
             for child in children:
                 child.check(run.tick)
+
+
+def _shares(run: Run, name: str) -> List[List[str]]:
+    """Return what each vacuumdb is told that together analyze everything; none where the names would not fit on a command line."""
+    jobs = run.options.jobs
+    with run.open(name) as session:
+        found = session.rows(_RELATIONS)
+    whole, others = ([f"--table={row['name']}" for row in found if row["partitioned"] is wanted] for wanted in (True, False))
+    if not whole:
+        return [[f"--jobs={jobs}"]]
+    if len(found) > _MOST_NAMES:
+        return []
+    return [[f"--jobs={min(jobs, len(whole))}", *whole], [f"--jobs={jobs}", *others]]
 
 
 def settle(run: Run, name: str) -> List[str]:
