@@ -97,7 +97,7 @@ def test_a_table_that_stays_locked_ends_it(cleaner: Cleaner, monkeypatch: pytest
 @pytest.mark.parametrize("sampled", [0, 1])
 def test_a_sample_that_saw_no_rows_gives_no_page_that_cannot_be(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch, sampled: int) -> None:
     monkeypatch.setattr(counting, "LARGE_IN_ORDER_BYTES", 8192)
-    monkeypatch.setattr(counting, "_about", lambda *_given: sampled)
+    monkeypatch.setattr(counting, "about", lambda *_given: sampled)
     guesses = noted(monkeypatch, parts, "guess_times")
     fill(cleaner)
     result = cleaner.run([RULE], batch_rows=MOST)

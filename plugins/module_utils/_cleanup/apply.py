@@ -135,8 +135,7 @@ class Apply:
         """Count what is there, and return what is left of what should have gone."""
         condition = predicate.removable(self.database, target, ahead=False)
         found = counting.with_rows(self.database, target, condition, leaves, joined=target.protected or not target.plain)
-        run.counted = {oid: rows for oid, rows in found.rows.items() if oid not in found.unsure}
-        run.left = sum(found.meant.values())
+        run.counted, run.left = found.rows, sum(found.meant.values())
         return run.left
 
     def _ready(self, run: Progress) -> bool:

@@ -40,11 +40,11 @@ def count_by_leaf(database: Any, relation: Relation, condition: Any = None, leav
 
 
 class Counted(NamedTuple):
-    """By leaf oid, how many `rows` there are and how many of them are `meant`. Of the leaves in `unsure` the rows are about so many."""
+    """By leaf oid, how many rows are `meant`, and how many `rows` there are in all. Of `large` leaves there are only the bytes."""
 
     rows: dict[int, int]
     meant: dict[int, int]
-    unsure: frozenset[int]
+    large: dict[int, int]
 
 
 def with_rows(database: Any, target: Target, condition: Any, leaves: Sequence[Leaf], *, joined: bool) -> Counted:
@@ -62,11 +62,8 @@ def with_rows(database: Any, target: Target, condition: Any, leaves: Sequence[Le
         rows, meant = {oid: all_ for oid, (all_, _some) in found.items()}, {oid: some for oid, (_all, some) in found.items()}
     else:
         rows, meant = (count_by_leaf(database, target.relation, one, small) for one in (None, condition))
-    for leaf in leaves:
-        if leaf.oid in large:
-            rows[leaf.oid] = _about(database, leaf, large[leaf.oid])
     meant.update(count_by_leaf(database, target.relation, condition, [leaf for leaf in leaves if leaf.oid in large]))
-    return Counted(rows, meant, frozenset(large))
+    return Counted(rows, meant, large)
 
 
 def large_leaves(database: Any, target: Target, leaves: Sequence[Leaf]) -> dict[int, int]:
@@ -76,8 +73,8 @@ def large_leaves(database: Any, target: Target, leaves: Sequence[Leaf]) -> dict[
     return {oid: one.bytes for oid, one in large.items()}
 
 
-def _about(database: Any, leaf: Leaf, size: int) -> int:
-    """Return about how many rows a leaf has, from a sample of its pages."""
+def about(database: Any, leaf: Leaf, size: int) -> int:
+    """Return about how many rows a leaf of so many bytes has, from a sample of its pages. Raises DatabaseError."""
     share = min(1.0, _SAMPLED_BYTES / size)
     sql = database.sql
     sampled = sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {} TABLESAMPLE SYSTEM ({})").format(

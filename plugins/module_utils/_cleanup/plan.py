@@ -43,7 +43,8 @@ def exactly(database: Any, target: predicate.Target) -> PlannedRule:
     goes = found.meant
     if target.protected:
         goes = counting.count_by_leaf(database, relation, predicate.removable(database, target, ahead=True))
-    return PlannedRule(target, sum(found.meant.values()), goes, found.rows, unsure=found.unsure)
+    estimates = {leaf.oid: counting.about(database, leaf, found.large[leaf.oid]) for leaf in relation.leaves if leaf.oid in found.large}
+    return PlannedRule(target, sum(found.meant.values()), goes, {**found.rows, **estimates}, unsure=frozenset(estimates))
 
 
 def nearly(database: Any, target: predicate.Target) -> PlannedRule:

@@ -134,7 +134,7 @@ def _rows_after(database: Any, progress: Sequence[Progress]) -> dict[int, int]:
         counted.update({leaf.oid: run.planned.rows_before[leaf.oid] for leaf in before})
         asked = [leaf for leaf in missing if leaf not in before]
         found = counting.with_rows(database, run.planned.target, database.sql.SQL("false"), asked, joined=False)
-        counted.update({oid: rows for oid, rows in found.rows.items() if oid not in found.unsure})
+        counted.update(found.rows)
     return counted
 
 
