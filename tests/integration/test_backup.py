@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_manifest
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import read_verifications
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import verify
 from ansible_collections.pgops.runbook.plugins.module_utils._client import coding
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import find_client
@@ -22,6 +23,7 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing
 from tests.integration.backing import ROWS, back_up, made, manifest
+from tests.integration.handmade import rewritten
 
 pytestmark = pytest.mark.any_driver
 
@@ -210,3 +212,26 @@ def test_a_fresh_backup_is_restored_where_that_is_asked_for(tim: Database, tmp_p
     deeper = back_up(tim, tmp_path, verify="restore")
     assert (deeper["backups"][0]["action"], deeper["backups"][0]["verified"]) == ("verified", "restore")
     assert back_up(tim, tmp_path, verify="restore")["changed"] is False
+
+
+@pytest.mark.parametrize("level", ["decode", "restore"])
+def test_one_that_cannot_be_read_here_is_made_again(tim: Database, tmp_path: Path, level: str) -> None:
+    newer = made(tim, tmp_path, verify="checksum")
+    rewritten(newer, lambda document: document["versions"].update(client="99.1"))
+    result = back_up(tim, tmp_path, verify=level)
+    assert (result["backups"][0]["action"], result["backups"][0]["verified"]) == ("made", level)
+    assert f"{newer.name} was looked at again: only the checksums were looked at" in str(result["warnings"])
+
+
+def test_one_that_cannot_be_restored_here_any_more_is_made_again(cluster: Cluster, tmp_path: Path) -> None:
+    with Database.create(cluster, "backup_owned") as database:
+        database.query("CREATE ROLE pgops_leaver; CREATE TABLE notes (n integer); ALTER TABLE notes OWNER TO pgops_leaver")
+        try:
+            older = made(database, tmp_path)
+        finally:
+            database.query("REASSIGN OWNED BY pgops_leaver TO CURRENT_USER; DROP ROLE pgops_leaver")
+        result = back_up(database, tmp_path, verify="restore")
+    assert (result["backups"][0]["action"], result["backups"][0]["verified"]) == ("made", "restore")
+    assert f"{older.name} was looked at again: it could not be restored here" in str(result["warnings"])
+    # That it was read once more is worth writing down all the same.
+    assert [one.how for one in read_verifications(older, read_manifest(older))] == ["decode"]

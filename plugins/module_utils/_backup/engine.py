@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
@@ -25,16 +25,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.options impo
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION, Watch
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import AHEAD, plan_retention, purge
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import chosen_databases, look_at
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import (
-    DECODE,
-    LEVELS,
-    RESTORE,
-    Verification,
-    deepest,
-    record,
-    standing,
-)
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import verify
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import DECODE, LEVELS, RESTORE, deepest, record, standing
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import Look, restored, verify
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import Encryption
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import storage_error
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import find_client
@@ -251,25 +243,23 @@ class _Backups:
             # Nobody here can read it, or a restore would show nothing.
             return None
         if not self._check_mode:
-            found = self._looked_into(path, manifest)
+            look = self._looked_into(path, manifest)
+            found = look.verification
             record(path, manifest, found)
             self._look_again(path, manifest)
             if not found.ok or found.how != self._options.verify:
-                self._notices.append(f"{head.folder} was looked at again: {found.message}")
+                self._notices.append(f"{head.folder} was looked at again: {look.trouble or found.message}")
                 return None
         entry.action, entry.verified = VERIFIED, self._options.verify
         return entry
 
-    def _looked_into(self, path: Path, manifest: Mapping[str, Any]) -> Verification:
-        """Verify a backup that is there as deep as is asked for."""
+    def _looked_into(self, path: Path, manifest: Mapping[str, Any]) -> Look:
+        """Verify a backup that is there as deep as is asked for, or as deep as can be done here."""
         wanted = self._options.verify
         found = verify(path, manifest, DECODE if wanted == RESTORE else wanted, self._run.client, None, self._run.deadline.check)
-        if wanted != RESTORE or not found.ok:
-            return found
-        proof = self._run.rehearsed(path, manifest)
-        if proof.whole is None:
-            return replace(found, message=f"it was restored, which proves nothing: {proof.told}")
-        return Verification(RESTORE, datetime.now(timezone.utc), proof.whole, proof.told)
+        if wanted != RESTORE or not found.ok or found.how != DECODE:
+            return Look(found)
+        return restored(found, lambda: self._run.rehearsed(path, manifest))
 
     def _age(self, taken_at: datetime) -> float:
         return max(0.0, (self._run.server.clock - taken_at).total_seconds())

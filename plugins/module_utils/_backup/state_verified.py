@@ -30,12 +30,11 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.verification
     DECODE,
     LEVELS,
     RESTORE,
-    Verification,
     deepest,
     record,
     standing,
 )
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import verify
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import Look, restored, verify
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client, find_client
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import (
@@ -120,15 +119,6 @@ class _Entry:
             "seconds": round(self.seconds, 3),
             "msg": self.message,
         }
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What a look found, and why it went less deep than was asked for; it may also have `failed` to."""
-
-    verification: Verification
-    trouble: str | None = None
-    failed: bool = False
 
 
 def verify_those_there(login: ConnectionOptions, wanted: Wanted, *, check_mode: bool = False, watch: Watch = unwatched) -> Dict[str, Any]:
@@ -280,32 +270,25 @@ class _Verifying:
             return CHECKSUM
         return min(level, deepest(manifest), key=LEVELS.index)
 
-    def _looked_into(self, path: Path, manifest: Mapping[str, Any], level: str) -> _Found:
+    def _looked_into(self, path: Path, manifest: Mapping[str, Any], level: str) -> Look:
         """Return what was found. Raises OutOfTime, and InvalidValue where the backup may not be read."""
         wanted, keys = self._options.verify, self._wanted.keys
         # Without its key it says so itself.
         first = CHECKSUM if wanted == CHECKSUM else DECODE
         found = verify(path, manifest, first, self._client, keys.identity, self._tick, keys.gpg_home)
         if level != RESTORE or not found.ok or found.how != DECODE:
-            return _Found(found, _no_restore(manifest) if wanted == RESTORE and level == DECODE and found.ok else None)
-        if self._server is None or self._client is None:
-            return _Found(found)
+            return Look(found, _no_restore(manifest) if wanted == RESTORE and level == DECODE and found.ok else None)
+        server, client = self._server, self._client
+        if server is None or client is None:
+            return Look(found)
         # Only few runs do this, and it is half of another module.
         from ansible_collections.pgops.runbook.plugins.module_utils._backup.rehearse import rehearse
 
-        try:
-            proof = rehearse(path, manifest, self._login, self._options, self._server, self._client, self._deadline, self._watch, keys)
-        except OutOfTime:
-            raise
-        except RunbookError as error:
-            # That it was decoded is worth writing down all the same.
-            return _Found(found, f"it could not be restored here: {with_hint(error.message, error.hint)}", failed=True)
-        if proof.whole is None:
-            # What another major version has made of it is for somebody to look at.
-            return _Found(found, f"it was restored, which proves nothing: {proof.told}", failed=bool(proof.differences))
-        return _Found(Verification(RESTORE, datetime.now(timezone.utc), proof.whole, proof.told))
+        return restored(
+            found, lambda: rehearse(path, manifest, self._login, self._options, server, client, self._deadline, self._watch, keys)
+        )
 
-    def _write_down(self, entry: _Entry, manifest: Mapping[str, Any], look: _Found) -> None:
+    def _write_down(self, entry: _Entry, manifest: Mapping[str, Any], look: Look) -> None:
         """Take what was found into the entry and into the record of the backup."""
         path, before, found = entry.path, entry.head, look.verification
         if not has_manifest(path):

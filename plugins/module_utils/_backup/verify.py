@@ -9,20 +9,25 @@ import errno
 import hashlib
 import os
 import threading
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.decode import Keys, Undecoded, decode_faults
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import file_fault
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import OutOfTime
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import MANIFEST, SEAL, read_manifest
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import SUMS, VERIFIED
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import CHECKSUM, DECODE, Verification
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import CHECKSUM, DECODE, RESTORE, Verification
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Tick
 from ansible_collections.pgops.runbook.plugins.module_utils._client.files import CHUNK, at_once
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
-from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, RunbookError, with_hint
 from ansible_collections.pgops.runbook.plugins.module_utils._first_few import faults_in_words
+
+if TYPE_CHECKING:
+    from ansible_collections.pgops.runbook.plugins.module_utils._restore.proof import Proof
 
 _OWN = (MANIFEST, VERIFIED, SUMS)
 _PRETENDERS = ("database", "globals", "objects")  # what members are called; other files beside them are somebody's notes
@@ -52,6 +57,32 @@ def verify(
     except Undecoded as reason:
         return Verification(CHECKSUM, at, True, f"only the checksums were looked at: {reason}")
     return Verification(DECODE, at, not faults, _told(faults))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at a backup found, and why it went less deep than was asked for; it may also have `failed` to."""
+
+    verification: Verification
+    trouble: str | None = None
+    failed: bool = False
+
+
+def restored(decoded: Verification, rehearsed: Callable[[], Proof]) -> Look:
+    """Return what a look at a backup that is whole as far as it was `decoded` finds by restoring it. Raises OutOfTime.
+
+    That it was decoded is worth something all the same where it cannot be restored here, or where that proves nothing.
+    """
+    try:
+        proof = rehearsed()
+    except OutOfTime:
+        raise
+    except RunbookError as error:
+        return Look(decoded, f"it could not be restored here: {with_hint(error.message, error.hint)}", failed=True)
+    if proof.whole is None:
+        # What another major version has made of it is for somebody to look at.
+        return Look(decoded, f"it was restored, which proves nothing: {proof.told}", failed=bool(proof.differences))
+    return Look(Verification(RESTORE, datetime.now(timezone.utc), proof.whole, proof.told))
 
 
 def checksum_faults(backup: Path, manifest: Mapping[str, Any], tick: Tick | None = None) -> List[str]:
