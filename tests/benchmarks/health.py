@@ -148,7 +148,7 @@ def tasks(cluster: Cluster, repeats: int) -> None:
     """Print the hourly questions as a playbook of community.postgresql against the one task of ours."""
     try:
         foreign_collections.ensure()
-    except foreign_collections.CollectionsError as error:
+    except ProgramMissing as error:
         print_title(f"NOT COMPARED with community.postgresql: {error}")
         return
     login = cluster.login(DATABASE)
@@ -177,7 +177,7 @@ def monitors(cluster: Cluster, repeats: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             found = health_monitors.monitors(cluster, DATABASE, Path(folder))
-        except (health_monitors.MonitorsMissing, ProgramMissing) as error:
+        except ProgramMissing as error:
             print_title(f"NOT COMPARED with check_pgactivity and check_postgres: {error}")
             return
         for kind, times in (("hourly", max(1, repeats // 2)), ("weekly", max(1, repeats // 3))):

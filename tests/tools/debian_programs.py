@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import subprocess
-import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
-from tests.ground.account import rename_into_place
+from tests.ground import fetched
 from tests.ground.errors import ProgramMissing
 from tests.ground.servers import cache_folder
 
@@ -32,31 +31,29 @@ def program(name: str) -> Path:
         return Path(installed)
     packages = PACKAGES[name]
     target = cache_folder() / f"debian-{packages[0]}"
-    if not target.is_dir():
-        lacking = [one for one in _CLIENT if shutil.which(one) is None]
-        if lacking:
-            raise ProgramMissing(f"{name} is not installed, and there is no {' and no '.join(lacking)} here to fetch it from Debian")
-        with target.with_suffix(".lock").open("w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not target.is_dir():
-                _fetch(packages, target)
-    return target / "bin" / name
 
-
-def _fetch(packages: tuple[str, ...], target: Path) -> None:
-    part = Path(tempfile.mkdtemp(dir=target.parent))
-    try:
-        done = subprocess.run(["apt-get", "download", *packages], cwd=part, capture_output=True, text=True, check=False)
-        archives = sorted(part.glob("*.deb"))
-        if done.returncode != 0 or len(archives) != len(packages):
-            raise ProgramMissing(f"{packages[0]} is not installed, and apt-get could not fetch it: {done.stderr.strip()[-300:]}")
-        made = part / "made"
-        for archive in archives:
-            subprocess.run(["dpkg", "-x", archive, made], check=True, capture_output=True)
+    def make(part: Path) -> Path:
+        made = unpack(packages, part)
         _make_startable(made, target)
-        rename_into_place(made, target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        return made
+
+    return fetched.kept(target, make) / "bin" / name
+
+
+def unpack(packages: Collection[str], part: Path) -> Path:
+    """Fetch packages of Debian into an empty folder and return the one in it that they are unpacked to. Raises ProgramMissing."""
+    wanted = " and ".join(packages)
+    lacking = [one for one in _CLIENT if shutil.which(one) is None]
+    if lacking:
+        raise ProgramMissing(f"there is no {' and no '.join(lacking)} here to fetch {wanted} from Debian")
+    done = subprocess.run(["apt-get", "download", *packages], cwd=part, capture_output=True, text=True, check=False)
+    archives = sorted(part.glob("*.deb"))
+    if done.returncode != 0 or len(archives) != len(packages):
+        raise ProgramMissing(f"apt-get could not fetch {wanted}: {done.stderr.strip()[-300:]}")
+    made = part / "made"
+    for archive in archives:
+        subprocess.run(["dpkg", "-x", archive, made], check=True, capture_output=True)
+    return made
 
 
 def _make_startable(made: Path, target: Path) -> None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import fcntl
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
+
+from tests.ground import fetched
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = ROOT / ".cache" / "collections"
@@ -23,12 +23,8 @@ PINNED = ROOT / "requirements" / "collections.txt"
 WANTED = ("community.general", "community.postgresql")
 
 
-class CollectionsError(Exception):
-    """The collections could not be fetched; the message says why."""
-
-
 def ensure() -> Path:
-    """Return the folder for ANSIBLE_COLLECTIONS_PATH that holds the collections of WANTED. Raises CollectionsError."""
+    """Return the folder for ANSIBLE_COLLECTIONS_PATH that holds the collections of WANTED. Raises ProgramMissing."""
     wanted = _wanted()
     stamp = PATH / "from.txt"
     if _read(stamp) != wanted:
@@ -52,15 +48,9 @@ def _read(stamp: Path) -> str | None:
 def _fetch(wanted: str) -> None:
     part = Path(tempfile.mkdtemp(dir=PATH.parent))
     try:
-        requirement = wanted.split(" ", maxsplit=1)[0]
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
-        done = subprocess.run([*command, "--dest", str(part), requirement], capture_output=True, text=True, check=False)
-        wheels = list(part.glob("*.whl"))
-        if done.returncode != 0 or len(wheels) != 1:
-            raise CollectionsError(f"pip could not fetch {requirement}: {done.stderr.strip()[-500:]}")
         made = part / "collections"
         folders = tuple(f"ansible_collections/{name.replace('.', '/')}/" for name in WANTED)
-        with zipfile.ZipFile(wheels[0]) as wheel:
+        with zipfile.ZipFile(fetched.wheel(wanted.split(" ", maxsplit=1)[0], part)) as wheel:
             # Without their tests and changelogs, which are a sixth of them.
             names = [name for name in wheel.namelist() if name.startswith(folders) and not name.startswith(_left_out(folders))]
             wheel.extractall(made, names)
