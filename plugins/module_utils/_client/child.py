@@ -259,13 +259,6 @@ def hear_of_ends() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def output_of(child: Child) -> IO[bytes]:
-    """Return the file from which the output of a child that was started with PIPE there can be read."""
-    if child.stdout is None:
-        raise ValueError(f"{child.program} was started without a pipe for its output")
-    return child.stdout
-
-
 def input_of(child: Child) -> IO[bytes]:
     """Return the file into which the input of a child that was started with PIPE there can be written."""
     if child.stdin is None:
