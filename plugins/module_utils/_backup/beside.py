@@ -12,8 +12,8 @@ import threading
 from typing import Callable, Generic, List, TypeVar
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import hear_of_ends
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
-Tick = Callable[[], None]
 Result = TypeVar("Result")
 
 

@@ -26,11 +26,12 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest imp
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import COPYING, DELETED, SUMS, VERIFIED, hidden
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import Keep, plan_retention, purge, read_keep
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import checksum_faults
-from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Tick, run
+from ansible_collections.pgops.runbook.plugins.module_utils._client.child import run
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import require_program
 from ansible_collections.pgops.runbook.plugins.module_utils._client.files import CHUNK, Rhythm, storage_error, write_all
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_size
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed, RunbookError, with_hint
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 KINDS = ("path", "rsync", "rclone")
 COPIED, PRESENT, FAILED = ("copied", "present", "failed")

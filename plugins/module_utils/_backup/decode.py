@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.archive_head import LONGEST, read_archive_head
-from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Tick, run
+from ansible_collections.pgops.runbook.plugins.module_utils._client.child import run
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import ENCRYPTED, decoders, require_program
 from ansible_collections.pgops.runbook.plugins.module_utils._client.files import WORKERS, at_once
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import read_stream, run_all
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed, ProgramMissing
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 _CHUNK = 1 << 18
 _TAIL = 4096

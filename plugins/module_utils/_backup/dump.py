@@ -10,7 +10,7 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Child
 from ansible_collections.pgops.runbook.plugins.module_utils._client.coding import (
@@ -26,8 +26,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline imp
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope, Table
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError, ProgramFailed, RunbookError
-
-Tick = Callable[[], None]
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 DIRECTORY = "database"
 _NAMES = {"custom": "database.dump", "plain": "database.sql"}

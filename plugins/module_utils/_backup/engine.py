@@ -22,7 +22,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.make import Made, Run, make, need_of
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_manifest
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import Options
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION, Watch
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.retention import AHEAD, plan_retention, purge
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import chosen_databases, look_at
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import DECODE, LEVELS, RESTORE, deepest, record, standing
@@ -32,7 +32,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline imp
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import find_client
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError, with_hint
-from ansible_collections.pgops.runbook.plugins.module_utils._progress import unwatched
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import Watch, unwatched
 
 MADE, VERIFIED, PRESENT, FAILED = "made", "verified", "present", "failed"
 

@@ -9,7 +9,7 @@ pg_dumpall does not look whether what it writes arrives on the disk, so that it 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Tuple
+from typing import Any, Dict, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _driver
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.dump import Recipe, trailer_check
@@ -17,6 +17,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.coding impor
 from ansible_collections.pgops.runbook.plugins.module_utils._client.login import ClientLogin
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import Written, write_stream
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 FILE = "globals.sql"
 WITHOUT_PASSWORDS = "the role may not read pg_authid, so that the passwords of roles are not in it"
@@ -28,7 +29,7 @@ def dump_globals(
     database: str,
     partial: Path,
     environment: Mapping[str, str],
-    tick: Callable[[], None],
+    tick: Tick,
     *,
     passwords: bool,
 ) -> Tuple[Dict[str, Any], Dict[str, Written]]:

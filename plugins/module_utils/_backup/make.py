@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup import preflight
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.beside import Beside
@@ -39,7 +39,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest imp
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import OBJECTS
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.phases import Phases
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION, Progress, Watch
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION, Progress
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.publish import free_id, listed_files, publish
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import Server
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.settings import read_settings
@@ -56,6 +56,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._content.measure imp
 from ansible_collections.pgops.runbook.plugins.module_utils._content.scope import Scope, tables_in
 from ansible_collections.pgops.runbook.plugins.module_utils._content.sequences import measure_sequences
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import Watch
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 if TYPE_CHECKING:
     from ansible_collections.pgops.runbook.plugins.module_utils._restore.proof import Proof
@@ -212,7 +214,7 @@ class _Making:
                 arguments = spelled(database, dump_arguments(recipe, scope, snapshot.tables, snapshot.id, patience))
                 dump_began = time.monotonic()
 
-                def work(tick: Callable[[], None]) -> Dumped:
+                def work(tick: Tick) -> Dumped:
                     return dump(recipe, login, arguments, self._partial, run.environment, tick)
 
                 wanted = run.options.contents and scope.with_rows

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.places import folder_size
-from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView, named
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView, Watch, named
 
 OPERATION = "pg_backup"
 _SECONDS_BETWEEN = 1.0
-
-Watch = Callable[[ProgressView], None]
 
 
 class Progress:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.leftovers import RUN
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import (
@@ -19,8 +19,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest imp
 )
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import SUMS, backup_id
 from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline import Written, hash_files
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
-Tick = Callable[[], None]
 _NOT_LISTED = (RUN, SUMS, MANIFEST)
 
 

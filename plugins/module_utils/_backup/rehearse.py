@@ -11,11 +11,11 @@ from typing import Any, Mapping
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.decode import Keys
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import Options
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import Watch
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import Server
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import DECODE
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import Watch
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, refuse
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import options as restore_options
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.hidden import compare, fill, hidden_database

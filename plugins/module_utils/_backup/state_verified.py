@@ -23,7 +23,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest imp
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import backup_id
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.option_values import given, one_of
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import EVERY, Options, read_options
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION, Watch
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import Server, look_at
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import (
     CHECKSUM,
@@ -44,7 +44,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import (
     RunbookError,
     with_hint,
 )
-from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView, unwatched
+from ansible_collections.pgops.runbook.plugins.module_utils._progress import ProgressView, Watch, unwatched
 
 STATES = PRESENT, VERIFIED = ("present", "verified")
 LATEST = "latest"

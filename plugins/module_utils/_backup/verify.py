@@ -20,11 +20,11 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits impor
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import MANIFEST, SEAL, read_manifest
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import SUMS, VERIFIED
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import CHECKSUM, DECODE, RESTORE, Verification
-from ansible_collections.pgops.runbook.plugins.module_utils._client.child import Tick
 from ansible_collections.pgops.runbook.plugins.module_utils._client.files import CHUNK, at_once
 from ansible_collections.pgops.runbook.plugins.module_utils._client.programs import Client
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, RunbookError, with_hint
 from ansible_collections.pgops.runbook.plugins.module_utils._first_few import faults_in_words
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 if TYPE_CHECKING:
     from ansible_collections.pgops.runbook.plugins.module_utils._restore.proof import Proof
