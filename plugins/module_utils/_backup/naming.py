@@ -31,7 +31,12 @@ def backup_id(database: str, name: str, moment: datetime) -> str:
     Two databases never share a name: what is no letter, digit, underscore or dash of ASCII is written as `%` and the hexadecimal digits
     of its UTF-8 bytes, the dot and the percent sign included.
     """
-    return ".".join([_safe(database), _safe(name), moment.astimezone(timezone.utc).strftime(_TIME)])
+    return ".".join([part_of_id(database), part_of_id(name), moment.astimezone(timezone.utc).strftime(_TIME)])
+
+
+def part_of_id(text: str) -> str:
+    """Return how the name of a database or of a backup stands in `backup_id`."""
+    return "".join(one if _PLAIN.match(one) else "".join(f"%{byte:02x}" for byte in one.encode("utf-8")) for one in text)
 
 
 def is_backup_id(name: str) -> bool:
@@ -48,7 +53,3 @@ def hidden(name: str) -> str | None:
 def is_restoring(database: str) -> bool:
     """Say whether a database of that name is one that a restore fills: half of one is no database of anybody."""
     return _RESTORING.fullmatch(database) is not None
-
-
-def _safe(text: str) -> str:
-    return "".join(one if _PLAIN.match(one) else "".join(f"%{byte:02x}" for byte in one.encode("utf-8")) for one in text)

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._arguments import listed, says_nothing
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.copies import Place, read_copies
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import backup_id
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import part_of_id
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.option_values import (
     given,
     one_of,
@@ -32,7 +31,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_
 
 FORMATS = ("directory", "custom", "plain")
 EVERY = "*"
-_LONGEST_NAME = 60
+_LONGEST_NAME = 42  # as it stands in the name of the folder, beside that of the database and the time
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ def _encryption(value: Any, form: str) -> Encryption | None:
 def _text(parameters: Mapping[str, Any], option: str, default: str) -> str:
     value = given(parameters, option, default)
     text = str(value).strip()
-    # The name of the folder also holds that of the database; what is no ASCII takes three times its bytes there.
-    if not text or len(backup_id("", text, datetime.now(timezone.utc))) > _LONGEST_NAME:
+    # What is no ASCII takes three times its bytes there.
+    if not text or len(part_of_id(text)) > _LONGEST_NAME:
         raise InvalidValue(f"{option}: {value!r} is too long, or empty: use 1 to 40 letters and digits", object_name=option)
     return text

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
@@ -20,7 +19,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.engine impor
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import Head, each_backup, has_manifest, read_head
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline, OutOfTime
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import iso
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import backup_id
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import part_of_id
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.option_values import given, one_of
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import EVERY, Options, read_options
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.progress import OPERATION
@@ -229,8 +228,7 @@ class _Verifying:
     def _may_be_meant(self, folder: str) -> bool:
         """Say whether a folder whose manifest tells nothing has such a name as one of those that are meant."""
         database, _dot, rest = folder.partition(".")
-        wanted = {backup_id(name, "", datetime.now(timezone.utc)).partition(".")[0] for name in self._databases}
-        name = backup_id("", self._options.name, datetime.now(timezone.utc)).split(".")[1]
+        wanted, name = {part_of_id(one) for one in self._databases}, part_of_id(self._options.name)
         return (not wanted or database in wanted) and (self._options.name == EVERY or rest.partition(".")[0] == name)
 
     def _meaning(self) -> str:
