@@ -135,6 +135,8 @@ options:
           - What happens to the rows.
           - V(delete) removes them.
           - V(archive) moves them to another table, O(rules[].archive), in one statement. At every moment each row is in one of the two.
+            Where rows go along with others of their table by a foreign key with C(CASCADE), one statement takes all rows of the rule,
+            and waits for those that others hold; it is refused where they lie in several partitions.
           - V(soft_delete) sets O(rules[].mark) in those that are not marked.
           - V(purge) removes those that are marked, counted from O(rules[].column).
           - V(drop_partitions) detaches and drops whole partitions all of whose rows lie before the cut-off by their bounds. The table is

@@ -137,6 +137,8 @@ def _planned(survey: Survey, target: predicate.Target, facts: references.Facts, 
         preflight.require_not_referred_to(survey.database, target, ways, rule.to_remove)
         if target.action == DROP:
             return rule
+        if target.archive and preflight.take_each_other_along(survey.database, target, ways, rule.removable):
+            rule = replace(rule, at_once=True, along=True)
         preflight.require_tokens_not_needed(survey.database, target, ways, stores, rule.to_remove)
         preflight.require_revoked_rows_untouched(survey.database, target, ways, survey.kept_rows(taken), rule.to_remove)
         allowed = survey.options.allow_unindexed_references

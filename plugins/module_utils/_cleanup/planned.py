@@ -17,8 +17,9 @@ class PlannedRule:
     """One rule with its numbers. `removable` and `rows_before` are rows by leaf oid.
 
     `foreign_keys` refer to its table, `triggers` fire when rows go, `warnings` say what may hurt.
-    Rows that go `at_once` refer to each other. Where it is `estimated`, its numbers are near the true ones, and nothing is protected;
-    the leaves (oids) that are `unsure` have about as many rows.
+    Rows that go `at_once` refer to each other; `along` if the removal of one would take others along that are to be archived. Where it
+    is `estimated`, its numbers are near the true ones, and nothing is protected; the leaves (oids) that are `unsure` have about as many
+    rows.
     """
 
     target: predicate.Target
@@ -30,6 +31,7 @@ class PlannedRule:
     warnings: tuple[str, ...] = ()
     estimated: bool = False
     at_once: bool = False
+    along: bool = False
     unsure: frozenset[int] = frozenset()
 
     @property

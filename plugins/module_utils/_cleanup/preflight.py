@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Collection, NamedTuple, Sequence
+from typing import Any, Callable, Collection, Mapping, NamedTuple, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, predicate, protection, references
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import DROP
@@ -122,6 +122,29 @@ def require_not_referred_to(database: Any, target: predicate.Target, ways: Seque
             message = f"{target.path}.table: {held} of the {_rows(rows)} of {target.relation.name} that would go are still referred to by"
             hint = "Remove the rows that refer to them first, by a rule of their own in the same run."
             raise InvalidValue(f"{message} the foreign key {way}", object_name=str(target.relation.name), sqlstate="23503", hint=hint)
+
+
+def take_each_other_along(database: Any, target: predicate.Target, ways: Sequence[references.Way], removable: Mapping[int, int]) -> bool:
+    """Return whether rows that would go have others of their own table removed by a cascade, which might have to be archived before.
+
+    Others of any age count, since what goes along with them may be due. Raises InvalidValue where the rows that would go are in several
+    partitions (`removable`, by oid): one statement, which archives all that it removes, takes rows of one.
+    """
+    own = {*references.tables_of(target.relation), *target.relation.ancestors}
+    found = [way for way in ways if way.last.action == "c" and way.target in own]
+    tables = look_up(database, [key.table for way in found for key in way.keys])
+    for way in found:
+        if all(_readable(tables[key.table]) for key in way.keys) and not _count(database, target, way, lambda _alias: None):
+            continue
+        if sum(1 for rows in removable.values() if rows) > 1:
+            message = (
+                f"{target.path}.table: by the foreign key {way}, rows of one partition of {target.relation.name} would take rows of others"
+                " along before they are archived"
+            )
+            hint = "Make it a foreign key that sets its columns to NULL."
+            raise InvalidValue(message, object_name=str(target.relation.name), hint=hint)
+        return True
+    return False
 
 
 def unindexed_references(database: Any, target: predicate.Target, ways: Sequence[references.Way], rows: int, *, allowed: bool) -> list[str]:

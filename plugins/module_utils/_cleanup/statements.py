@@ -15,6 +15,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate i
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Leaf
 
+PASS_OVER, WAIT_FOR = " SKIP LOCKED", ""  # what becomes of a row that others hold
 _GONE = "gone"
 
 
@@ -28,17 +29,24 @@ class Batch:
     last: str | None = None
 
 
-def pick(database: Any, target: Target, leaf: Leaf, rows: int, within: Part | None = None) -> Batch:
+def pick(database: Any, target: Target, leaf: Leaf, rows: int, within: Part | None = None, held: str = PASS_OVER) -> Batch:
     """Take up to `rows` rows of one leaf, of that part of it where one is given. Raises DatabaseError.
 
-    The rows are locked before, so that none is waited for; the condition stands in the outer statement as well, because a row
-    may have changed in between. Only a leaf can be named: a ctid means another row in each partition.
+    The rows are locked before, so that none is waited for that is `held` by others, unless it is to be WAIT_FOR; the condition stands in
+    the outer statement as well, because a row may have changed in between. Only a leaf can be named: a ctid means another row in each
+    partition.
     """
     sql = database.sql
     chosen = [predicate.removable(database, target, PICK, ahead=False), *([within.holds(database, target)] if within else [])]
     picked = sql.SQL(
-        "SELECT ARRAY(SELECT {row}.ctid FROM ONLY {leaf} AS {row} WHERE {chosen} LIMIT {rows} FOR UPDATE OF {row} SKIP LOCKED) AS ids"
-    ).format(row=sql.Identifier(ROW), leaf=leaf.name.identifier(sql), chosen=sql.SQL(" AND ").join(chosen), rows=sql.Literal(rows))
+        "SELECT ARRAY(SELECT {row}.ctid FROM ONLY {leaf} AS {row} WHERE {chosen} LIMIT {rows} FOR UPDATE OF {row}{held}) AS ids"
+    ).format(
+        row=sql.Identifier(ROW),
+        leaf=leaf.name.identifier(sql),
+        chosen=sql.SQL(" AND ").join(chosen),
+        rows=sql.Literal(rows),
+        held=sql.SQL(held),
+    )
     shown = sql.SQL("(SELECT pg_catalog.cardinality(picked.ids) FROM picked) AS picked, NULL AS last")
     ids = sql.SQL("(SELECT picked.ids FROM picked)")
     return _run_picked(database, target, leaf, picked, ids, shown)

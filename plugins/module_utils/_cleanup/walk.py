@@ -226,7 +226,8 @@ class Walk:
         self._refused_since = self._refused_since or began
         if not is_locked(error) or self.database.closed or time.monotonic() - self._refused_since >= self._patience:
             raise error
-        size.was_refused()
+        if not self.run.planned.at_once:
+            size.was_refused()
         time.sleep(_STEP_ASIDE)
 
     @contextmanager
@@ -257,7 +258,8 @@ class Walk:
             return take()
 
     def _pick(self, rows: int, within: Part | None = None) -> Batch:
-        return statements.pick(self.database, self.target, self.leaf, rows, within)
+        held = statements.WAIT_FOR if self.run.planned.along else statements.PASS_OVER
+        return statements.pick(self.database, self.target, self.leaf, rows, within, held)
 
     def _pick_oldest(self, rows: int, after: str | None) -> Batch:
         return statements.pick_oldest(self.database, self.target, self.leaf, rows, after)
