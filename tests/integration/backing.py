@@ -81,6 +81,13 @@ def manifest(backup: Path) -> dict[str, Any]:
     return document
 
 
+def verifications(backup: Path) -> list[tuple[str, bool]]:
+    """Return what was written down about a backup after it was made."""
+    path = backup / "verified.json"
+    entries = json.loads(path.read_text(encoding="utf-8"))["entries"] if path.exists() else []
+    return [(entry["how"], entry["ok"]) for entry in entries]
+
+
 def row_counts(backup: Path) -> dict[str, int]:
     """Return the rows of each table that a manifest says."""
     return {table["name"]: table["rows"] for table in manifest(backup)["tables"]}

@@ -15,13 +15,13 @@ import yaml
 from ansible_collections.pgops.runbook.plugins.module_utils._backup import rehearse, state_verified
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.catalogue import Question, look_through
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.engine import Unfinished
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import sealed
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, MissingObject, Refused
 from ansible_collections.pgops.runbook.plugins.modules import pg_backup
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing, handmade, hiding, restoring
+from tests.integration.backing import verifications
 from tests.integration.handmade import flip
 from tests.integration.small_disks import make_read_only, small_disk
 
@@ -74,12 +74,6 @@ def told(result: dict[str, Any]) -> list[tuple[Any, ...]]:
     return [tuple(one[key] for key in KEYS) for one in result["verifications"]]
 
 
-def entries(backup: Path) -> list[tuple[str, bool]]:
-    """Return what is written down beside a backup."""
-    path = backup / "verified.json"
-    return [(one["how"], one["ok"]) for one in json.loads(path.read_text(encoding="utf-8"))["entries"]] if path.exists() else []
-
-
 def named(folder: Path, name: str = "full") -> list[Path]:
     """Return the backups of a name, the newest first."""
     return sorted((path for path in folder.iterdir() if f".{name}." in path.name), reverse=True)
@@ -94,14 +88,15 @@ def test_all_of_a_name_are_read_again_without_a_server_and_what_is_known_is_no_c
     first = again(folder)
     assert [one["id"] for one in first["verifications"]] == [newest.name, oldest.name]
     assert told(first) == [("decode", "whole", "decode", False), ("decode", "whole", "decode", True)]
-    assert (first["changed"], foreseen["changed"], entries(newest), entries(oldest)) == (True, True, [("decode", True)], [("decode", True)])
+    assert (first["changed"], foreseen["changed"]) == (True, True)
+    assert verifications(newest) == verifications(oldest) == [("decode", True)]
     second = again(folder)
     assert told(second) == [("decode", "whole", "decode", False)] * 2
     # The time of the look is another one, and the file no longer.
-    assert (second["changed"], entries(oldest), again(folder, check_mode=True)["changed"]) == (False, [("decode", True)], False)
+    assert (second["changed"], verifications(oldest), again(folder, check_mode=True)["changed"]) == (False, [("decode", True)], False)
     lower = again(folder, verify="checksum")
     assert told(lower) == [("checksum", "whole", "decode", False)] * 2
-    assert entries(oldest) == [("decode", True), ("checksum", True)]
+    assert verifications(oldest) == [("decode", True), ("checksum", True)]
 
 
 def test_a_broken_one_counts_for_nothing_and_is_named_after_all_were_looked_at(tim: Database, folder: Path) -> None:
@@ -134,7 +129,7 @@ def test_what_a_deeper_look_found_stays(folder: Path) -> None:
     (newest / "verified.json").write_text(json.dumps(document), encoding="utf-8")
     for _day in range(3):
         assert told(again(folder, backup="latest")) == [("decode", "whole", "restore", False)]
-    assert entries(newest) == [("restore", True), ("decode", True)]
+    assert verifications(newest) == [("restore", True), ("decode", True)]
 
 
 def test_a_restore_is_the_deepest(tim: Database, folder: Path) -> None:
@@ -149,12 +144,9 @@ def test_a_restore_is_the_deepest(tim: Database, folder: Path) -> None:
     assert "could not be verified: it could not be restored here: role again_nobody may not make databases" in result["msg"]
     result = again(folder, backing.login(tim), verify="restore", backup=oldest.name)
     assert told(result) == [("restore", "whole", "restore", True)]
-    assert entries(oldest) == [("decode", True), ("restore", True)]
+    assert verifications(oldest) == [("decode", True), ("restore", True)]
     # The rows are those of the dump, and the manifest speaks of others.
-    document = backing.manifest(newest)
-    document.pop("sha256")
-    document["tables"][0]["hash"] = "1"
-    (newest / "manifest.json").write_text(json.dumps(sealed(document)), encoding="utf-8")
+    handmade.rewritten(newest, lambda document: document["tables"][0].update(hash="1"))
     (newest / "SHA256SUMS").unlink()
     assert told(again(folder, backup="latest")) == [("decode", "whole", "decode", False)]
     result = failing(folder, backing.login(tim), verify="restore", backup="latest")
@@ -269,7 +261,7 @@ def test_a_disk_that_fails_loses_no_result(folder: Path, monkeypatch: pytest.Mon
     result = failing(folder)
     assert told(result) == [(None, "unknown", "decode", False), ("decode", "whole", "decode", True)]
     assert f"{newest / 'database.dump'} cannot be read: Input/output error" in result["msg"]
-    assert entries(newest) == []
+    assert verifications(newest) == []
 
 
 def test_one_that_is_named_is_judged_as_all_are(folder: Path) -> None:
@@ -290,7 +282,7 @@ def test_a_server_that_is_older_than_the_dump_says_nothing_of_it(tim: Database, 
     assert told(result) == [("decode", "unknown", "decode", False)]
     assert "it could not be restored here: the backup is of a server of PostgreSQL 99" in result["msg"]
     assert "accept_older_server" not in result["msg"]
-    assert entries(newest) == [("decode", True)]
+    assert verifications(newest) == [("decode", True)]
 
 
 def test_a_definition_that_another_major_lacks_is_recorded_for_the_same_major_alone(tim: Database, folder: Path) -> None:
@@ -304,7 +296,7 @@ def test_a_definition_that_another_major_lacks_is_recorded_for_the_same_major_al
     result = failing(folder, backing.login(tim), verify="restore", backup="latest")
     assert told(result) == [("decode", "unknown", "decode", False)]
     assert "public.gone" in result["msg"]
-    assert entries(newest) == [("decode", True)]
+    assert verifications(newest) == [("decode", True)]
     handmade.resealed(newest, versions=versions)
     (newest / "verified.json").unlink()
     assert told(failing(folder, backing.login(tim), verify="restore", backup="latest")) == [("restore", "broken", None, True)]
@@ -317,7 +309,7 @@ def test_what_a_restore_did_not_show_is_not_proven(tim: Database, tmp_path: Path
         result = again(untold.parent, backing.login(tim), verify="restore", check_mode=check_mode)
         assert told(result) == [("decode", "planned" if check_mode else "whole", "decode", False)]
     assert "does not say which rows there were" in result["warnings"][0]
-    assert entries(untold) == [("decode", True)]
+    assert verifications(untold) == [("decode", True)]
     seen = backing.made(tim, tmp_path / "seen")
     real = rehearse.compare
     unseen = [{"what": "rows", "object": "public.numbers", "why": "nobody may read them"}]
@@ -330,14 +322,14 @@ def test_what_a_restore_did_not_show_is_not_proven(tim: Database, tmp_path: Path
     # The one that is there is looked at again, and does not come up to it either.
     deeper = backing.back_up(tim, seen.parent, verify="restore")
     assert [(one["action"], one["verified"]) for one in deeper["backups"]] == [("made", "decode")]
-    assert entries(seen) == [("decode", True)] * 2
+    assert verifications(seen) == [("decode", True)] * 2
 
 
 def test_rows_alone_are_decoded_where_a_restore_is_asked_for(tim: Database, tmp_path: Path) -> None:
     rows = backing.made(tim, tmp_path, name="rows", kind="data_only")
     result = again(tmp_path, backing.login(tim), name="rows", kind="data_only", verify="restore")
     assert told(result) == [("decode", "whole", "decode", False)]
-    assert (entries(rows), "rows alone" in result["warnings"][0]) == ([("decode", True)], True)
+    assert (verifications(rows), "rows alone" in result["warnings"][0]) == ([("decode", True)], True)
 
 
 def test_a_place_that_is_only_read_is_looked_at_and_nothing_is_written_down(folder: Path, tmp_path: Path) -> None:

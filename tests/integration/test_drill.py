@@ -105,8 +105,7 @@ def test_a_backup_comes_back_whole_in_a_scratch_server(
     assert told["passed"] is True
     assert told["backup"]["id"] == result["backup"]["id"]
     assert told["who"]["host"]
-    verified = json.loads((Path(result["backup"]["path"]) / "verified.json").read_text(encoding="utf-8"))
-    assert [(entry["how"], entry["ok"]) for entry in verified["entries"]][-1] == ("restore", True)
+    assert backing.verifications(Path(result["backup"]["path"]))[-1] == ("restore", True)
 
 
 def test_check_mode_says_what_would_be_restored_and_makes_nothing(
@@ -294,8 +293,7 @@ def test_an_encrypted_backup_needs_its_key(copy: Database, installation: servers
         result = rehearse(None, tmp_path / "backups", **keys.reading, **in_cluster(installation, place))
     assert refused["msg"].startswith("the drill has not passed: identity: the file is encrypted with age")
     assert result["passed"], result["reasons"]
-    entries = json.loads((backup / "verified.json").read_text(encoding="utf-8"))["entries"]
-    assert [(entry["how"], entry["ok"]) for entry in entries] == [("restore", True)]
+    assert backing.verifications(backup) == [("restore", True)]
 
 
 def test_a_backup_without_roles_has_them_made_up(copy: Database, installation: servers.Installation, place: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -41,20 +40,13 @@ def place() -> Iterator[Path]:
         yield found
 
 
-def verifications(backup: Path) -> list[tuple[str, bool]]:
-    """Return what was written down about a backup after it was made."""
-    path = backup / "verified.json"
-    entries = json.loads(path.read_text(encoding="utf-8"))["entries"] if path.exists() else []
-    return [(entry["how"], entry["ok"]) for entry in entries]
-
-
 @pytest.mark.parametrize("form", ["custom", "plain"])
 def test_the_key_of_somebody_else_does_not_make_a_backup_broken(cluster: Cluster, shop: Database, tmp_path: Path, form: str) -> None:
     with keys_of("age") as keys, keys_of("age") as other:
         backup = backing.made(shop, tmp_path / "backups", format=form, encrypt=keys.encrypt)
         wrong = rehearse(cluster, tmp_path / "backups", **other.reading)
         assert "no identity matched" in wrong["msg"]
-        assert verifications(backup) == []
+        assert backing.verifications(backup) == []
         right = rehearse(cluster, tmp_path / "backups", **keys.reading)
     assert right["passed"], right["reasons"]
 
@@ -70,7 +62,7 @@ def test_what_a_newer_server_has_no_more_does_not_make_a_backup_broken(
         backup = backing.made(database, tmp_path)
         newer = rehearse(None, tmp_path, **in_cluster(servers.find(18), place))
         assert "checkpoints_timed does not exist" in newer["msg"]
-        assert verifications(backup) == []
+        assert backing.verifications(backup) == []
         same = rehearse(cluster, tmp_path)
     assert same["passed"], same["reasons"]
 
@@ -106,7 +98,7 @@ def test_a_backup_that_does_not_say_what_its_rows_were_proves_nothing(cluster: C
     assert result["passed"] is False
     assert result["reasons"] == ["the backup does not say which rows there were, so that nothing shows that they came back"]
     assert (result["tables"], result["rows"], result["differences_total"]) == (None, None, 0)
-    assert verifications(backup) == []
+    assert backing.verifications(backup) == []
 
 
 def test_definitions_alone_are_counted_as_no_tables(cluster: Cluster, shop: Database, tmp_path: Path) -> None:
@@ -114,7 +106,7 @@ def test_definitions_alone_are_counted_as_no_tables(cluster: Cluster, shop: Data
     result: dict[str, Any] = rehearse(cluster, tmp_path, name="shape")
     assert result["passed"], result["reasons"]
     assert (result["tables"], result["rows"]) == (None, None)
-    assert verifications(backup) == [("restore", True)]
+    assert backing.verifications(backup) == [("restore", True)]
 
 
 def test_a_snapshot_of_tomorrow_has_no_age_and_meets_no_target(cluster: Cluster, shop: Database, tmp_path: Path) -> None:
@@ -140,7 +132,7 @@ def test_what_was_found_is_told_where_the_evidence_cannot_be_written(
     result = rehearse(cluster, tmp_path)
     assert (result["passed"], result["evidence"], result["tables"]) == (False, None, len(backing.ROWS))
     assert result["reasons"] == [f"evidence: {tmp_path / 'drills'} cannot be written to: No space left on device"]
-    assert verifications(backup) == [("restore", True)]
+    assert backing.verifications(backup) == [("restore", True)]
 
 
 def test_a_folder_that_is_not_there_is_not_made(cluster: Cluster, tmp_path: Path) -> None:
