@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing
 
+_numbers = itertools.count()
 HARD = r"""
 CREATE SCHEMA "Ünï.côde";
 CREATE SCHEMA hard;
@@ -141,6 +145,24 @@ def databases(cluster: Cluster) -> set[str]:
 def hidden(cluster: Cluster) -> set[str]:
     """Return the hidden databases of restores."""
     return {name for name in databases(cluster) if name.startswith("pgops_restore_")}
+
+
+@contextmanager
+def unused(cluster: Cluster) -> Iterator[Database]:
+    """A name that no database has; one that has got it is dropped at the end, and nothing hidden is left."""
+    target = Database(cluster, f"restored_{next(_numbers)}")
+    yield target
+    cluster.drop_database(target.name)
+    assert hidden(cluster) == set()
+
+
+@contextmanager
+def passing(cluster: Cluster) -> Iterator[None]:
+    """Drop at the end what databases were not there at the beginning."""
+    before = databases(cluster)
+    yield
+    for name in databases(cluster) - before:
+        cluster.drop_database(name)
 
 
 def fill_hard(database: Database, number: int) -> None:

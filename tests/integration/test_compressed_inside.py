@@ -63,9 +63,8 @@ def backups(shop: Database, programs: Path, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def target(shop: Database) -> Iterator[Database]:
     """A name that no database has; one that has got it is dropped after the test, and nothing hidden is left."""
-    yield Database(shop.cluster, "inside_target")
-    shop.cluster.drop_database("inside_target")
-    assert restoring.hidden(shop.cluster) == set()
+    with restoring.unused(shop.cluster) as name:
+        yield name
 
 
 def member_of(backup: Path) -> Path:

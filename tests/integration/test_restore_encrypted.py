@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from tests.ground.databases import Database
 from tests.integration import backing, hiding, restoring
 
 pytestmark = pytest.mark.any_driver
-_numbers = itertools.count()
 ROWS = "SELECT count(*), sum(total) FROM shop.orders"
 SECRET = hiding.marker()
 
@@ -38,10 +36,8 @@ def keys(request: pytest.FixtureRequest) -> Iterator[hiding.Keys]:
 @pytest.fixture
 def target(shop: Database) -> Iterator[Database]:
     """A name that no database has; one that has got it is dropped after the test, and nothing hidden is left."""
-    name = f"encrypted_{next(_numbers)}"
-    yield Database(shop.cluster, name)
-    shop.cluster.drop_database(name)
-    assert restoring.hidden(shop.cluster) == set()
+    with restoring.unused(shop.cluster) as name:
+        yield name
 
 
 def places(patch: pytest.MonkeyPatch, folder: Path) -> tuple[Path, Path, Path]:

@@ -87,10 +87,8 @@ def backup(live: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def target(live: Database) -> Iterator[Database]:
     """What is restored; all that is there after the test goes."""
-    before = restoring.databases(live.cluster)
-    yield Database(live.cluster, "interrupted_again")
-    for name in restoring.databases(live.cluster) - before:
-        live.cluster.drop_database(name)
+    with restoring.passing(live.cluster):
+        yield Database(live.cluster, "interrupted_again")
 
 
 def started(live: Database, backup: Path, target: str) -> subprocess.Popen[str]:

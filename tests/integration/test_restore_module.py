@@ -20,8 +20,7 @@ Run = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="module")
 def shop(cluster: Cluster) -> Iterator[Database]:
     """The small database."""
-    with Database.create(cluster, "module_shop") as made:
-        backing.fill(made)
+    with backing.filled(cluster, "module_shop") as made:
         yield made
 
 
@@ -34,10 +33,8 @@ def backup(shop: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def target(shop: Database) -> Iterator[Database]:
     """What is restored, and what it becomes."""
-    before = restoring.databases(shop.cluster)
-    yield Database(shop.cluster, "module_restored")
-    for name in restoring.databases(shop.cluster) - before:
-        shop.cluster.drop_database(name)
+    with restoring.passing(shop.cluster):
+        yield Database(shop.cluster, "module_restored")
 
 
 def test_new_then_again_then_in_its_place(run_module: Run, shop: Database, backup: Path, target: Database) -> None:

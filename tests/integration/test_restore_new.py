@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing, restoring
 
-_numbers = itertools.count()
 ROWS = "SELECT count(*), sum(total) FROM shop.orders"
 FORMS = {
     "directory, by pg_dump": {"compression": "gzip"},
@@ -33,8 +31,7 @@ FORMS = {
 @pytest.fixture(scope="module")
 def shop(cluster: Cluster) -> Iterator[Database]:
     """The small database."""
-    with Database.create(cluster, "restored_shop") as made:
-        backing.fill(made)
+    with backing.filled(cluster, "restored_shop") as made:
         yield made
 
 
@@ -47,10 +44,8 @@ def backup(shop: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def target(shop: Database) -> Iterator[Database]:
     """A name that no database has; one that has got it is dropped after the test, and nothing hidden is left."""
-    name = f"restored_{next(_numbers)}"
-    yield Database(shop.cluster, name)
-    shop.cluster.drop_database(name)
-    assert restoring.hidden(shop.cluster) == set()
+    with restoring.unused(shop.cluster) as name:
+        yield name
 
 
 @pytest.mark.parametrize(("form", "jobs"), [*((form, 3) for form in FORMS), ("directory, zstd", 1), ("custom, zstd around", 1)])

@@ -30,10 +30,9 @@ def backups(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 @pytest.fixture
 def target(cluster: Cluster) -> Iterator[Database]:
-    """The name of a database, which is dropped after the test; nothing hidden is left."""
-    yield Database(cluster, "older_target")
-    cluster.drop_database("older_target")
-    assert restoring.hidden(cluster) == set()
+    """A name that no database has; one that has got it is dropped after the test, and nothing hidden is left."""
+    with restoring.unused(cluster) as name:
+        yield name
 
 
 def refused(cluster: Cluster, backup: Path, **options: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,9 +21,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._restore.plain impor
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing, restoring
-from tests.integration.handmade import flip, rewritten
+from tests.integration.handmade import copied, flip, rewritten
 
-_numbers = itertools.count()
 FORMS = {
     "directory": {"compression": "gzip"},
     "directory zstd": {"compression": "zstd"},
@@ -37,8 +35,7 @@ FORMS = {
 @pytest.fixture(scope="module")
 def shop(cluster: Cluster) -> Iterator[Database]:
     """The small database."""
-    with Database.create(cluster, "refused_shop") as made:
-        backing.fill(made)
+    with backing.filled(cluster, "refused_shop") as made:
         yield made
 
 
@@ -52,15 +49,9 @@ def originals(shop: Database, tmp_path_factory: pytest.TempPathFactory) -> dict[
 @pytest.fixture
 def target(shop: Database) -> Iterator[str]:
     """A name that no database has, and none gets."""
-    name = f"refused_{next(_numbers)}"
-    yield name
-    assert not restoring.databases(shop.cluster) & {name}
-    assert restoring.hidden(shop.cluster) == set()
-
-
-def copied(original: Path, folder: Path) -> Path:
-    """Return a copy of a backup to do harm to."""
-    return Path(shutil.copytree(original, folder / original.name))
+    with restoring.unused(shop.cluster) as made:
+        yield made.name
+        assert made.name not in restoring.databases(shop.cluster)
 
 
 def members(backup: Path) -> list[Path]:

@@ -25,12 +25,9 @@ COUNT = "SELECT count(*) FROM t"
 @pytest.fixture
 def live(cluster: Cluster) -> Iterator[Database]:
     """A database of 100 rows; what takes its place, and what it becomes, goes after the test."""
-    before = restoring.databases(cluster)
-    with Database.create(cluster, "swapped") as made:
+    with restoring.passing(cluster), Database.create(cluster, "swapped") as made:
         made.query("CREATE TABLE t AS SELECT n FROM generate_series(1, 100) n")
         yield made
-        for name in restoring.databases(cluster) - before:
-            cluster.drop_database(name)
 
 
 @pytest.fixture
