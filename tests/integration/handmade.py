@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.decode import Keys
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import iso, read_manifest, sealed, write_document
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.naming import backup_id
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import Verification
@@ -147,7 +148,9 @@ def copied(backup: Path, folder: Path) -> Path:
 
 def look(backup: Path, level: str = "decode", **options: Any) -> Verification:
     """Verify a backup with the newest client."""
-    return verify(backup, options.pop("manifest", None) or read_manifest(backup), level, options.pop("client", client()), **options)
+    keys = Keys(options.pop("identity", None), options.pop("gpg_home", None))
+    given = options.pop("manifest", None) or read_manifest(backup)
+    return verify(backup, given, level, options.pop("client", client()), keys=keys, **options)
 
 
 def _compression(how: dict[str, Any]) -> dict[str, Any]:

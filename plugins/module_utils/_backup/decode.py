@@ -52,6 +52,14 @@ class Keys:
     identity: str | None = None
     gpg_home: str | None = None
 
+    @property
+    def given(self) -> bool:
+        """Whether there is any."""
+        return bool(self.identity or self.gpg_home)
+
+
+NO_KEYS = Keys()
+
 
 class Undecoded(Exception):
     """That nothing can be said about a backup beyond its checksums, and why: something is missing here, not in the backup."""
@@ -222,7 +230,7 @@ def _client(client: Client | None, manifest: Mapping[str, Any]) -> Client:
 
 def _decoders(path: Path, keys: Keys) -> List[List[str]]:
     encrypted = any(suffix in ENCRYPTED.values() for suffix in path.suffixes)
-    if encrypted and not (keys.identity or keys.gpg_home):
+    if encrypted and not keys.given:
         raise Undecoded(f"{path.name} is encrypted, and nobody said with which key it can be read")
     try:
         return decoders(str(path), keys.identity, keys.gpg_home)

@@ -256,7 +256,7 @@ class _Backups:
     def _looked_into(self, path: Path, manifest: Mapping[str, Any]) -> Look:
         """Verify a backup that is there as deep as is asked for, or as deep as can be done here."""
         wanted = self._options.verify
-        found = verify(path, manifest, DECODE if wanted == RESTORE else wanted, self._run.client, None, self._run.deadline.check)
+        found = verify(path, manifest, DECODE if wanted == RESTORE else wanted, self._run.client, self._run.deadline.check)
         if wanted != RESTORE or not found.ok or found.how != DECODE:
             return Look(found)
         return restored(found, lambda: self._run.rehearsed(path, manifest))

@@ -312,7 +312,7 @@ class _Making:
         """Verify what stands on the disk; the stream of an encrypted backup was read whole before it was encrypted."""
         run = self._run
         level = CHECKSUM if run.recipe.encryption is not None or run.options.verify == CHECKSUM else DECODE
-        found = verify(self._partial, document, level, run.client, None, progress)
+        found = verify(self._partial, document, level, run.client, progress)
         if not found.ok:
             raise RunbookError(
                 f"what was written of {self._name} is not what was sent to the disk: {found.message}",

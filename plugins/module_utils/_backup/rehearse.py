@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Mapping
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.decode import Keys
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.decode import NO_KEYS, Keys
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import Deadline
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.options import Options
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.server import Server
@@ -36,13 +36,12 @@ def rehearse(
     client: Client,
     deadline: Deadline,
     watch: Watch,
-    keys: Keys | None = None,
+    keys: Keys = NO_KEYS,
 ) -> Proof:
     """Restore the backup in the folder `path`, read with `keys` where it is encrypted, and return what that says of it.
 
     Raises RunbookError where it cannot be restored here; nothing of it is left in any case.
     """
-    keys = keys or Keys()
     asked = restore_options.Options(
         path=path,
         jobs=options.jobs,

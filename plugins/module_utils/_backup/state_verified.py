@@ -264,7 +264,7 @@ class _Verifying:
     def _level(self, manifest: Mapping[str, Any]) -> str:
         """Return how deep a backup can be looked at, at the most as deep as is asked for."""
         level, keys = self._options.verify, self._wanted.keys
-        if manifest["dump"]["encryption"] and not (keys.identity or keys.gpg_home):
+        if manifest["dump"]["encryption"] and not keys.given:
             return CHECKSUM
         return min(level, deepest(manifest), key=LEVELS.index)
 
@@ -273,7 +273,7 @@ class _Verifying:
         wanted, keys = self._options.verify, self._wanted.keys
         # Without its key it says so itself.
         first = CHECKSUM if wanted == CHECKSUM else DECODE
-        found = verify(path, manifest, first, self._client, keys.identity, self._tick, keys.gpg_home)
+        found = verify(path, manifest, first, self._client, self._tick, keys)
         if level != RESTORE or not found.ok or found.how != DECODE:
             return Look(found, _no_restore(manifest) if wanted == RESTORE and level == DECODE and found.ok else None)
         server, client = self._server, self._client

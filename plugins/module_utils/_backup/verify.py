@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Sequence
 
-from ansible_collections.pgops.runbook.plugins.module_utils._backup.decode import Keys, Undecoded, decode_faults
+from ansible_collections.pgops.runbook.plugins.module_utils._backup.decode import NO_KEYS, Keys, Undecoded, decode_faults
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.heads import file_fault
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.limits import OutOfTime
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import MANIFEST, SEAL, read_manifest
@@ -39,13 +39,12 @@ def verify(
     manifest: Mapping[str, Any],
     level: str,
     client: Client | None = None,
-    identity: str | None = None,
     tick: Tick | None = None,
-    gpg_home: str | None = None,
+    keys: Keys = NO_KEYS,
 ) -> Verification:
     """Look whether the backup in the folder `backup` is what its manifest says, down to `level`; a restore is for the caller to do.
 
-    What cannot be decoded here, because its identity or a program is missing, is verified by its checksums alone, and the
+    What cannot be decoded here, because one of `keys` or a program is missing, is verified by its checksums alone, and the
     message says so. `tick` is called about once a second and may raise. Raises InvalidValue where this account may not read the backup.
     """
     at = datetime.now(timezone.utc)
@@ -53,7 +52,7 @@ def verify(
     if faults or level == CHECKSUM:
         return Verification(CHECKSUM, at, not faults, _told(faults))
     try:
-        faults = decode_faults(backup, manifest, client, Keys(identity, gpg_home), tick)
+        faults = decode_faults(backup, manifest, client, keys, tick)
     except Undecoded as reason:
         return Verification(CHECKSUM, at, True, f"only the checksums were looked at: {reason}")
     return Verification(DECODE, at, not faults, _told(faults))
