@@ -184,7 +184,7 @@ class AnsibleRunner:
             "ANSIBLE_PIPELINING": "1",
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_DEPRECATION_WARNINGS": "0",
-            "PYTHONPATH": os.pathsep.join(hidden),
+            "PYTHONPATH": os.pathsep.join([*hidden, str(HERE / "compiled")]),
             "LC_ALL": "C.UTF-8",
         }
         return {**kept, **own}

@@ -135,6 +135,11 @@ def _load_plugins() -> None:
     for kind, names in _LOADED.items():
         for name in names:
             getattr(loader, f"{kind}_loader").get(name, class_only=True)
+    # Every task that uses one would load them all, with what they import, in a fork of its own.
+    for jinja in (loader.filter_loader, loader.test_loader):
+        list(jinja.all())
+    for path in sorted((CHECKOUT / "plugins" / "filter").glob("*.py")):
+        loader.filter_loader.get(f"pgops.runbook.{path.stem}")
 
 
 _LOADED = {
