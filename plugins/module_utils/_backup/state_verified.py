@@ -52,7 +52,6 @@ WHOLE, BROKEN, UNKNOWN, LEFT, PLANNED = "whole", "broken", "unknown", "left", "p
 _DELETED = "it was deleted meanwhile"
 _OWN = ("backup", "identity", "gpg_home")
 _OLDEST_SERVER = 120000
-_SECONDS_BETWEEN = 1.0
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,6 @@ class _Verifying:
         self._deadline = Deadline(wanted.options.max_runtime)
         self._notices: List[str] = []
         self._began = time.monotonic()
-        self._next = 0.0
         self._done = 0
         self._total = 0
         self._client: Client | None = None
@@ -333,10 +331,7 @@ class _Verifying:
 
     def _tick(self) -> None:
         self._deadline.check()
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + _SECONDS_BETWEEN
-            self._watch(ProgressView.after(OPERATION, "verified", self._done, max(1, self._total), now - self._began))
+        self._watch(ProgressView.after(OPERATION, "verified", self._done, max(1, self._total), time.monotonic() - self._began))
 
 
 def _no_restore(manifest: Mapping[str, Any]) -> str:
