@@ -31,6 +31,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.coding impor
 from ansible_collections.pgops.runbook.plugins.module_utils._client.files import CHUNK, Rhythm, storage_error, write_all
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_size
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, ProgramFailed, RunbookError, with_hint
+from ansible_collections.pgops.runbook.plugins.module_utils._first_few import faults_in_words
 from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
 KINDS = ("path", "rsync", "rclone")
@@ -55,6 +56,11 @@ class Place:
     target: str
     option: str
     keep: Keep = field(default_factory=Keep)
+
+    @property
+    def folder(self) -> Path:
+        """Where a place of the kind path is."""
+        return Path(self.target).expanduser()
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def purge_copies(done: Sequence[Copied], copied: Head, now: datetime, *, check_m
 def _check_place(place: Place, folder: Path) -> None:
     option = f"{place.option}.{place.kind}"
     if place.kind == "path":
-        path = Path(place.target).expanduser()
+        path = place.folder
         if not path.is_absolute():
             raise InvalidValue(f"{option}: {place.target!r} is no absolute path", object_name=option)
         here, there = folder.resolve(), path.resolve()
@@ -178,8 +184,7 @@ def _told(place: Place, fault: Union[RunbookError, OSError]) -> str:
 
 
 def _notices(place: Place, folder: Path) -> List[str]:
-    path = Path(place.target).expanduser()
-    if place.kind == "path" and path.is_dir() and folder.is_dir() and path.stat().st_dev == folder.stat().st_dev:
+    if place.kind == "path" and place.folder.is_dir() and folder.is_dir() and place.folder.stat().st_dev == folder.stat().st_dev:
         return [f"{place.option}: {place.target} stands on the same file system as the backups: what destroys those takes it along"]
     return []
 
@@ -188,7 +193,7 @@ def _purged(done: Copied, copied: Head, now: datetime, check_mode: bool) -> Copi
     place = done.place
     if place.kind != "path" or not place.keep.given:
         return done
-    folder = Path(place.target).expanduser()
+    folder = place.folder
     try:
         heads, _faults = read_heads(str(folder))
         series = [counting(folder, head) for head in heads if head.series == copied.series]
@@ -217,7 +222,7 @@ class _Remote(ABC):
         """Compare the files in a folder with the manifest: what is compared with a source that rots is no better than that."""
         faults = checksum_faults(backup, self.manifest, self.tick)
         if faults:
-            message = f"what stands in {backup} is not what was backed up: {'; '.join(faults[:3])}"
+            message = f"what stands in {backup} is not what was backed up: {faults_in_words(faults)}"
             raise InvalidValue(message, object_name=str(backup), hint="Nothing was copied.")
 
     def another(self) -> InvalidValue:
@@ -246,15 +251,14 @@ class _Folder(_Remote):
     @property
     def folder(self) -> Path:
         """The second place."""
-        return Path(self.place.target).expanduser()
+        return self.place.folder
 
     @staticmethod
     def require_place(place: Place) -> None:
         """Refuse what is no folder, and make none: a share that is not mounted would fill the disk below its mount point."""
-        folder = Path(place.target).expanduser()
-        if not folder.is_dir():
+        if not place.folder.is_dir():
             hint = "Mount it, or make it once, with mode 0700."
-            raise InvalidValue(f"{folder} is not there, or is no folder", object_name=str(folder), hint=hint)
+            raise InvalidValue(f"{place.folder} is not there, or is no folder", object_name=str(place.folder), hint=hint)
 
     def is_there(self) -> bool:
         """Compare the manifest and the sizes."""
