@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, Any, Callable, Deque, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, ProgramMissing, RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
 
-Tick = Callable[[], None]
 OnLine = Callable[[str], None]
 
 PIPE = subprocess.PIPE
