@@ -21,6 +21,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._drill.options impor
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.servers import find_server
 from ansible_collections.pgops.runbook.plugins.module_utils._duration import format_size
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._first_few import names_in_words
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import NEWEST
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.pick import Backup, newest
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.unpack import is_packed, unpacked_size
@@ -132,8 +133,8 @@ def _newer(heads: Sequence[Head], backup: Backup) -> List[str]:
     newer = [head for head in heads if head.database == backup.database and head.taken_at > backup.taken_at and not head.verified]
     if not newer:
         return []
-    more = f" and {len(newer) - 1} more" if len(newer) > 1 else ""
-    return [f"{newer[0].folder}{more} is newer, and is not verified or is broken: {newer[0].broken or 'nobody has verified it'}"]
+    names = names_in_words([head.folder for head in newer], most=1)
+    return [f"{names} is newer, and is not verified or is broken: {newer[0].broken or 'nobody has verified it'}"]
 
 
 def _others(folder: Path, heads: Sequence[Head], backup: Backup) -> List[str]:

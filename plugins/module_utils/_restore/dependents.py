@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, List
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._first_few import names_in_words
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.live_table import LiveTable
 
 # Everything that the catalogue says to depend on the table or on its type of row, but for what is made anew with it or put onto the new
@@ -57,7 +58,6 @@ SELECT format('a security label of %%s', l.provider) FROM pg_seclabel l
 WHERE l.classoid = 'pg_class'::regclass AND l.objoid = %(oid)s
 ORDER BY what
 """
-_MOST_NAMED = 5
 
 
 def require_carried(database: Any, live: LiveTable) -> None:
@@ -65,9 +65,8 @@ def require_carried(database: Any, live: LiveTable) -> None:
     others: List[str] = list(dict.fromkeys(row["what"] for row in database.rows(_OTHERS, {"oid": live.oid})))
     if not others:
         return
-    more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
     raise Refused(
-        f"table {live.name}: {', '.join(others[:_MOST_NAMED])}{more} would stay with the table that is replaced",
+        f"table {live.name}: {names_in_words(others)} would stay with the table that is replaced",
         object_name=str(live.name),
         hint="Drop that for as long as the restore takes, copy rows with how=missing_rows, or restore mode=new.",
     )

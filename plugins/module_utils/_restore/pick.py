@@ -15,6 +15,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest imp
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verifications import standing
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.verify import checksum_faults
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue, MissingObject, Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._first_few import faults_in_words
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._restore.options import NEW, NEWEST, SCHEMA, SWAP, TABLES, Options
 from ansible_collections.pgops.runbook.plugins.module_utils._tick import Tick
@@ -144,5 +145,4 @@ def check_files(backup: Backup, tick: Tick | None = None) -> None:
     """Compare every file of a backup with its manifest. Raises Refused, which names what is missing or was changed."""
     faults = checksum_faults(backup.path, backup.manifest, tick)
     if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise Refused(f"the backup {backup.id} is broken: {faults[0]}{more}", object_name=backup.id, hint=_BROKEN)
+        raise Refused(f"the backup {backup.id} is broken: {faults_in_words(faults, most=1)}", object_name=backup.id, hint=_BROKEN)

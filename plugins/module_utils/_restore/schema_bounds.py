@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, List
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Refused
+from ansible_collections.pgops.runbook.plugins.module_utils._first_few import names_in_words
 
 _EMPTY = """
 SELECT NOT EXISTS (
@@ -66,7 +67,6 @@ WHERE e.extnamespace = h.oid OR EXISTS (
     SELECT FROM pg_depend d JOIN member m ON d.classid = m.class AND d.objid = m.oid WHERE d.deptype = 'e' AND d.refobjid = e.oid)
 ORDER BY what
 """
-_MOST_NAMED = 5
 
 
 def is_empty(database: Any, schema: str) -> bool:
@@ -87,9 +87,8 @@ def require_separate(database: Any, schema: str, called: str | None = None) -> N
     found = [row["what"] for row in database.rows(_OUTSIDE, {"schema": called or schema})]
     if not found:
         return
-    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
     raise Refused(
-        f"schema {schema}: {', '.join(found[:_MOST_NAMED])}{more} outside of it would go on using what is replaced",
+        f"schema {schema}: {names_in_words(found)} outside of it would go on using what is replaced",
         object_name=schema,
         hint="Restore its tables with mode=tables, which takes along what depends on them, or the database with mode=new or swap.",
     )

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import RunbookError
+from ansible_collections.pgops.runbook.plugins.module_utils._first_few import names_in_words
 from ansible_collections.pgops.runbook.plugins.module_utils._health.history import compare, series
 from ansible_collections.pgops.runbook.plugins.module_utils._health.history.forecast import forecasts
 from ansible_collections.pgops.runbook.plugins.module_utils._health.history.model import EMPTY, OFF, THERE, History, Snapshot
@@ -140,9 +141,7 @@ class Chronicle:
         elif server is not None and server not in before.servers:
             note = f"no history yet of this server ({server})"
         if elsewhere:
-            shown = ", ".join(" ".join(key.split()) for key in elsewhere[:3]) + (
-                f" and {len(elsewhere) - 3} more" if len(elsewhere) > 3 else ""
-            )
+            shown = names_in_words([" ".join(key.split()) for key in elsewhere], most=3)
             said = f"findings of another server stay open, because only it can show that they are gone: {shown}"
             note = f"{note}; {said}" if note else said
         at = moment(before.record) if before else None
