@@ -179,6 +179,23 @@ def test_a_token_without_the_key_cannot_be_denied_and_is_not_called_revoked(tria
     assert trial.sql("SELECT hash FROM denied") == [("h",)]
 
 
+def test_an_id_that_was_denied_anew_counts_once_beside_a_token_that_cannot_be_denied(trial: Trial) -> None:
+    trial.sql(
+        """
+        CREATE TABLE tokens (id int PRIMARY KEY, hash text, expires_at timestamptz);
+        CREATE TABLE denied (hash text, expires_at timestamptz);
+        INSERT INTO tokens VALUES (1, 'h', now() + interval '1 h'), (2, NULL, now() + interval '1 h');
+        INSERT INTO denied VALUES ('h', now() + interval '1 min');
+        """
+    )
+    store = with_changes(STORE, revoke={"id": "hash", "references": "hash", "revoked_at": None})
+    with pytest.raises(Unproven) as caught:
+        trial.run(ALL, store)
+    (told,) = caught.value.as_result()["stores"]
+    assert (told["revoked"], told["extended"], told["remaining"]) == (1, 0, 1)
+    assert trial.sql("SELECT count(*), count(*) FILTER (WHERE expires_at > now() + interval '1 h') FROM denied") == [(2, 1)]
+
+
 @pytest.mark.parametrize(("tokens", "denied"), [("text", "uuid"), ("uuid", "text"), ("varchar(36)", "uuid"), ("uuid", "char(36)")])
 def test_a_uuid_and_its_text(trial: Trial, tokens: str, denied: str) -> None:
     trial.sql(

@@ -17,7 +17,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._time_column import 
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.acceptance import never
 from ansible_collections.pgops.runbook.plugins.module_utils._token_store.store import DenyList
 
-_DENY = "deny_"
+_DENY, _OTHER = "deny_", "other_"
 _UNITS = {"s": 1, "ms": 1000}
 
 
@@ -54,7 +54,7 @@ class Denial:
         return inserted
 
     def extend(self, journal: Journal, stage: Any, first: int, last: int, revocation_id: str) -> int:
-        """Let deny rows that are there already live as long as their tokens; returns how many ended too early."""
+        """Let the deny rows of ids of which none lasts long enough live as long as their tokens; returns how many ended too early."""
         if self.deny.expires_at is None:
             return 0
         number = journal.change_id(self.extension, revocation_id)
@@ -118,13 +118,16 @@ class Denial:
 
     def _extension(self, journal: Journal, stage: Any, first: int, last: int, number: int) -> Any:
         sql, time = journal.database.sql, self.deny.expires_at
-        column = sql.Identifier(_DENY, time.column.name)  # type: ignore[union-attr]
+        column, other = (sql.Identifier(row, time.column.name) for row in (_DENY, _OTHER))  # type: ignore[union-attr]
         keys = key_of(sql, _DENY, self.extension.key_columns)
-        same = same_id(sql, (self.deny.id, sql.Identifier(_DENY, self.deny.id.name)), (self.deny.key, sql.Identifier(STAGE, "key")))
+        key = (self.deny.key, sql.Identifier(STAGE, "key"))
+        same, same_other = (same_id(sql, (self.deny.id, sql.Identifier(row, self.deny.id.name)), key) for row in (_DENY, _OTHER))
         return sql.SQL(
             "WITH short AS MATERIALIZED (SELECT {deny}.tableoid AS relid, {deny}.ctid AS place, {keys} AS key,"
             " {column}::text AS before, {ends} AS after FROM {source} AS {stage} JOIN {table} AS {deny} ON {same}"
             " WHERE {stage}.ordinal BETWEEN {first} AND {last} AND {own_end} OPERATOR(pg_catalog.<) {stage}.ends"
+            # One that was put in just now beside them, where nothing keeps ids unique.
+            " AND NOT EXISTS (SELECT FROM {table} AS {other} WHERE {same_other} AND {other_end} OPERATOR(pg_catalog.>=) {stage}.ends)"
             " FOR UPDATE OF {deny} SKIP LOCKED),"
             " extended AS (UPDATE {table} AS {deny} SET {name} = short.after FROM short"
             " WHERE {deny}.ctid = short.place AND {deny}.tableoid = short.relid"
@@ -144,6 +147,9 @@ class Denial:
             first=sql.Literal(first),
             last=sql.Literal(last),
             own_end=end_of(journal.database, time, column),  # type: ignore[arg-type]
+            other=sql.Identifier(_OTHER),
+            same_other=same_other,
+            other_end=end_of(journal.database, time, other),  # type: ignore[arg-type]
             rows=journal.table(ROWS),
             number=sql.Literal(number),
         )
