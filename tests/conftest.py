@@ -89,6 +89,13 @@ def standby(cluster: Cluster) -> Cluster:
 
 
 @pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder for scratch servers, which their account can enter."""
+    with folders.reachable() as found:
+        yield found
+
+
+@pytest.fixture
 def database(cluster: Cluster) -> Iterator[Database]:
     """An empty database, dropped after the test."""
     with Database.create(cluster, f"test_{next(_numbers)}") as made:

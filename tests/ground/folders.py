@@ -7,6 +7,8 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -45,6 +47,17 @@ def claim(folder: Path | None, *, detached: bool = False) -> Path:
         _owned[made] = _hold(made)
     server_account().own(made)
     return made
+
+
+@contextmanager
+def reachable() -> Iterator[Path]:
+    """Yield a folder that the account of servers can enter, as those of pytest cannot be when root runs it."""
+    place = Path(tempfile.mkdtemp(prefix=PREFIX))
+    place.chmod(0o755)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def socket_folder(folder: Path) -> Path:

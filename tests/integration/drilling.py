@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +14,6 @@ from tests.ground import servers
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing, handmade, restoring
-
-
-@contextmanager
-def reachable_folder() -> Iterator[Path]:
-    """Yield a folder that the account of servers can enter, as those of pytest cannot be when root runs it."""
-    place = Path(tempfile.mkdtemp(prefix="pgops-ground.drill."))
-    place.chmod(0o755)
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def options(folder: Path, **given: Any) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from tests.integration.drilling import (
     hidden_databases,
     in_cluster,
     phases,
-    reachable_folder,
     rehearse,
     with_a_manifest,
     with_the_manifest_of,
@@ -67,13 +66,6 @@ def backups(source: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("backups")
     backing.made(source, folder)
     return folder
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder for scratch servers."""
-    with reachable_folder() as found:
-        yield found
 
 
 @pytest.fixture

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,15 +42,6 @@ time.sleep(600)
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder that the account of servers can enter, as those of pytest cannot be when root runs it."""
-    found = Path(tempfile.mkdtemp(prefix="pgops-ground.drill."))
-    found.chmod(0o755)
-    yield found
-    shutil.rmtree(found, ignore_errors=True)
-
-
-@pytest.fixture
 def started(place: Path, installation: servers.Installation) -> Iterator[ScratchCluster]:
     """A scratch server."""
     account = server_account(None)
@@ -68,7 +57,7 @@ def started(place: Path, installation: servers.Installation) -> Iterator[Scratch
     assert list(place.iterdir()) == []
 
 
-def test_it_listens_nowhere_and_takes_nothing_of_a_serverworking_in(
+def test_it_listens_nowhere_and_takes_nothing_of_a_server_at_work(
     started: ScratchCluster, installation: servers.Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from tests.ground import runner, servers
+from tests.ground import folders, runner, servers
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing
 from tests.integration.children import until, working_in
-from tests.integration.drilling import hidden_databases, in_cluster, options, reachable_folder, rehearse
+from tests.integration.drilling import hidden_databases, in_cluster, options, rehearse
 
 pytestmark = pytest.mark.any_driver
 
@@ -42,7 +42,7 @@ CREATE INDEX one_slow ON public.one (public.slow(n));
 @pytest.fixture
 def hold() -> Iterator[Path]:
     """A file that keeps restores from their ends as long as it is there."""
-    with reachable_folder() as found:
+    with folders.reachable() as found:
         (found / "hold").touch()
         yield found / "hold"
 
@@ -54,13 +54,6 @@ def slow(database: Database, tmp_path: Path, hold: Path) -> Path:
     folder = tmp_path / "backups"
     backing.made(database, folder)
     return folder
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder for scratch servers."""
-    with reachable_folder() as found:
-        yield found
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,11 @@ import pytest
 from tests.ground import servers
 from tests.ground.databases import Database
 from tests.integration import backing
-from tests.integration.drilling import in_cluster, options, reachable_folder
+from tests.integration.drilling import in_cluster, options
 
 pytestmark = pytest.mark.any_driver
 
 Run = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder for scratch servers."""
-    with reachable_folder() as found:
-        yield found
 
 
 def test_a_drill_in_a_scratch_server(

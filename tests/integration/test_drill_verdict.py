@@ -19,7 +19,7 @@ from tests.ground.account import server_account
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration import backing
-from tests.integration.drilling import fresh_backup, in_cluster, reachable_folder, rehearse
+from tests.integration.drilling import fresh_backup, in_cluster, rehearse
 from tests.integration.handmade import rewritten
 from tests.integration.hiding import keys_of
 
@@ -31,13 +31,6 @@ def shop(cluster: Cluster) -> Iterator[Database]:
     """The small database, which nobody changes."""
     with backing.filled(cluster, "drill_verdict") as made:
         yield made
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder for scratch servers."""
-    with reachable_folder() as found:
-        yield found
 
 
 @pytest.mark.parametrize("form", ["custom", "plain"])

@@ -13,7 +13,7 @@ from tests.ground import servers
 from tests.ground.cluster import PASSWORD_ROLE, Cluster
 from tests.ground.databases import Database
 from tests.integration import backing, restoring
-from tests.integration.drilling import in_cluster, reachable_folder, rehearse
+from tests.integration.drilling import in_cluster, rehearse
 
 pytestmark = pytest.mark.any_driver
 SECRET = "a-password-of-nobody-else"
@@ -43,12 +43,12 @@ def login(cluster: Cluster, request: pytest.FixtureRequest, monkeypatch: pytest.
 
 
 @pytest.fixture
-def seen() -> Iterator[Path]:
+def seen(place: Path) -> Path:
     """Where programs leave what others may see of them, also those that another account runs."""
-    with reachable_folder() as place:
-        (place / "seen").mkdir()
-        (place / "seen").chmod(0o777)
-        yield place / "seen"
+    made = place / "seen"
+    made.mkdir()
+    made.chmod(0o777)
+    return made
 
 
 def noted(seen: Path) -> dict[str, list[str]]:
@@ -70,10 +70,8 @@ def test_of_a_restore(
 ) -> None:
     own = backing.recording_bin_dir(tmp_path, every=backing.noting(seen))
     where = backing.login(Database(cluster, "postgres"), **login)
-    try:
-        done = restoring.restore(where, path=str(backups[form]), target="programs_restored", bin_dir=str(own), jobs=2)
-    finally:
-        cluster.drop_database("programs_restored")
+    with restoring.unused(cluster) as target:
+        done = restoring.restore(where, path=str(backups[form]), target=target.name, bin_dir=str(own), jobs=2)
     texts = noted(seen)
     assert (done["action"], set(texts)) == ("restored", programs)
     # They logged in as that role, and so with the password.
