@@ -93,17 +93,15 @@ def differences(expected: Measured, database: Database, **options: Any) -> list[
     return compare(expected, measured(database, expected.scope.restored()), **options)
 
 
-def run_client(cluster: Cluster, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a client program of the newest major against a cluster."""
-    where = ["-h", str(cluster.socket_dir), "-p", str(cluster.port), "-U", cluster.superuser]
-    return subprocess.run(
-        [str(servers.find(18).program(program)), *where, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+def run_client(database: Database, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a client program of the newest major for a database."""
+    command = [servers.find(18).program(program), *arguments, "-d", database.cluster.conninfo(database.name)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def dump(database: Database, file: Path, *arguments: str) -> Path:
     """Dump a database into `file` (custom format)."""
-    done = run_client(database.cluster, "pg_dump", "-Fc", "-Z1", "-f", file, *arguments, "-d", database.name)
+    done = run_client(database, "pg_dump", "-Fc", "-Z1", "-f", file, *arguments)
     assert done.returncode == 0, done.stderr
     return file
 
@@ -112,7 +110,8 @@ def restore(file: Path, cluster: Cluster, name: str, *arguments: str) -> Databas
     """Restore a dump into a new database. An older server does not know one setting of the newest client."""
     with cluster.connect() as connection:
         connection.execute(psycopg.sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(psycopg.sql.Identifier(name)))
-    done = run_client(cluster, "pg_restore", *arguments, "-d", name, file)
+    database = Database(cluster, name)
+    done = run_client(database, "pg_restore", *arguments, file)
     errors = [line for line in done.stderr.splitlines() if "error:" in line and "transaction_timeout" not in line]
     assert not errors, done.stderr
-    return Database(cluster, name)
+    return database

@@ -76,7 +76,7 @@ def source(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def whole_text(database: Database) -> list[str]:
     """Return all that pg_dump says of a database, without what is new in each dump."""
-    done = hard_content.run_client(database.cluster, "pg_dump", "-d", database.name)
+    done = hard_content.run_client(database, "pg_dump")
     assert done.returncode == 0, done.stderr
     return [line for line in done.stdout.splitlines() if not re.match(r"\\(un)?restrict ", line)]
 
