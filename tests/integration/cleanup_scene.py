@@ -228,6 +228,20 @@ def before_batch(patches: pytest.MonkeyPatch, number: int, act: Callable[[Any], 
     return seen
 
 
+def noted(patches: pytest.MonkeyPatch, place: Any, name: str) -> list[tuple[tuple[Any, ...], Any]]:
+    """Return a list that grows by what each call of a function was given and what it returned, after it."""
+    seen: list[tuple[tuple[Any, ...], Any]] = []
+    real = getattr(place, name)
+
+    def noting(*given: Any, **more: Any) -> Any:
+        result = real(*given, **more)
+        seen.append((given, result))
+        return result
+
+    patches.setattr(place, name, noting)
+    return seen
+
+
 def on_row(scene: Scene, act: str, which: str | None = None) -> None:
     """Let the statement `act` of PL/pgSQL run when the row comes that fulfils `which`: the one in the middle unless it is said."""
     chosen = which or f"OLD.id = {scene.expired[len(scene.expired) * 2 // 3]}"

@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, leaves, parts, report, stride, walk
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.parts import Times, TooLarge
 from tests.integration.cleaning import UTC, Cleaner, rule
-from tests.integration.cleanup_scene import before_batch
+from tests.integration.cleanup_scene import before_batch, noted
 from tests.integration.test_cleanup_times import EXPIRED, MOST, PAST, ROWS, RULE, fill
 
 pytestmark = pytest.mark.any_driver
@@ -24,34 +24,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take few rows for many, so that small tables are walked through in many batches."""
     monkeypatch.setattr(walk, "FIRST_ROWS", 100)
     monkeypatch.setattr(walk, "LEAST_ROWS", 10)
-
-
-@pytest.fixture
-def too_large(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The tables of the batches that were undone because they had too many rows."""
-    seen: list[str] = []
-    real = TooLarge.__init__
-
-    def noting(self: TooLarge, table: str) -> None:
-        seen.append(table)
-        real(self, table)
-
-    monkeypatch.setattr(TooLarge, "__init__", noting)
-    return seen
-
-
-def noted(patches: pytest.MonkeyPatch, place: Any, name: str) -> list[tuple[Any, ...]]:
-    """Return a list that grows by what each call of a function was given, and by what it returned, or raised, after it."""
-    seen: list[tuple[Any, ...]] = []
-    real = getattr(place, name)
-
-    def noting(*given: Any, **more: Any) -> Any:
-        result = real(*given, **more)
-        seen.append((given, result))
-        return result
-
-    patches.setattr(place, name, noting)
-    return seen
 
 
 @pytest.mark.parametrize("look", ["guess_times", "next_times"])
@@ -150,17 +122,17 @@ def test_a_rewrite_rule_that_was_made_after_the_plan_may_keep_rows(cleaner: Clea
     assert caught.value.result["remaining"] == EXPIRED // 5
 
 
-def test_a_range_around_a_held_row_is_taken_whole(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch, too_large: list[str]) -> None:
+def test_a_range_around_a_held_row_is_taken_whole(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leaves, "_IN_ORDER", 0.0)
     fill(cleaner, "now() + (n * 7919 % 4000 - 1999.5) * interval '1 min'")
-    ranges = noted(monkeypatch, walk.Walk, "_range")
+    ranges, too_large = noted(monkeypatch, walk.Walk, "_range"), noted(monkeypatch, TooLarge, "__init__")
     with cleaner.database.connect() as holder:
         holder.execute("BEGIN")
         holder.execute(f"SELECT FROM t WHERE {PAST} ORDER BY at LIMIT 1 FOR UPDATE")
         result = cleaner.run([RULE], batch_rows=MOST)
     row = result["rules"][0]
     assert (row["removed"], row["remaining"], row["skipped_locked"], row["stopped"]) == (EXPIRED - 1, 1, 1, "locked")
-    assert too_large == ["public.t"]
+    assert [given[1] for given, _nothing in too_large] == ["public.t"]
     assert sum(batch.done for _given, batch in ranges) == EXPIRED - 1
     assert max(batch.done for _given, batch in ranges) <= MOST
 
