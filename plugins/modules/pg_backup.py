@@ -161,7 +161,8 @@ options:
       - V(decode) also decodes every file to its end and lets C(pg_restore) read it; a dump in plain SQL has to end as a whole one does.
       - V(restore) also restores it, into a database that nobody sees and that is dropped afterwards, and compares every table and
         definition with the manifest. The server needs the room for it, and the role the right to create databases.
-      - A fresh backup that was not verified as deep is verified again instead of making a new one, unless it is encrypted.
+      - A fresh backup that was not verified as deep is verified again instead of making a new one, unless it is encrypted. Where it cannot
+        be read or restored here, such as after a role that it needs was dropped, a warning says so, and a new one is made.
       - What a restore could not compare, or what another major version of the server may have made of a definition, proves nothing. The
         backup then counts as decoded, and a warning says why. It needs O(contents).
       - With O(state=verified) it says how deep those that are there are looked at. One that holds rows alone, or was made with
