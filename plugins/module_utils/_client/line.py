@@ -110,7 +110,7 @@ class Line:
         rhythm = Rhythm(self._tick, self._every)
         patience, pause = None, 0.001
         while any(child.poll() is None for child in children):
-            if patience is None and (self._left_off or any(child.poll() for child in children)):
+            if patience is None and (self._left_off or any(self._failed(child, whole) for child in children)):
                 patience = time.monotonic() + (0 if self._left_off else GRACE)
                 pause = 0.001
             if patience is not None and time.monotonic() >= patience:
@@ -132,14 +132,19 @@ class Line:
         """Return the error of the program to blame, or None.
 
         Who writes to a program that fails has a broken pipe, who reads from one gets too little: so it is the first in the line that
-        failed of itself.
+        failed of itself. Where there is none, somebody left off reading and had to be stopped: nobody knows whether it had everything.
         """
         failed = [child for child in (*self._stages, *self._taps) if child.poll() and child not in self._stopped]
         broken = [child for child in failed if _pipe_broke(child)]
-        causes = [child for child in failed if child not in broken or not self._reader_failed(child)]
+        causes = [child for child in failed if child not in broken or not self._reader_failed(child)] or broken
         if not whole and (self._left_off or not self._stages or self._stages[-1].poll() == 0):
             causes = [child for child in causes if child not in broken]
         return causes[0].failure() if causes else None
+
+    @staticmethod
+    def _failed(child: Child, whole: bool) -> bool:
+        """Tell whether it has failed; where the last one may leave off, a broken pipe says only that somebody is about to end."""
+        return bool(child.poll()) and (whole or not _pipe_broke(child))
 
     def _reader_failed(self, child: Child) -> bool:
         line = self._stages if child in self._stages else self._taps
