@@ -32,8 +32,10 @@ _numbers = itertools.count()
 folders.prefer_memory()
 
 # How long an example takes is up to the machine and to what else runs there; the blob makes one that failed elsewhere fail here.
-settings.register_profile("any machine", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+settings.register_profile("search", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+# A gate must say the same of the same tree twice; new counterexamples are for runs that are made to find some.
+settings.register_profile("gate", settings.get_profile("search"), derandomize=True, database=None)
+settings.load_profile("gate")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,10 +59,18 @@ class _AtOnce:
 
 @pytest.hookimpl(trylast=True)  # the terminal is there then
 def pytest_configure(config: pytest.Config) -> None:
-    """Name failures at once where there is a terminal, which the processes that run the tests have not."""
+    """Name failures at once where there is a terminal, which the processes that run the tests have not; choose how to draw examples."""
+    if _searches(config) and not config.getoption("--hypothesis-profile"):
+        settings.load_profile("search")
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     if terminal is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_AtOnce(terminal))
+
+
+def _searches(config: pytest.Config) -> bool:
+    """Tell whether this run is to draw examples that no run has seen: one on a chosen major, one that names a seed or asks for more."""
+    asked = bool(os.environ.get("PGOPS_TEST_EXAMPLES")) or config.getoption("--hypothesis-seed") is not None
+    return asked or config.getoption("--pg-major") is not None
 
 
 @pytest.fixture(scope="session")
