@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import is_hypothesis_test
 
 from tests.ground.databases import Database
 from tests.ground.runner import DRIVERS
@@ -65,10 +66,16 @@ def _groups(item: pytest.Item) -> list[str]:
 
 
 def _turn(item: pytest.Item) -> int:
-    """Return when a test is to run: filled systems are copied before they are too old for it; what ends last should be short."""
+    """Return when a test is to run: filled systems are copied before they are too old for it; what ends last should be short.
+
+    A runbook takes long, and a property that fails is made smaller for minutes.
+    """
+    names = getattr(item, "fixturenames", ())
     if HERE not in item.path.parents:
-        return 2
-    return 0 if {"system_databases", "published_databases"} & set(getattr(item, "fixturenames", ())) else 1
+        return 3
+    if {"system_databases", "published_databases"} & set(names):
+        return 0
+    return 1 if "ansible_runner" in names or is_hypothesis_test(getattr(item, "obj", None)) else 2
 
 
 def _repeats(item: pytest.Item) -> bool:
