@@ -6,12 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from psycopg.sql import SQL
 
-from ansible_collections.pgops.runbook.plugins.module_utils import _instant
+from ansible_collections.pgops.runbook.plugins.module_utils import _instant, _lock_tries
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import partitions
 from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_relation
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation, look_up, require
@@ -76,10 +79,13 @@ class Divided:
 def divided(
     cleaner: Cleaner, script: str = "", *, table: str = "app.t", column: Any = "at", read_only: bool = False, **login: Any
 ) -> Iterator[Divided]:
-    """Make the tables and give the engine's view of one."""
+    """Make the tables and give the engine's view of one.
+
+    What is done under a lock may take no longer than lock_timeout, so that a short one is for tests in which somebody is waited for.
+    """
     if script:
         cleaner.sql(SQL(script))
-    with cleaner.open(read_only=read_only, **{"lock_timeout": "200 ms", **login}) as session:
+    with cleaner.open(read_only=read_only, **{"lock_timeout": "20 s", **login}) as session:
         yield Divided(session, table, column)
 
 
@@ -102,6 +108,43 @@ def open_transaction(cleaner: Cleaner, *statements: str, name: str = "holder") -
         for statement in statements:
             other.execute(SQL(statement))
         yield other
+        # A session that is only closed may keep its locks for a moment.
+        other.execute("ROLLBACK")
+
+
+@dataclass
+class Tried:
+    """The tries to get locks: the lock_timeout (milliseconds) that was in force for each, how long it took, and the pauses between them."""
+
+    waits: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+
+
+def noted_tries(patches: pytest.MonkeyPatch, in_pause: Callable[[], None]) -> Tried:
+    """Note the tries from now on; their pauses pass at once, with a call of `in_pause` in each."""
+    tried = Tried()
+    once = _lock_tries._try_once
+
+    def try_once(database: Any, wait: int, work: Callable[[], Any]) -> Any:
+        def asked() -> Any:
+            tried.waits.append(database.value("SELECT setting::int FROM pg_settings WHERE name = 'lock_timeout'"))
+            return work()
+
+        began = time.monotonic()
+        try:
+            return once(database, wait, asked)
+        finally:
+            tried.seconds.append(time.monotonic() - began)
+
+    def sleep(seconds: float) -> None:
+        tried.pauses.append(seconds)
+        in_pause()
+
+    clock = SimpleNamespace(sleep=sleep, monotonic=lambda: time.monotonic() + sum(tried.pauses))
+    patches.setattr(_lock_tries, "_try_once", try_once)
+    patches.setattr(_lock_tries, "time", clock)
+    return tried
 
 
 @contextmanager

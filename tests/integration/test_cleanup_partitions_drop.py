@@ -281,7 +281,7 @@ def test_killed_before_the_drop(concurrent: Cleaner, monkeypatch: pytest.MonkeyP
     with divided(concurrent, MONTHS) as table:
         detached(table, monkeypatch)
         assert (concurrent.count("app.t"), concurrent.count("app.t01")) == (30, 10)
-    with divided(concurrent) as table:
+    with divided(concurrent, lock_timeout="200 ms") as table:
         assert [(str(each.name), each.state) for each in table.leftovers()] == [("app.t01", "detached")]
         with open_transaction(concurrent, "SELECT 1 FROM app.t01"):
             assert [each and each.outcome for each in table.finish()] == ["locked"]

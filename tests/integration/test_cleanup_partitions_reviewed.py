@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 import pytest
@@ -13,6 +12,8 @@ from ansible_collections.pgops.runbook.plugins.module_utils._names import parse_
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import look_up
 from ansible_collections.pgops.runbook.plugins.module_utils._time_column import time_column
 from tests.integration.cleaning import Cleaner, rule
+from tests.integration.partitioning import noted_tries, traffic
+from tests.integration.watching import eventually
 
 pytestmark = pytest.mark.any_driver
 
@@ -26,36 +27,28 @@ BY_TIME_AND_ID = LOG.format(key="at, id", first="'2020-01-01Z', 0", last="'2020-
 MARKED_WITH = "2020-06-01Z"
 
 
-def test_readers_do_not_queue_behind_the_lock_for_a_partition(cleaner: Cleaner) -> None:
+def test_readers_do_not_queue_behind_the_lock_for_a_partition(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
     cleaner.sql(BY_TIME)
     cleaner.sql("CREATE TABLE public.log_rest PARTITION OF public.log DEFAULT")
-    took, over = [], threading.Event()
+    with cleaner.database.connect() as report, traffic(cleaner, "SELECT FROM public.log WHERE id = 1") as took:
 
-    def look() -> None:
-        with cleaner.database.connect() as application:
-            while not over.is_set():
-                began = time.monotonic()
-                application.execute("SELECT FROM public.log WHERE id = 1")
-                took.append(time.monotonic() - began)
-                time.sleep(0.002)
+        def readers_come_by() -> None:
+            before = len(took)
+            # The first of them may have begun before the pause.
+            eventually(lambda: len(took) > before + 1)
 
-    with cleaner.database.connect() as report:
+        tried = noted_tries(monkeypatch, readers_come_by)
         report.execute("BEGIN")
         report.execute("SELECT count(*) FROM public.log")
-        thread = threading.Thread(target=look)
-        thread.start()
-        began = time.monotonic()
-        try:
-            result = cleaner.run([rule("public.log", "at", "1 d", action="drop_partitions")])
-            total = time.monotonic() - began
-        finally:
-            over.set()
-            thread.join()
+        result = cleaner.run([rule("public.log", "at", "1 d", action="drop_partitions")])
+        report.execute("ROLLBACK")
     assert result["stopped"] == "locked"
-    held_up = [one for one in took if one > 0.05]
-    # Some were, or this would show nothing.
-    assert len(held_up) > 2
-    assert sum(held_up) / total < 0.1
+    assert len(tried.waits) == len(tried.pauses) + 1 > 2
+    # The server itself ends each wait; and however long a busy machine takes for one, the pause after it is so many times as long.
+    assert max(tried.waits) <= 200
+    assert all(pause >= 10 * held for held, pause in zip(tried.seconds, tried.pauses, strict=False))
+    # Some were held up, or this would show nothing.
+    assert len([one for one in took if one > 0.05]) > 2
 
 
 def test_waits_are_short_and_end_and_pauses_are_long(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
