@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,9 +85,9 @@ def test_a_wrong_option_is_named_before_anything_connects(run_module: Run) -> No
     ],
     ids=["login_db", "login_host", "login_port", "login_user", "dbname", "pasword", "options"],
 )
-def test_a_secret_in_the_wrong_place_is_in_no_part_of_the_output(options: dict[str, Any], tmp_path: Path) -> None:
-    task = {"pgops.runbook.pg_cleanup": {**WORK, **options}}
-    done = AnsibleRunner(tmp_path, verbosity=3).play([{"hosts": "all", "gather_facts": False, "tasks": [task]}], {"localhost": {}})
+def test_a_secret_in_the_wrong_place_is_in_no_part_of_the_output(options: dict[str, Any], ansible_runner: AnsibleRunner) -> None:
+    play = {"hosts": "all", "gather_facts": False, "tasks": [{"pgops.runbook.pg_cleanup": {**WORK, **options}}]}
+    done = ansible_runner.play([play], {"localhost": {}}, arguments=["-vvv"])
     (result,) = done.tasks
     assert result.status == "failed"
     # What was given is shown at this verbosity, and the part of it that is no secret can be read.

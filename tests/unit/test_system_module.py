@@ -11,6 +11,7 @@ import pytest
 
 from tests.ground.runner import AnsibleRunner, PlaybookResult
 
+pytestmark = pytest.mark.xdist_group("system_module")
 NOWHERE = {"ansible_connection": "ssh", "ansible_host": "192.0.2.1"}
 SMALL = {"name": "small", "retention": {"daily": [{"table": "t", "column": "at", "older_than": "1 h"}]}}
 ROLE = [
@@ -26,7 +27,7 @@ ROLE = [
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, PlaybookResult]:
+def runs(ansible_runner: AnsibleRunner, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, PlaybookResult]:
     """The role for one host each of several sources, in check mode and not."""
     folder = tmp_path_factory.mktemp("system")
     (folder / "own.yml").write_text("name: own\n", encoding="utf-8")
@@ -46,9 +47,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, PlaybookResult]
         "unknown": "azt",
     }
     hosts = {name: {**NOWHERE, "pgops_system": source} for name, source in sources.items()} | {"unset": NOWHERE}
-    runner = AnsibleRunner(folder / "run")
     options = {"arguments": ["--vault-password-file", str(password)]}
-    return {check: runner.play(ROLE, hosts, check=check, **options) for check in (False, True)}
+    return {check: ansible_runner.play(ROLE, hosts, check=check, **options) for check in (False, True)}
 
 
 def loaded(run: PlaybookResult, host: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def test_an_unknown_and_an_unset_system_are_told_which_there_are(runs: dict[bool
     assert runs[False].changed == 0
 
 
-def test_an_option_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    result = AnsibleRunner(tmp_path).module("pg_system", {"source": "tim", "name": "tim"})
+def test_an_option_that_does_not_exist_is_refused(ansible_runner: AnsibleRunner) -> None:
+    result = ansible_runner.module("pg_system", {"source": "tim", "name": "tim"})
     assert result["failed"]
     assert "name" in result["msg"]
