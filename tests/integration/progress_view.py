@@ -25,6 +25,7 @@ class Watched:
 
     def __init__(self, runner: AnsibleRunner, folder: Path) -> None:
         self.folder = folder
+        self.seen = folder / "seen"
         self._runner = runner
         own = {"ANSIBLE_LIBRARY": str(LIBRARY), "ANSIBLE_CALLBACKS_ENABLED": "pgops.runbook.progress", "TERM": "xterm"}
         own |= {"ANSIBLE_ASYNC_DIR": str(folder / "jobs"), "ANSIBLE_LOCAL_TEMP": str(folder / "local")}
@@ -38,8 +39,17 @@ class Watched:
         return [sys.executable, "-m", "ansible.cli.playbook", str(play), "-i", str(inventory)]
 
     def terminal(self, tasks: Tasks, hosts: Hosts, **options: Any) -> Seen:
+        """Run on a terminal; the file `seen` is there once each host has stood on it with two numbers between none and all."""
         environment = {**self.environment, **options.pop("env", {})}
-        return on_terminal(self.command(tasks, hosts), self.folder, environment, **options)
+        found: dict[str, set[int]] = {host: set() for host in hosts}
+
+        def look(screen: list[str]) -> None:
+            for host, numbers in found.items():
+                numbers.update(number for number in percentages(screen, host) if 0 < number < 100)
+            if all(len(numbers) >= 2 for numbers in found.values()):
+                self.seen.touch()
+
+        return on_terminal(self.command(tasks, hosts), self.folder, environment, look=look, **options)
 
     def log(self, tasks: Tasks, hosts: Hosts, **env: str) -> list[str]:
         done = run_interruptibly(self.command(tasks, hosts), self.folder, {**self.environment, **env})

@@ -83,9 +83,10 @@ def on_terminal(
     *,
     columns: int = 100,
     interrupt: Callable[[list[str]], bool] = lambda _screen: False,
+    look: Callable[[list[str]], object] = lambda _screen: None,
     seconds: float = 120,
 ) -> Seen:
-    """Run `command` on a terminal of its own; ctrl-C is pressed once when `interrupt` says so of the screen."""
+    """Run `command` on a terminal of its own, whose screen `look` gets; ctrl-C is pressed once when `interrupt` says so of it."""
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(folder)
@@ -111,6 +112,7 @@ def on_terminal(
         raw += text
         screen.write(text)
         screens.append(screen.text())
+        look(screens[-1])
         if not pressed and interrupt(screens[-1]):
             pressed = True
             os.write(terminal, b"\x03")

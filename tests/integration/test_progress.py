@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,14 @@ def work(seconds: Any, **more: Any) -> dict[str, Any]:
     return {"name": "work", "publishing": {"seconds": seconds, "table": "custom.denylist"}, **more}
 
 
+def seen_work(watched: Watched, seconds: Any = 0, **more: Any) -> dict[str, Any]:
+    """Return a task that works until it has been seen, and for so many seconds afterwards."""
+    return {"name": "work", "publishing": {"seconds": seconds, "seen": str(watched.seen), "table": "custom.denylist"}, **more}
+
+
 def test_on_a_terminal_a_line_per_host_is_rewritten_and_goes(watched: Watched) -> None:
-    tasks, hosts = [work("{{ seconds }}"), work(0, name="after it")], {"one": {"seconds": 2.5}, "two": {"seconds": 4}}
+    tasks = [seen_work(watched, "{{ seconds }}"), work(0, name="after it")]
+    hosts = {"one": {"seconds": 0}, "two": {"seconds": 1.5}}
     seen = watched.terminal(tasks, hosts)
     assert seen.rc == 0
     assert any(percentages(screen, "one") and percentages(screen, "two") for screen in seen.screens)
@@ -50,10 +57,12 @@ def test_a_narrow_terminal_does_not_wrap(watched: Watched) -> None:
 
 
 def test_in_a_log_a_line_comes_every_interval(watched: Watched) -> None:
-    tasks, hosts = [work(3.5)], {"one": {}}
-    lines = watched.log(tasks, hosts)
+    tasks, hosts = [work(4.5)], {"one": {}}
+    began = time.monotonic()
+    lines = watched.log(tasks, hosts, PGOPS_RUNBOOK_PROGRESS_INTERVAL="2")
     numbers = percentages(lines)
-    assert 2 <= len(numbers) <= 4
+    # Of the whole run, which may take its time to begin and to end. It looks four times in an interval.
+    assert 2 <= len(numbers) <= (time.monotonic() - began) / 2
     assert any(0 < number < 100 for number in numbers)
     assert [line for line in lines if "\x1b" in line or "\r" in line] == []
     without = watched.log(tasks, hosts, **WITHOUT)
@@ -63,8 +72,9 @@ def test_in_a_log_a_line_comes_every_interval(watched: Watched) -> None:
 
 def test_a_log_shows_it_while_the_task_is_at_work(watched: Watched) -> None:
     target = watched.folder / "log"
-    command = ["/bin/sh", "-c", '"$@" > log & while kill -0 $!; do cat log; echo ====; sleep 0.3; done 2>/dev/null', "sh"]
-    done = run_interruptibly([*command, *watched.command([work(4)], {"one": {}})], watched.folder, watched.environment)
+    look = f"cp log copy; cat copy; echo ====; grep -q ^progress copy && touch {watched.seen}"
+    command = ["/bin/sh", "-c", f'"$@" > log & while kill -0 $!; do {look}; sleep 0.3; done 2>/dev/null', "sh"]
+    done = run_interruptibly([*command, *watched.command([seen_work(watched)], {"one": {}})], watched.folder, watched.environment)
     before_the_result = [text.split("\n") for text in done.stdout.split("====") if "changed:" not in text]
     assert any(percentages(lines) for lines in before_the_result)
     assert "changed: [one]" in target.read_text(encoding="utf-8")
@@ -72,13 +82,13 @@ def test_a_log_shows_it_while_the_task_is_at_work(watched: Watched) -> None:
 
 @pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"AWX_ISOLATED_DATA_DIR": "/runner"}, {"PGOPS_RUNBOOK_PROGRESS_VIEW": "log"}])
 def test_a_terminal_that_nobody_sits_at_gets_a_log(watched: Watched, variables: dict[str, str]) -> None:
-    seen = watched.terminal([work(2.5)], {"one": {}}, env=variables)
+    seen = watched.terminal([seen_work(watched)], {"one": {}}, env=variables)
     assert "\x1b" not in seen.raw
     assert percentages(seen.last) != []
 
 
 def test_polls_bring_the_news_of_a_task_elsewhere(watched: Watched) -> None:
-    tasks = [work(4, **{"async": 60, "poll": 1}, **ELSEWHERE)]
+    tasks = [seen_work(watched, **{"async": 600, "poll": 1}, **ELSEWHERE)]
     seen = watched.terminal(tasks, {"one": {}, "two": {}})
     assert seen.rc == 0
     for host in ("one", "two"):
@@ -89,10 +99,10 @@ def test_polls_bring_the_news_of_a_task_elsewhere(watched: Watched) -> None:
 
 
 def test_a_task_that_nobody_waits_for_keeps_its_result(watched: Watched) -> None:
-    start = work(3, **{"async": 60, "poll": 0, "register": "job"})
+    start = seen_work(watched, **{"async": 600, "poll": 0, "register": "job"})
     look = {"name": "look", "ansible.builtin.async_status": {"jid": "{{ job.ansible_job_id }}"}, "register": "state"}
-    first = {**look, "name": "first", "until": "state.progress is defined", "retries": 20, "delay": 0.3}
-    wait = {**look, "until": "state is finished", "retries": 30, "delay": 0.5}
+    first = {**look, "name": "first", "until": "state.progress is defined", "retries": 200, "delay": 0.3}
+    wait = {**look, "until": "state is finished", "retries": 120, "delay": 0.5}
     facts = {"name": "say", "ansible.builtin.debug": {"msg": "{{ 'RESULT ' ~ (state | to_json) }}"}}
     early = {**facts, "name": "say early"}
     seen = watched.terminal([start, first, early, wait, facts], {"one": {}}, columns=2000)
@@ -132,7 +142,7 @@ def _log_of(command: list[str], watched: Watched) -> list[str]:
 
 
 def test_a_task_that_fails_leaves_no_line(watched: Watched) -> None:
-    failing = {"name": "work", "publishing": {"seconds": 2, "table": "t", "fails": True}, "ignore_errors": True}
+    failing = {"name": "work", "publishing": {"seconds": 0, "seen": str(watched.seen), "table": "t", "fails": True}, "ignore_errors": True}
     seen = watched.terminal([failing], {"one": {}})
     assert shown(seen) != []
     assert percentages(seen.last) == []
