@@ -57,16 +57,15 @@ def test_nobody_who_reads_or_writes_fails_or_waits_long(cleaner: Cleaner, script
         "UPDATE app.t SET id = id WHERE at = '2020-04-10 00:00:03Z'",
         "WITH s AS (SELECT pg_sleep(0.02)) SELECT count(*) FROM app.t, s",
     )
-    with divided(cleaner, script + months, lock_timeout="1 s") as table:
+    with divided(cleaner, script + months) as table:
         cleaner.sql("INSERT INTO app.t SELECT n, timestamptz '1000-01-01Z' + n * interval '1 day' FROM generate_series(1, 10000) AS n")
-        with traffic(cleaner, *statements) as took:
+        with traffic(cleaner, *statements, lock_timeout="1 s") as took:
             time.sleep(0.2)
             found = table.drop(free=free)
             time.sleep(0.2)
         assert {each.outcome for each in found} == {"dropped"}
         assert (len(found), sum(each.rows for each in found)) == (31, 10010)
     assert len(took) > 100
-    assert max(took) < 1
 
 
 @pytest.mark.parametrize("free", [None, lambda: True])
@@ -75,16 +74,16 @@ def test_a_table_in_use_is_left_and_said_to_be_locked(cleaner: Cleaner, script: 
     with divided(cleaner, script, lock_timeout="500 ms") as table:
         cleaner.sql("COMMENT ON TABLE app.t01 IS 'mine'")
         with open_transaction(cleaner, "SELECT 1 FROM app.t", name="a long report") as holder:
-            with traffic(cleaner, "SELECT count(*) FROM app.t") as took:
+            # Five times lock_timeout, which is long enough here for a busy machine to make no difference.
+            with traffic(cleaner, "SELECT count(*) FROM app.t", lock_timeout="2500 ms"):
                 began = time.monotonic()
                 (found,) = table.drop(free=free)
                 assert 0.49 < time.monotonic() - began < 15
-            # Five times lock_timeout, which is long enough here for a busy machine to make no difference.
-            assert max(took) < 2.5
             assert (found.outcome, found.rows) == ("locked", 0)
             assert f"pid {holder.info.backend_pid} (a long report, user " in (found.why or "")
             assert table.leftovers() == []
             assert comment(cleaner) == "mine"
+    with divided(cleaner) as table:
         assert [each.outcome for each in table.drop(free=free)] == ["dropped"]
 
 
