@@ -106,7 +106,8 @@ def drawn(draw: st.DrawFn) -> Drawn:
 
 def emptied(keys: list[Key], table: str) -> set[str]:
     """Return the tables from which a cascade takes rows along when rows of `table` go; it may be one of them."""
-    found, waiting = set(), [table]
+    found: set[str] = set()
+    waiting = [table]
     while waiting:
         other = waiting.pop()
         new = {key.table for key in keys if key.other == other and key.action == "CASCADE"} - found
@@ -249,14 +250,14 @@ def world(cleaner: Cleaner) -> Iterator[World]:
         made.writing.close()
 
 
-def at_once(keys: dict[str, str], rows: dict[str, list[dict[str, int]]], *rules: Rule) -> Drawn:
-    """Return a case without batches: `keys` by the two tables that they link, rows by what they refer to; only the first of a is old."""
-    linked = [Key(*link.split(), action) for link, action in keys.items()]
+def at_once(keys: dict[str, str], rows: dict[str, list[dict[str, int]]]) -> Drawn:
+    """Return a rule on app.a without batches: `keys` by the tables that they link, rows by what they refer to; only the first is old."""
+    linked = [Key(table, other, action) for (table, other), action in ((link.split(), action) for link, action in keys.items())]
     made: Rows = {
         table: [Row(number, (table, number) == ("a", 0), False, dict(refers)) for number, refers in enumerate(rows.get(table, []))]
         for table in TABLES
     }
-    return linked, made, [*rules] or [Rule("a", "delete")], Way(1000, 10_000, 1, 100, 0.0, 0.0, (), False)
+    return linked, made, [Rule("a", "delete")], Way(1000, 10_000, 1, 100, 0.0, 0.0, (), False)
 
 
 def one_by_one(action: str) -> Drawn:
