@@ -10,10 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils._health import locks
+from ansible_collections.pgops.runbook.plugins.module_utils._health import engine, locks
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.servers import Installation
+from tests.integration.spending import spending
 from tests.integration.throttling import waiting
 from tests.integration.watching import create_role, drop_role, eventually, finding, look, run_script, status_of
 
@@ -72,7 +73,7 @@ def test_nobody_waits(database: Database) -> None:
 
 @pytest.mark.parametrize("statement", [SECRET, 'LOCK TABLE "Or ders"'])
 def test_eighty_that_wait_for_one_lock_have_one_root(app: Backend, database: Database, statement: str) -> None:
-    with holding(app, 'LOCK TABLE "Or ders"') as pid, waiting(database, f"BEGIN; {statement}", 80):
+    with holding(app, 'LOCK TABLE "Or ders"') as pid, waiting(database, f"BEGIN; {statement}", 80), spending(database.cluster) as spent:
         result = blocked(database)
     found = finding(result, "lock.blocked")
     assert (found["value"], found["severity"]) == (80, "warning")
@@ -81,9 +82,9 @@ def test_eighty_that_wait_for_one_lock_have_one_root(app: Backend, database: Dat
     (root,) = tree(result)
     assert (root["waiters"], root["locked"], root["ddl_queue"]) == (80, 'public."Or ders"', "held")
     assert "token-that-nobody-may-see" not in str(result)
-    # The gathering is one statement: it takes milliseconds, and may take no more than a second on a busy machine.
+    # The gathering is one statement, which takes milliseconds.
     assert result["round_trips"] == 2
-    assert result["timing_ms"] < 1000
+    assert spent.seconds < 1
 
 
 def test_more_than_are_asked_for_are_counted_and_that_is_said(app: Backend, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,12 +103,15 @@ def test_more_than_are_asked_for_are_counted_and_that_is_said(app: Backend, data
     assert [root["waiters"] for root in tree(result)] == [2]
 
 
-def test_a_lock_on_the_whole_table_that_is_only_queued_makes_readers_wait(app: Backend, database: Database) -> None:
+def test_a_lock_on_the_whole_table_that_is_only_queued_makes_readers_wait(
+    app: Backend, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LOCK_TIMEOUT", "5 min")
     with holding(app, SECRET) as pid, waiting(database, 'ALTER TABLE "Or ders" ADD x int'), waiting(database, SECRET, 2):
+        checks = ["lock", "conn", "query", "transaction", "xmin", "xid", "mxid", "twophase"]
         began = time.monotonic()
-        result = blocked(database, checks=["lock", "conn", "query", "transaction", "xmin", "xid", "mxid", "twophase"])
-        # No check queues with them.
-        assert time.monotonic() - began < 5
+        result = blocked(database, checks=checks, check_timeout="5 min")
+        assert time.monotonic() - began < 60, "a check queues with them"
     (root,) = tree(result)
     assert root["root"].startswith(f"process {pid} of postgres")
     assert (root["waiters"], root["ddl_queue"]) == (3, "queued")
