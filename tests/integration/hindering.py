@@ -7,10 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _revocation
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
+from ansible_collections.pgops.runbook.plugins.module_utils._revocation import passes
 from tests.ground.databases import Database
+from tests.integration.children import until
 
 DENIED = {
     "name": "denied",
@@ -78,6 +81,7 @@ class Revoker:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._waits = threading.Event()
 
     def filled(self, rows: int = 100) -> Revoker:
         """Make the tables with so many tokens in each store."""
@@ -160,6 +164,12 @@ class Revoker:
     def running(self, select: Any, *stores: dict[str, Any], **options: Any) -> Iterator[dict[str, Any]]:
         """Run in the background during the block; what it gives or raises is in the dictionary after it."""
         given: dict[str, Any] = {}
+        self._waits.clear()
+        wait_for = passes.wait_for
+
+        def begins_to_wait(*arguments: Any) -> Any:
+            self._waits.set()
+            return wait_for(*arguments)
 
         def body() -> None:
             try:
@@ -168,12 +178,21 @@ class Revoker:
                 given["error"] = error
 
         thread = threading.Thread(target=body)
-        thread.start()
-        try:
-            yield given
-        finally:
-            thread.join(60)
+        with mock.patch.object(passes, "wait_for", begins_to_wait):
+            thread.start()
+            try:
+                yield given
+            finally:
+                thread.join(60)
         assert not thread.is_alive()
+
+    def until_it_waits(self) -> None:
+        """Return when the run in the background has changed what it could and waits for the transactions of others."""
+        until(self._waits.is_set)
+
+    def until_it_is_blocked(self) -> None:
+        """Return when the run in the background waits for a lock."""
+        until(lambda: self.value("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = ANY(%s)", [self.pids()]))
 
     def pids(self) -> list[int]:
         """Return the sessions of runs that are at work."""
