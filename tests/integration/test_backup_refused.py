@@ -197,7 +197,7 @@ def test_a_table_that_is_locked_for_too_long_is_an_error_and_no_wait_without_an_
         other.execute("LOCK TABLE held IN ACCESS EXCLUSIVE MODE")
         began = time.monotonic()
         failure = refused(database, tmp_path, as_role={"lock_timeout": "200 ms"})
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
     assert "lock" in failure.message
     assert made(database, tmp_path).is_dir()
 
@@ -287,8 +287,8 @@ def test_a_pg_dump_that_is_killed_is_named_with_its_signal(tim: Database, tmp_pa
 
 
 def test_the_time_of_a_run_ends_it_cleanly(tim: Database, tmp_path: Path) -> None:
-    programs = backing.recording_bin_dir(tmp_path, " sleep 60")
+    programs = backing.recording_bin_dir(tmp_path, " sleep 600")
     began = time.monotonic()
     failure = refused(tim, tmp_path / "backups", bin_dir=str(programs), compression="none", max_runtime="1 s")
     assert "max_runtime" in failure.message
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 120

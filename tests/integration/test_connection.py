@@ -353,8 +353,8 @@ def test_a_lock_that_is_not_had_in_time_names_the_option(opened: Connect, databa
 
 
 def test_a_statement_that_takes_too_long_is_cancelled(opened: Connect) -> None:
-    with opened(statement_timeout="100 ms") as session, pytest.raises(DatabaseError) as caught:
-        session.value("SELECT pg_sleep(10)")
+    with opened(statement_timeout="1 s") as session, pytest.raises(DatabaseError) as caught:
+        session.value("SELECT pg_sleep(600)")
     assert caught.value.sqlstate == "57014"
     assert "statement_timeout" in str(caught.value.hint)
 
@@ -390,7 +390,7 @@ def test_a_server_process_that_is_stopped_does_not_hold_a_run_for_ever(
                 session.execute(statement)
         finally:
             os.kill(session.backend_pid, signal.SIGCONT)
-        assert 3 <= time.monotonic() - started < 10
+        assert 3 <= time.monotonic() - started < 60
         assert f"process {session.backend_pid} " in str(caught.value.hint)
         assert session.closed
 
@@ -408,13 +408,14 @@ def test_a_transaction_whose_server_process_is_stopped_ends_too(opened: Connect,
 
 def test_the_limit_is_each_statements_own_and_leaves_other_connections_alone(opened: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_connect_limits, "ANSWER_SLACK", 1.0)
-    with opened(statement_timeout="1 s") as session:
+    # Together they last for longer than the limit and what is allowed beyond it.
+    with opened(statement_timeout="3 s") as session:
         for _turn in range(3):
-            session.value("SELECT pg_sleep(0.9)")
+            session.value("SELECT pg_sleep(1.5)")
         # More than a socket holds, both ways.
         assert session.value("SELECT repeat(%s, 2)", ["x" * 5_000_000]) == "x" * 10_000_000
         with opened(statement_timeout="1 min") as other:
-            assert other.value("SELECT pg_sleep(2.5)") == ""
+            assert other.value("SELECT pg_sleep(4.5)") == ""
 
 
 def test_a_dead_network_is_noticed(opened: Connect, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.pgops.runbook.plugins.module_utils._health import engine
 from ansible_collections.pgops.runbook.plugins.module_utils._health.history import file_store
 from ansible_collections.pgops.runbook.plugins.module_utils._wal_position import wal_bytes
 from ansible_collections.pgops.runbook.plugins.plugin_utils import _report_nagios, _report_page, _routing
@@ -175,16 +176,16 @@ def test_the_statement_for_a_procedure_can_be_run(made: Database) -> None:
 
 def test_a_program_that_keeps_wal_is_not_late_because_it_flushes_whole_files(server: Cluster) -> None:
     with receiving(server, "keeper") as cursor:
-        for _second in range(4):
+        for _turn in range(10):
             write(server)
             sleep(0.6)
             cursor.send_feedback(write_lsn=wal_bytes(flushed(server)), force=True)
         database = Database(server, "postgres")
-        eventually(lambda: database.query("SELECT flush_lag > interval '1 s' FROM pg_stat_replication") == [(True,)])
+        eventually(lambda: database.query("SELECT flush_lag > interval '5 s' FROM pg_stat_replication") == [(True,)])
         write(server)
-        result = looked(server, "repl.lag_time", thresholds={"repl.lag_time": {"warning": "1500 ms"}})
+        result = looked(server, "repl.lag_time", thresholds={"repl.lag_time": {"warning": "5 s"}})
     assert result["findings"] == []
-    assert result["metrics"]["repl.lag_time[keeper]"] < 1.5
+    assert result["metrics"]["repl.lag_time[keeper]"] < 5
 
 
 def test_a_database_whose_drop_was_interrupted_uses_up_no_ids(made: Database) -> None:
@@ -206,7 +207,8 @@ def test_a_database_whose_drop_was_interrupted_uses_up_no_ids(made: Database) ->
 # --- one lock that stopped the rest -------------------------------------------------------------------------------------
 
 
-def test_many_partitions_that_are_locked_do_not_hold_up_the_run(made: Database) -> None:
+def test_many_partitions_that_are_locked_do_not_hold_up_the_run(made: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "LOCK_TIMEOUT", "1 s")
     run_script(
         made,
         "CREATE TABLE many (id int) PARTITION BY RANGE (id); CREATE TABLE other (id int PRIMARY KEY, body text);"
@@ -218,7 +220,7 @@ def test_many_partitions_that_are_locked_do_not_hold_up_the_run(made: Database) 
         session.execute("BEGIN; LOCK TABLE many IN ACCESS EXCLUSIVE MODE")
         began = monotonic()
         result = look(made, None, system=system, checks=["size.rows"])
-        assert monotonic() - began < 3
+        assert monotonic() - began < 30, "it has waited for each of 60 partitions"
         assert result["round_trips"] < 10
         sizes = {table["table"]: table["bytes"] for table in result["tables"]}
         assert (sizes["public.many"], sizes["public.other"]) == (None, 16384)

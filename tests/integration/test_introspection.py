@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-import time
+import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -142,21 +142,31 @@ def test_an_endless_answer_is_given_up(lying: IntrospectionServer) -> None:
     assert "too long" in failed(options(lying)).message
 
 
-def drip(handler: BaseHTTPRequestHandler) -> None:
+def drip(handler: BaseHTTPRequestHandler, given_up: threading.Event) -> None:
     """Send the body a byte at a time, each in time for the socket."""
     handler.send_response(200)
     handler.end_headers()
-    for _second in range(50):
+    while not given_up.wait(0.1):
         handler.wfile.write(b" ")
-        time.sleep(0.1)
 
 
-@pytest.mark.parametrize("before", [lambda _handler: time.sleep(3), drip])
-def test_a_slow_endpoint_is_given_up(lying: IntrospectionServer, before: Callable[[BaseHTTPRequestHandler], None]) -> None:
-    lying.instead = Answer(before=before)
-    begun = time.monotonic()
-    assert "did not answer within 0.5 s" in failed(options(lying, timeout="500 ms")).message
-    assert time.monotonic() - begun < 2
+def be_silent(_handler: BaseHTTPRequestHandler, given_up: threading.Event) -> None:
+    given_up.wait()
+
+
+@pytest.mark.parametrize("before", [be_silent, drip])
+def test_a_slow_endpoint_is_given_up(lying: IntrospectionServer, before: Callable[[BaseHTTPRequestHandler, threading.Event], None]) -> None:
+    given_up = threading.Event()
+    # Far longer than the timeout, and far shorter than it would take until the endpoint's last byte.
+    rescue = threading.Timer(30, given_up.set)
+    rescue.start()
+    lying.instead = Answer(before=lambda handler: before(handler, given_up))
+    try:
+        assert "did not answer within 0.5 s" in failed(options(lying, timeout="500 ms")).message
+        assert not given_up.is_set(), "it has waited for the endpoint's end"
+    finally:
+        rescue.cancel()
+        given_up.set()
 
 
 def test_an_answer_that_breaks_off(lying: IntrospectionServer) -> None:

@@ -271,10 +271,10 @@ def test_what_was_written_meanwhile_is_seen_after_the_wait(session: _connection.
     app.execute("BEGIN; INSERT INTO tokens VALUES (1)")
     assert session.value("SELECT count(*) FROM public.tokens") == 0
     found = open_transactions(session)
-    with soon(lambda: app.execute("COMMIT")):
-        waited = wait_for(session, found, 30, pause=0.02)
+    with soon(lambda: app.execute("COMMIT"), 1.0):
+        waited = wait_for(session, found, 300, pause=0.02)
     assert session.value("SELECT count(*) FROM public.tokens") == 1
-    assert 0.2 < waited.seconds < 10
+    assert 0.2 < waited.seconds < 100
     assert (waited.transactions, waited.still_open) == (found, ())
 
 
@@ -294,8 +294,8 @@ def test_the_next_transaction_of_a_session_is_not_waited_for(session: _connectio
     found = open_transactions(session)
     app.execute("COMMIT AND CHAIN")
     app.execute("INSERT INTO tokens VALUES (2)")
-    waited = wait_for(session, found, 30)
-    assert (waited.seconds < 5, waited.transactions, waited.still_open) == (True, found, ())
+    waited = wait_for(session, found, 300)
+    assert (waited.seconds < 60, waited.transactions, waited.still_open) == (True, found, ())
     again = open_transactions(session)
     assert pids(again) == pids(found)
     assert again[0].key != found[0].key
@@ -310,7 +310,7 @@ def test_the_wait_is_bounded_and_a_reader_that_has_written_meanwhile_is_a_writer
         found = open_transactions(session)
         app.execute("INSERT INTO tokens VALUES (1)")
         waited, writer_and_reader = wait_for(session, found, 0.3), [app.info.backend_pid, reader.info.backend_pid]
-    assert 0.3 <= waited.seconds < 5
+    assert 0.3 <= waited.seconds < 60
     result = waited.as_result()
     assert [(result[name]["count"], result[name]["writers"], result[name]["readers"]) for name in ("transactions", "still_open")] == [
         (2, 1, 1),
@@ -331,8 +331,8 @@ def test_the_pause_is_kept_and_ends_with_the_time(session: _connection.Database,
     app.execute("BEGIN")
     found = open_transactions(session)
     asked, began = session.round_trips, time.monotonic()
-    wait_for(session, found, 0.4, pause=60)
-    assert 0.4 <= time.monotonic() - began < 5
+    wait_for(session, found, 0.4, pause=600)
+    assert 0.4 <= time.monotonic() - began < 60
     assert session.round_trips == asked + 2
 
 

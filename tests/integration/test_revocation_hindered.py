@@ -189,11 +189,11 @@ def test_lost_after_the_last_pass(revoker: Revoker, monkeypatch: pytest.MonkeyPa
 
 def test_a_statement_that_takes_too_long(revoker: Revoker) -> None:
     revoker.sql(
-        "CREATE FUNCTION app.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$;"
+        "CREATE FUNCTION app.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(10); RETURN NEW; END $$;"
         " CREATE TRIGGER slow BEFORE INSERT ON app.denied FOR EACH ROW EXECUTE FUNCTION app.slow()"
     )
     with pytest.raises(Interrupted) as caught:
-        revoker.run(WINDOW, login={"statement_timeout": "300 ms"})
+        revoker.run(WINDOW, login={"statement_timeout": "2 s"})
     assert (caught.value.sqlstate, caught.value.result["revoked"]) == ("57014", 0)
     revoker.sql("DROP TRIGGER slow ON app.denied")
     assert revoker.run(WINDOW)["revoked"] == 77
