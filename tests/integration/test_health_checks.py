@@ -11,6 +11,7 @@ import pytest
 
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
+from tests.integration.children import until
 from tests.integration.watching import NOW, SYSTEM, ago, ahead, eventually, finding, look, run_script, status_of, stock
 
 
@@ -297,11 +298,8 @@ def running(shop: Database) -> Iterator[Callable[..., None]]:
         thread.start()
         sessions.append((session, thread))
         with shop.connect() as watcher:
-            for _attempt in range(200):
-                row = watcher.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", [session.info.backend_pid]).fetchone()
-                if row == ("active",):
-                    return
-        raise AssertionError("the statement did not begin")
+            state = "SELECT state FROM pg_stat_activity WHERE pid = %s"
+            until(lambda: watcher.execute(state, [session.info.backend_pid]).fetchone() == ("active",))
 
     yield start
     for session, thread in sessions:

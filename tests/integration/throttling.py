@@ -108,15 +108,12 @@ def waiting(database: Database, statement: str, sessions: int = 1, **parameters:
         thread.start()
     try:
         asked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = ANY(%s)"
-        end = time.monotonic() + 10
-        while database.query(asked, [pids]) != [(sessions,)]:
-            assert time.monotonic() < end, "they do not wait"
-            time.sleep(0.01)
+        until(lambda: database.query(asked, [pids]) == [(sessions,)])
         yield
     finally:
         for session in opened_sessions:
             session.cancel()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         for session in opened_sessions:
             session.close()
