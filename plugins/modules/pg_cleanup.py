@@ -368,9 +368,9 @@ notes:
     set their id or expiry (C(SET NULL), C(SET DEFAULT)), whether or not there are such rows at the time; if they would do
     so to token rows that a deny row still needs; and if rows that would go are still referred to by a foreign key with
     C(NO ACTION) or C(RESTRICT), or those of a partition that would be dropped by any. Referring rows that a rule of the run removes
-    before do not count.
+    before do not count; those that only a cascade of it would take along do.
   - Not counted are references from tables that the role may not read, and from those that a cascade empties as well.
-    There the server may still refuse a batch. Of several ways by which cascades reach one table, the shortest is followed.
+    There the server may still refuse a batch. All ways by which cascades reach a table are followed, also those that go round.
   - Rows that go by a cascade are not in the numbers of the result. RV(rules[].references) lists the foreign keys.
   - A rule on a table with a rewrite rule for what it does (C(DELETE) or C(UPDATE)) is refused. Triggers fire;
     RV(rules[].triggers) lists them. They find what they name without a schema in C(pg_catalog), in the schemas of the rule's

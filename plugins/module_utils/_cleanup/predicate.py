@@ -106,13 +106,13 @@ def matched(database: Any, target: Target, form: str = COUNT) -> Any:
     return database.sql.SQL(" AND ").join(_matched(database, target, ROW, form))
 
 
-def removable(database: Any, target: Target, form: str = COUNT, *, ahead: bool) -> Any:
-    """Return the condition for the rows that go: matched and not protected.
+def removable(database: Any, target: Target, form: str = COUNT, row: str = ROW, *, ahead: bool) -> Any:
+    """Return the condition for the rows, with the alias `row`, that go: matched and not protected.
 
     `ahead` looks ahead over the rules that are applied before: it takes the deny rows that they remove as gone. The run itself asks
     for what is there, and so leaves a token row alone whose deny row was passed over.
     """
-    parts = [*_matched(database, target, ROW, form), *_unprotected(database, target, ROW, ahead, form)]
+    parts = [*_matched(database, target, row, form), *_unprotected(database, target, row, ahead, form)]
     return database.sql.SQL(" AND ").join(parts)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Callable, Collection, Mapping, NamedTuple, Sequence
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, predicate, protection, references
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup.predicate import DROP
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import InvalidValue
+from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Column, Relation, look_up
 from ansible_collections.pgops.runbook.plugins.module_utils._same_id import plainly_comparable
 
@@ -113,9 +114,9 @@ def require_not_referred_to(database: Any, target: predicate.Target, ways: Seque
         holding = {way.last.oid: way for way in ways if way.last.holds and way.target not in cascaded and not _protects(way, target)}
     if not holding:
         return
-    tables = look_up(database, [key.table for way in holding.values() for key in way.keys])
+    tables = look_up(database, [key.table for way in holding.values() for key in way.followed])
     for way in holding.values():
-        if not all(_readable(tables[key.table]) for key in way.keys):
+        if not all(_readable(tables[key.table]) for key in way.followed):
             continue
         held = _count(database, target, way, _stays(database, target, tables[way.last.table]))
         if held:
@@ -132,9 +133,9 @@ def take_each_other_along(database: Any, target: predicate.Target, ways: Sequenc
     """
     own = {*references.tables_of(target.relation), *target.relation.ancestors}
     found = [way for way in ways if way.last.action == "c" and way.target in own]
-    tables = look_up(database, [key.table for way in found for key in way.keys])
+    tables = look_up(database, [key.table for way in found for key in way.followed])
     for way in found:
-        if all(_readable(tables[key.table]) for key in way.keys) and not _count(database, target, way, lambda _alias: None):
+        if all(_readable(tables[key.table]) for key in way.followed) and not _count(database, target, way, lambda _alias: None):
             continue
         if sum(1 for rows in removable.values() if rows) > 1:
             message = (
@@ -223,7 +224,11 @@ def _stays(database: Any, target: predicate.Target, referring: Relation) -> Call
 def _count(database: Any, target: predicate.Target, way: references.Way, condition: Callable[[str], Any]) -> int:
     sql = database.sql
     goes = predicate.removable(database, target, ahead=True)
-    hit = references.reached(database, way, predicate.ROW, condition)
+
+    def goes_too(table: RelationName, alias: str) -> Any:
+        return predicate.removable(database, target, row=alias, ahead=True) if table == target.relation.name else None
+
+    hit = references.reached(database, way, predicate.ROW, condition, goes_too)
     return sum(counting.count_by_leaf(database, target.relation, sql.SQL("{} AND {}").format(goes, hit)).values())
 
 

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Collection, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
 from ansible_collections.pgops.runbook.plugins.module_utils._relation import Relation
@@ -14,6 +14,9 @@ from ansible_collections.pgops.runbook.plugins.module_utils._relation import Rel
 # pg_constraint.confdeltype in the words of SQL.
 ACTIONS = {"a": "no action", "r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
 _HOLDS, _REMOVES = "ar", "c"
+
+# Of an alias, the condition for its rows; None for all.
+Condition = Callable[[str], Any]
 
 # All foreign keys that refer to the tables, and to those that a cascade reaches from there. Partitions have keys of their own, which
 # are traced to the one that was written. A partition belongs to what is reached, a child by inheritance does not: the server's own
@@ -46,6 +49,7 @@ SELECT (
     SELECT jsonb_agg(jsonb_build_object(
         'source', k.confrelid, 'target', k.conrelid, 'action', k.confdeltype, 'top', t.oid, 'constraint', t.conname,
         'schema', n.nspname, 'table', c.relname, 'partitioned', c.relkind = 'p',
+        'other', jsonb_build_object('schema', m.nspname, 'name', d.relname), 'other_partitioned', d.relkind = 'p',
         'columns', (
             SELECT jsonb_agg(jsonb_build_array(a.attname, b.attname) ORDER BY u.place)
             FROM unnest(t.conkey, t.confkey) WITH ORDINALITY AS u(own, other, place)
@@ -69,6 +73,7 @@ SELECT (
         )) ORDER BY t.conname, t.oid, k.conrelid)
     FROM foreign_key k JOIN lineage l ON l.oid = k.oid AND l.parent = 0 JOIN pg_constraint t ON t.oid = l.top
     JOIN pg_class c ON c.oid = t.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_class d ON d.oid = t.confrelid JOIN pg_namespace m ON m.oid = d.relnamespace
 ) AS foreign_keys,
 (SELECT jsonb_agg(jsonb_build_array(p.parent, p.oid)) FROM part p JOIN reached r ON r.oid = p.parent) AS parts,
 (
@@ -108,12 +113,14 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """A foreign key as it was written: the `table` that has it, the pairs of its `columns` (its own, the one referred to)."""
+    """A foreign key as it was written: the `table` that has it, the `other` it refers to, the pairs of its `columns` (its own first)."""
 
     oid: int
     constraint: str
     table: RelationName
     partitioned: bool
+    other: RelationName
+    other_partitioned: bool
     action: str
     columns: tuple[tuple[str, str], ...]
     compared: tuple[Comparison, ...]
@@ -136,10 +143,19 @@ class ForeignKey:
 
 @dataclass(frozen=True)
 class Way:
-    """How the removal of a row reaches the table with the oid `target`: by `keys`, of which all but the last cascade."""
+    """How the removal of a row reaches the table with the oid `target`: by `keys`, of which all but the last cascade.
+
+    They are the fewest. `cascades` are all keys by which rows go that the last one refers to, where these are not the only ones.
+    """
 
     keys: tuple[ForeignKey, ...]
     target: int
+    cascades: tuple[ForeignKey, ...] = ()
+
+    @property
+    def followed(self) -> tuple[ForeignKey, ...]:
+        """Return the keys of which the tables are read."""
+        return tuple(dict.fromkeys((*self.keys, *self.cascades)))
 
     @property
     def last(self) -> ForeignKey:
@@ -175,7 +191,20 @@ class Facts:
                 way = found.setdefault((key.oid, target), Way((*keys, key), target))
                 if key.action == _REMOVES:
                     waiting.append((target, way.keys))
-        return list(found.values())
+        return [replace(way, cascades=self._cascades(way, visited)) for way in found.values()]
+
+    def _cascades(self, way: Way, visited: Collection[int]) -> tuple[ForeignKey, ...]:
+        """Return the keys by which rows go along to which the last key of `way` refers; none where it has them all, each used once."""
+        steps = [(oid, target, key) for oid in visited for target, key in self.keys.get(oid, ())]
+        removing = [step for step in steps if step[2].action == _REMOVES]
+        divided = [(oid, part) for oid in visited for part in self.parts.get(oid, ())]
+        leading = {oid for oid, _target, key in steps if key.oid == way.last.oid}
+        known = 0
+        while known < len(leading):
+            known = len(leading)
+            leading |= {oid for oid, target, _key in removing if target in leading} | {oid for oid, part in divided if part in leading}
+        keys = {key.oid: key for oid, target, key in removing if oid in leading and target in leading}
+        return () if set(keys) == {key.oid for key in way.keys[:-1]} else tuple(keys[oid] for oid in sorted(keys))
 
     def rewrite_rules(self, relation: Relation, event: str) -> list[str]:
         """Return the names of the rewrite rules that change an `event` (DELETE or UPDATE) on a table of `relation`."""
@@ -205,12 +234,69 @@ def look_up_references(database: Any, relations: Iterable[Relation]) -> Facts:
     return Facts(keys, parts, rewrites, triggers)
 
 
-def reached(database: Any, way: Way, row: str, condition: Any) -> Any:
-    """Return the condition under which rows that fulfil `condition(alias)` are reached by `way` from the row with the alias `row`."""
-    return _reached(database, way.keys, row, row, condition)
+def reached(database: Any, way: Way, row: str, condition: Condition, ends: Callable[[RelationName, str], Any]) -> Any:
+    """Return the condition under which rows that fulfil `condition(alias)` are reached by `way` from the row with the alias `row`.
+
+    Where several ways lead there, or one goes round, all are followed; not beyond rows that fulfil `ends(table, alias)`, where that is
+    not None, which are asked about by themselves.
+    """
+    if not way.cascades:
+        return _reached(database, way.keys, row, row, condition)
+    sql = database.sql
+    along, child, referring = f"{row}along", f"{row}child", f"{row}ref1"
+    steps = []
+    for key in way.cascades:
+        over = ends(key.table, child)
+        parts = [_refers(database, key, along, child), *([sql.SQL("({}) IS NOT TRUE").format(over)] if over is not None else [])]
+        steps.append(_rows_of(database, key, child, parts, "{child}.tableoid AS relid, {child}.ctid AS place"))
+    wanted = condition(referring)
+    parts = [_refers(database, way.last, along, referring), *([wanted] if wanted is not None else [])]
+    return sql.SQL(
+        "EXISTS (WITH RECURSIVE {along} (relid, place) AS (SELECT {row}.tableoid, {row}.ctid"
+        " UNION SELECT step_.relid, step_.place FROM {along} CROSS JOIN LATERAL ({steps}) AS step_)"
+        " SELECT FROM {along} CROSS JOIN LATERAL ({last}) AS last_)"
+    ).format(
+        along=sql.Identifier(along),
+        row=sql.Identifier(row),
+        steps=sql.SQL(" UNION ALL ").join(steps),
+        last=_rows_of(database, way.last, referring, parts, ""),
+    )
 
 
-def _reached(database: Any, keys: Sequence[ForeignKey], row: str, source: str, condition: Any) -> Any:
+def _rows_of(database: Any, key: ForeignKey, alias: str, parts: Sequence[Any], columns: str) -> Any:
+    """Return the query, in brackets, of `columns` of the rows with a key that fulfil all `parts`, which may name what stands before it."""
+    sql = database.sql
+    # OFFSET keeps it a query of its own, so that it is asked once for each row before it, by an index, whatever the planner thinks of that.
+    return sql.SQL("(SELECT {columns} FROM {only}{table} AS {alias} WHERE {parts} OFFSET 0)").format(
+        columns=sql.SQL(columns).format(child=sql.Identifier(alias)),
+        only=sql.SQL("" if key.partitioned else "ONLY "),
+        table=key.table.identifier(sql),
+        alias=sql.Identifier(alias),
+        parts=sql.SQL(" AND ").join(parts),
+    )
+
+
+def _refers(database: Any, key: ForeignKey, along: str, alias: str) -> Any:
+    """Return the condition under which the row with `alias` refers by `key` to the row whose place is in `along`."""
+    sql = database.sql
+    other = f"{along}_other"
+    values = [
+        sql.SQL(
+            "(SELECT {value} FROM {only}{table} AS {other} WHERE {other}.ctid = {along}.place AND {other}.tableoid = {along}.relid)"
+        ).format(
+            value=sql.Identifier(other, column),
+            only=sql.SQL("" if key.other_partitioned else "ONLY "),
+            table=key.other.identifier(sql),
+            other=sql.Identifier(other),
+            along=sql.Identifier(along),
+        )
+        for _own, column in key.columns
+    ]
+    compared = zip(key.columns, values, key.compared)
+    return sql.SQL(" AND ").join(comparison.holds(sql, value, sql.Identifier(alias, own)) for (own, _other), value, comparison in compared)
+
+
+def _reached(database: Any, keys: Sequence[ForeignKey], row: str, source: str, condition: Condition) -> Any:
     sql = database.sql
     key, alias = keys[0], f"{row}ref{len(keys)}"
     # The server's own operator may find equal what = finds different, as blanks at the end of a text that refers to a char(n).
@@ -228,9 +314,20 @@ def _reached(database: Any, keys: Sequence[ForeignKey], row: str, source: str, c
 
 def _foreign_key(row: Mapping[str, Any]) -> ForeignKey:
     columns = tuple((own, other) for own, other in row["columns"])
-    table = RelationName(row["schema"], row["table"])
+    table, other = RelationName(row["schema"], row["table"]), RelationName(**row["other"])
     compared = tuple(Comparison(**one) for one in row["compared"])
-    return ForeignKey(int(row["top"]), row["constraint"], table, row["partitioned"], row["action"], columns, compared, row["indexed"])
+    return ForeignKey(
+        int(row["top"]),
+        row["constraint"],
+        table,
+        row["partitioned"],
+        other,
+        row["other_partitioned"],
+        row["action"],
+        columns,
+        compared,
+        row["indexed"],
+    )
 
 
 def _names(found: Iterable[tuple[int, str, str]], oids: set[int], event: str) -> list[str]:
