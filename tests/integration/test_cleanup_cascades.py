@@ -86,3 +86,25 @@ def test_a_long_chain_is_not_followed_anew_from_each_of_its_rows(app: Cleaner) -
     app.sql("CREATE INDEX ON app.tokens (was); ANALYZE app.tokens")
     result = app.run([rule("app.tokens", "issued_at", "365 d")], check=True, token_stores=[STORE], login={"statement_timeout": "60 s"})
     assert result["removed"] == 20000
+
+
+RING = """
+CREATE TABLE app.notes (id int PRIMARY KEY, at timestamptz, log int, logged timestamptz);
+CREATE TABLE app.log (id int, at timestamptz, note int REFERENCES app.notes ON DELETE CASCADE, PRIMARY KEY (id, at))
+    PARTITION BY RANGE (at);
+CREATE TABLE app.log_1 PARTITION OF app.log FOR VALUES FROM ('2020-01-01Z') TO ('2020-02-01Z');
+CREATE TABLE app.log_2 PARTITION OF app.log FOR VALUES FROM ('2100-01-01Z') TO ('2100-02-01Z');
+ALTER TABLE app.notes ADD FOREIGN KEY (log, logged) REFERENCES app.log ON DELETE CASCADE;
+INSERT INTO app.log VALUES (1, '2020-01-01Z', NULL);
+INSERT INTO app.notes VALUES (1, '2020-01-01Z', 1, '2020-01-01Z');
+INSERT INTO app.log VALUES (2, '2100-01-01Z', 1);
+INSERT INTO app.notes VALUES (2, '2100-01-01Z', 2, '2100-01-01Z');
+"""
+
+
+def test_only_what_refers_to_a_partition_itself_is_in_the_way_of_dropping_it(app: Cleaner) -> None:
+    app.sql(RING)
+    drop = {**rule("app.log", "at", "1 d", action="drop_partitions"), "name": "drop"}
+    result = app.run([{**rule("app.notes", "at", "1 d"), "name": "notes"}, drop])
+    assert [row["removed"] for row in result["rules"]] == [1, 1]
+    assert (app.count("app.log"), app.count("app.notes")) == (0, 0)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Callable, Collection, Mapping, NamedTuple, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import counting, predicate, protection, references
@@ -108,7 +109,7 @@ def require_not_referred_to(database: Any, target: predicate.Target, ways: Seque
     """
     if target.action == DROP:
         # A partition cannot be detached from under rows that refer to it, whatever would happen to them if its rows were deleted.
-        holding = {way.last.oid: way for way in ways if len(way.keys) == 1}
+        holding = {way.last.oid: replace(way, cascades=()) for way in ways if len(way.keys) == 1}
     else:
         cascaded = {way.target for way in ways if way.last.action == "c"}
         holding = {way.last.oid: way for way in ways if way.last.holds and way.target not in cascaded and not _protects(way, target)}
