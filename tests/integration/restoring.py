@@ -151,8 +151,10 @@ def hidden(cluster: Cluster) -> set[str]:
 def unused(cluster: Cluster) -> Iterator[Database]:
     """A name that no database has; one that has got it is dropped at the end, and nothing hidden is left."""
     target = Database(cluster, f"restored_{next(_numbers)}")
-    yield target
-    cluster.drop_database(target.name)
+    try:
+        yield target
+    finally:
+        cluster.drop_database(target.name)
     assert hidden(cluster) == set()
 
 
@@ -160,9 +162,11 @@ def unused(cluster: Cluster) -> Iterator[Database]:
 def passing(cluster: Cluster) -> Iterator[None]:
     """Drop at the end what databases were not there at the beginning."""
     before = databases(cluster)
-    yield
-    for name in databases(cluster) - before:
-        cluster.drop_database(name)
+    try:
+        yield
+    finally:
+        for name in databases(cluster) - before:
+            cluster.drop_database(name)
 
 
 def fill_hard(database: Database, number: int) -> None:
