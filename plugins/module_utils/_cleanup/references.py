@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Callable, Collection, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.pgops.runbook.plugins.module_utils._names import RelationName
@@ -191,20 +192,22 @@ class Facts:
                 way = found.setdefault((key.oid, target), Way((*keys, key), target))
                 if key.action == _REMOVES:
                     waiting.append((target, way.keys))
-        return [replace(way, cascades=self._cascades(way, visited)) for way in found.values()]
+        # Each partition has a way of its own, by a key that all of them share.
+        leading = {oid: self._leading(oid, visited) for oid in dict.fromkeys(oid for oid, _target in found)}
+        return [replace(way, cascades=_others(way, leading[way.last.oid])) for way in found.values()]
 
-    def _cascades(self, way: Way, visited: Collection[int]) -> tuple[ForeignKey, ...]:
-        """Return the keys by which rows go along to which the last key of `way` refers; none where it has them all, each used once."""
+    def _leading(self, key_oid: int, visited: Collection[int]) -> tuple[ForeignKey, ...]:
+        """Return the keys by which rows go along to which the key with that oid refers."""
         steps = [(oid, target, key) for oid in visited for target, key in self.keys.get(oid, ())]
         removing = [step for step in steps if step[2].action == _REMOVES]
         divided = [(oid, part) for oid in visited for part in self.parts.get(oid, ())]
-        leading = {oid for oid, _target, key in steps if key.oid == way.last.oid}
+        before = {oid for oid, _target, key in steps if key.oid == key_oid}
         known = 0
-        while known < len(leading):
-            known = len(leading)
-            leading |= {oid for oid, target, _key in removing if target in leading} | {oid for oid, part in divided if part in leading}
-        keys = {key.oid: key for oid, target, key in removing if oid in leading and target in leading}
-        return () if set(keys) == {key.oid for key in way.keys[:-1]} else tuple(keys[oid] for oid in sorted(keys))
+        while known < len(before):
+            known = len(before)
+            before |= {oid for oid, target, _key in removing if target in before} | {oid for oid, part in divided if part in before}
+        keys = {key.oid: key for oid, target, key in removing if oid in before and target in before}
+        return tuple(keys[oid] for oid in sorted(keys))
 
     def rewrite_rules(self, relation: Relation, event: str) -> list[str]:
         """Return the names of the rewrite rules that change an `event` (DELETE or UPDATE) on a table of `relation`."""
@@ -247,10 +250,13 @@ def reached(database: Any, way: Way, row: str, condition: Condition, ends: Calla
     steps = []
     for key in way.cascades:
         over = ends(key.table, child)
-        parts = [_refers(database, key, along, child), *([sql.SQL("({}) IS NOT TRUE").format(over)] if over is not None else [])]
+        parts = [
+            _refers(database, key, child, partial(_there, database, key, along)),
+            *([sql.SQL("({}) IS NOT TRUE").format(over)] if over is not None else []),
+        ]
         steps.append(_rows_of(database, key, child, parts, "{child}.tableoid AS relid, {child}.ctid AS place"))
     wanted = condition(referring)
-    parts = [_refers(database, way.last, along, referring), *([wanted] if wanted is not None else [])]
+    parts = [_refers(database, way.last, referring, partial(_there, database, way.last, along)), *([wanted] if wanted is not None else [])]
     return sql.SQL(
         "EXISTS (WITH RECURSIVE {along} (relid, place) AS (SELECT {row}.tableoid, {row}.ctid"
         " UNION SELECT step_.relid, step_.place FROM {along} CROSS JOIN LATERAL ({steps}) AS step_)"
@@ -267,49 +273,55 @@ def _rows_of(database: Any, key: ForeignKey, alias: str, parts: Sequence[Any], c
     """Return the query, in brackets, of `columns` of the rows with a key that fulfil all `parts`, which may name what stands before it."""
     sql = database.sql
     # OFFSET keeps it a query of its own, so that it is asked once for each row before it, by an index, whatever the planner thinks of that.
-    return sql.SQL("(SELECT {columns} FROM {only}{table} AS {alias} WHERE {parts} OFFSET 0)").format(
+    return sql.SQL("(SELECT {columns} FROM {table} AS {alias} WHERE {parts} OFFSET 0)").format(
         columns=sql.SQL(columns).format(child=sql.Identifier(alias)),
-        only=sql.SQL("" if key.partitioned else "ONLY "),
-        table=key.table.identifier(sql),
+        table=_rows_that_count(sql, key.table, key.partitioned),
         alias=sql.Identifier(alias),
         parts=sql.SQL(" AND ").join(parts),
     )
 
 
-def _refers(database: Any, key: ForeignKey, along: str, alias: str) -> Any:
-    """Return the condition under which the row with `alias` refers by `key` to the row whose place is in `along`."""
+def _there(database: Any, key: ForeignKey, along: str, column: str) -> Any:
+    """Return the value of a column that `key` refers to, in the row whose place is in `along`."""
     sql = database.sql
-    other = f"{along}_other"
-    values = [
-        sql.SQL(
-            "(SELECT {value} FROM {only}{table} AS {other} WHERE {other}.ctid = {along}.place AND {other}.tableoid = {along}.relid)"
-        ).format(
-            value=sql.Identifier(other, column),
-            only=sql.SQL("" if key.other_partitioned else "ONLY "),
-            table=key.other.identifier(sql),
-            other=sql.Identifier(other),
-            along=sql.Identifier(along),
-        )
-        for _own, column in key.columns
-    ]
-    compared = zip(key.columns, values, key.compared)
-    return sql.SQL(" AND ").join(comparison.holds(sql, value, sql.Identifier(alias, own)) for (own, _other), value, comparison in compared)
+    return sql.SQL(
+        "(SELECT {value} FROM {table} AS {other} WHERE {other}.ctid = {along}.place AND {other}.tableoid = {along}.relid)"
+    ).format(
+        value=sql.Identifier(f"{along}_other", column),
+        table=_rows_that_count(sql, key.other, key.other_partitioned),
+        other=sql.Identifier(f"{along}_other"),
+        along=sql.Identifier(along),
+    )
 
 
 def _reached(database: Any, keys: Sequence[ForeignKey], row: str, source: str, condition: Condition) -> Any:
     sql = database.sql
     key, alias = keys[0], f"{row}ref{len(keys)}"
-    # The server's own operator may find equal what = finds different, as blanks at the end of a text that refers to a char(n).
-    parts = [
-        compared.holds(sql, sql.Identifier(source, other), sql.Identifier(alias, own))
-        for (own, other), compared in zip(key.columns, key.compared)
-    ]
+    parts = [_refers(database, key, alias, lambda column: sql.Identifier(source, column))]
     further = _reached(database, keys[1:], row, alias, condition) if keys[1:] else condition(alias)
     if further is not None:
         parts.append(further)
-    # The server's own check looks at the table alone, but at every partition.
-    form = "EXISTS (SELECT FROM {} AS {} WHERE {})" if key.partitioned else "EXISTS (SELECT FROM ONLY {} AS {} WHERE {})"
-    return sql.SQL(form).format(key.table.identifier(sql), sql.Identifier(alias), sql.SQL(" AND ").join(parts))
+    table = _rows_that_count(sql, key.table, key.partitioned)
+    return sql.SQL("EXISTS (SELECT FROM {} AS {} WHERE {})").format(table, sql.Identifier(alias), sql.SQL(" AND ").join(parts))
+
+
+def _refers(database: Any, key: ForeignKey, alias: str, value: Callable[[str], Any]) -> Any:
+    """Return the condition under which the row with `alias` refers by `key` to one that has, in each column, what `value` gives for it."""
+    sql = database.sql
+    # The server's own operator may find equal what = finds different, as blanks at the end of a text that refers to a char(n).
+    return sql.SQL(" AND ").join(
+        compared.holds(sql, value(other), sql.Identifier(alias, own)) for (own, other), compared in zip(key.columns, key.compared)
+    )
+
+
+def _rows_that_count(sql: Any, table: RelationName, partitioned: bool) -> Any:
+    """Return what the server's own check looks at: the table alone, but every partition."""
+    return sql.SQL("{}" if partitioned else "ONLY {}").format(table.identifier(sql))
+
+
+def _others(way: Way, leading: Sequence[ForeignKey]) -> tuple[ForeignKey, ...]:
+    """Return the keys that lead to the last one of `way`; none where it has them all, each used once."""
+    return () if {key.oid for key in leading} == {key.oid for key in way.keys[:-1]} else tuple(leading)
 
 
 def _foreign_key(row: Mapping[str, Any]) -> ForeignKey:
