@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -140,6 +142,23 @@ class Cluster:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(10)
             self._process = None
+
+    def kill_session(self, pid: int) -> None:
+        """End a session's process as a kernel does that is out of memory; return when the server has recovered and lets in again."""
+        with self.connect() as witness:
+            os.kill(pid, signal.SIGKILL)
+            # The server still lets in until it has noticed; then it ends every session, this one too.
+            with contextlib.suppress(psycopg.OperationalError):
+                witness.execute("SELECT pg_sleep(%s)", [START_SECONDS])
+                raise StartFailed(f"the server did not notice that process {pid} had ended\n{self.log_tail()}")
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return self.connect().close()
+            except psycopg.OperationalError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.02)
 
     def remove(self) -> None:
         """Stop the server, immediately because its data is thrown away, and remove what it wrote."""

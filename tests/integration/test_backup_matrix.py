@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._backup import engine
@@ -167,15 +165,8 @@ def test_a_server_that_is_back_at_once_after_a_crash(installation: servers.Insta
     """It starts again by itself; what is dumped after that would be of another moment."""
     (tmp_path / "backups").mkdir()
     with Cluster(installation) as server, Database.create(server, "crashing") as database:
-
-        def answers() -> bool:
-            with suppress(psycopg.OperationalError):
-                return database.query("SELECT true") == [(True,)]
-            return False
-
-        with in_mid_dump(database, tmp_path, lambda pid: os.kill(pid, signal.SIGKILL)) as programs:
+        with in_mid_dump(database, tmp_path, server.kill_session) as programs:
             failed(database, tmp_path / "backups", format=form, compression="none", contents=False, bin_dir=programs)
-        until(answers)
         assert back_up(database, tmp_path / "backups", contents=False)["backups"][0]["action"] == "made"
 
 

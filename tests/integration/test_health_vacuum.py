@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-import psycopg
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _health
@@ -265,24 +262,6 @@ def test_the_age_of_the_last_vacuum(database: Database) -> None:
 OF_COUNTERS = ["table.dead_rows", "table.dead_pct", OVERDUE, INSERTS, "vac.never", "table.vacuum_age"]
 
 
-def kill_a_backend(server: Cluster) -> None:
-    """End a backend as the kernel does that runs out of memory: the server starts anew and forgets what it counted."""
-    with server.connect() as witness, server.connect() as victim:
-        os.kill(victim.info.backend_pid, signal.SIGKILL)
-        # The server still takes connections until it has noticed; then it ends those of all others.
-        with pytest.raises(psycopg.OperationalError):
-            witness.execute("SELECT pg_sleep(10)")
-
-    def up() -> bool:
-        try:
-            server.connect().close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    eventually(up)
-
-
 def test_counters_zeroed_by_a_crash_are_unknown_and_never_zero(installation: Installation) -> None:
     with Cluster(installation, settings={"autovacuum": "off"}) as own, Database.create(own, "shop") as database:
         run_script(
@@ -293,7 +272,8 @@ def test_counters_zeroed_by_a_crash_are_unknown_and_never_zero(installation: Ins
         )
         checks = [check for check in OF_COUNTERS if check != INSERTS or installation.major >= 13]
         before = database.query("SELECT stats_reset FROM pg_stat_bgwriter")
-        kill_a_backend(own)
+        with own.connect() as victim:
+            own.kill_session(victim.info.backend_pid)
         assert database.query("SELECT stats_reset FROM pg_stat_bgwriter") != before
         result = watch(database, *checks)
         assert set(result["unknown"]) == set(checks)
