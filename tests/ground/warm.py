@@ -32,8 +32,8 @@ class Warm:
 
     @contextlib.contextmanager
     def free(self) -> Iterator[bool]:
-        """Say whether a run may begin now: runs at the same time need a process each."""
-        mine = self._busy.acquire(blocking=False)
+        """Say whether a run may begin now: runs at the same time need a process each, and it would end with a thread that started it."""
+        mine = threading.current_thread() is threading.main_thread() and self._busy.acquire(blocking=False)
         try:
             yield mine
         finally:

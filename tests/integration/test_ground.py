@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -75,6 +76,18 @@ def test_killing_the_parent_leaves_no_server() -> None:
     while time.monotonic() < end and _runs(server):
         time.sleep(0.05)
     assert not _runs(server)
+
+
+def test_after_a_session_is_killed_the_server_has_recovered(cluster: Cluster) -> None:
+    with Cluster(cluster.installation) as own, own.connect() as victim, own.connect() as other:
+        before = own.pid
+        own.kill_session(victim.info.backend_pid)
+        with pytest.raises(psycopg.OperationalError):
+            other.execute("SELECT 1")
+        with own.connect() as after:
+            assert after.execute("SELECT 1").fetchone() == (1,)
+        assert own.pid == before
+        assert "all server processes terminated; reinitializing" in own.log_tail()
 
 
 def _runs(pid: int) -> bool:
@@ -161,6 +174,14 @@ def test_runs_at_the_same_time_do_not_mix(ansible_runner: AnsibleRunner) -> None
     with ThreadPoolExecutor(2) as pool:
         said = list(pool.map(lambda word: ansible_runner.module("ansible.builtin.ping", {"data": word})["ping"], ("one", "two")))
     assert said == ["one", "two"]
+
+
+def test_a_thread_that_runs_ansible_takes_nothing_with_it(tmp_path: Path) -> None:
+    runner = AnsibleRunner(tmp_path)
+    for _number in range(2):
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(runner.module, "ansible.builtin.ping").result()["ping"] == "pong"
+        assert runner.module("ansible.builtin.ping")["ping"] == "pong"
 
 
 def test_no_server_variable_of_the_caller_reaches_ansible(ansible_runner: AnsibleRunner, monkeypatch: Any) -> None:
