@@ -9,6 +9,7 @@ from typing import Any
 from ansible_collections.pgops.runbook.plugins.module_utils import _revocation
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from tests.ground.databases import Database
+from tests.integration.children import until
 
 TABLES = """
 CREATE TABLE access (id int PRIMARY KEY, user_id int, used_at timestamptz);
@@ -50,6 +51,7 @@ def test_a_service_that_touches_rows_all_the_time_does_not_keep_a_linked_store_f
     for worker in workers:
         worker.start()
     try:
+        until(lambda: len(touched) > WORKERS)
         options = _revocation.read_options({"token_stores": [STORE], "select": {"subjects": list(range(9))}, "reason": "stolen"})
         with connect(ConnectionOptions.from_params(database.login(tcp=False)), application_name="test", read_only=False) as session:
             result: dict[str, Any] = _revocation.run(session, options, check_mode=False)
@@ -57,7 +59,6 @@ def test_a_service_that_touches_rows_all_the_time_does_not_keep_a_linked_store_f
         done.set()
         for worker in workers:
             worker.join()
-    assert len(touched) > WORKERS
     assert (result["revoked"], result["remaining"]) == (3600, 0)
     assert database.query("SELECT count(*), count(revoked_at), count(access_id) FROM refresh WHERE user_id < 9") == [(3600, 3600, 0)]
     assert database.query("SELECT DISTINCT user_id FROM access") == [(9,)]

@@ -16,6 +16,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._revocation.report i
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.servers import Installation
+from tests.integration.children import until
 from tests.integration.clock import Clock
 from tests.integration.hindering import DELETED, DENIED, FLAGGED, STAMPED, WINDOW, Revoker, with_changes
 
@@ -50,7 +51,7 @@ def test_a_stream_of_tokens_into_the_window(revoker: Revoker) -> None:
 
     late = threading.Event()
     with revoker.meanwhile(issue, sessions=2):
-        streaming.wait(10)
+        until(streaming.is_set)
         with revoker.running(WINDOW, batch_rows=20, max_wait="10 s") as given:
             revoker.until_it_waits()
             late.set()  # the application has been told: it stops issuing into the window
@@ -100,7 +101,7 @@ def test_everything_on_a_service_that_goes_on_issuing(revoker: Revoker) -> None:
             session.execute("COMMIT")
 
     with revoker.meanwhile(issue, sessions=3):
-        time.sleep(0.1)
+        until(lambda: revoker.value("SELECT count(*) >= 110 FROM app.tokens"))
         began = revoker.value("SELECT now()")
         result = revoker.run({"all": True}, max_wait="10 s")
     assert result["remaining"] == 0
@@ -121,7 +122,7 @@ def test_a_long_reader_does_not_make_a_busy_service_unproven(revoker: Revoker) -
 
     with revoker.open_transaction("SELECT 1") as dump, revoker.meanwhile(issue, sessions=3):
         pid = dump.info.backend_pid
-        result = revoker.run({"all": True}, max_wait="300 ms")
+        result = revoker.run({"all": True}, max_wait="1 s")
     assert result["remaining"] == 0
     assert [str(pid) in one for one in result["warnings"]] == [True]
 
@@ -142,7 +143,7 @@ def test_chains_that_are_renewed_meanwhile(revoker: Revoker) -> None:
             time.sleep(0.05)
 
     with revoker.meanwhile(renew, sessions=2):
-        time.sleep(0.1)
+        until(lambda: revoker.value("SELECT count(*) FROM app.tokens WHERE subject = 'renewed'"))
         result = revoker.run(WINDOW, max_wait="20 s")
     assert revoker.value("SELECT count(*) FROM app.tokens WHERE subject = 'renewed'") > 0
     assert (revoker.accepted(), result["remaining"]) == (0, 0)
@@ -409,7 +410,7 @@ def test_limits_on_a_service_that_goes_on_issuing(revoker: Revoker) -> None:
             time.sleep(0.01)
 
     with revoker.meanwhile(issue, sessions=2):
-        time.sleep(0.05)
+        until(lambda: revoker.value("SELECT count(*) > 100 FROM app.tokens"))
         began = revoker.value("SELECT now()")
         result = revoker.run({"all": True}, store, max_wait="5 s")
     assert (result["remaining"], result["passes"]) == (0, 2)
