@@ -22,6 +22,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._revocation import a
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.report import Interrupted, Refused
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
+from tests.integration.children import until
 from tests.integration.hindering import APP, DELETED, DENIED, FLAGGED, WINDOW, Revoker
 
 AUDITED = {"revocation": {"journal": "kept", "audit": "app.audit"}}
@@ -76,12 +77,11 @@ def test_killed_at_any_moment_and_run_again(revoker: Revoker, tmp_path: Path) ->
         " CREATE TRIGGER slow AFTER INSERT ON app.denied FOR EACH STATEMENT EXECUTE FUNCTION app.slow();"
         " CREATE TRIGGER slow AFTER DELETE ON app.sessions FOR EACH STATEMENT EXECUTE FUNCTION app.slow()"
     )
-    started = time.monotonic()
     whole = revoker.run(WINDOW, *stores, batch_rows=9)
-    lasts = time.monotonic() - started
-    wanted = end_state(revoker)
+    wanted, rows = end_state(revoker), counts(revoker)
     revoker.undo(whole["revocation_id"])
     assert revoker.content() == before
+    untouched = counts(revoker)
     script = tmp_path / "killed.py"
     script.write_text(PROCESS.replace("{path!r}", repr(sys.path)), encoding="utf-8")
     options = {"token_stores": stores, "select": WINDOW, "reason": "killed", "batch_rows": 9, "max_wait": "500 ms"}
@@ -90,10 +90,13 @@ def test_killed_at_any_moment_and_run_again(revoker: Revoker, tmp_path: Path) ->
         revoker.sql("TRUNCATE pgops_runbook.revocations, pgops_runbook.changes, pgops_runbook.changed_rows")
         for _kill in range(2):
             process = start(script, {"options": options, "login": revoker.database.login(tcp=False)})
-            time.sleep(dice.uniform(0, lasts))
+            # By the rows that are done, not by a clock: how long they take is up to the machine.
+            far = dice.uniform(0, 1) * distance(rows, untouched)
+            until(lambda far=far, process=process: process.poll() is not None or distance(counts(revoker), untouched) >= far)
+            time.sleep(dice.uniform(0, 0.02))
             process.send_signal(signal.SIGKILL)
-            process.wait(10)
-            moments.append([revoker.value(f"SELECT count(*) FROM {table}") for table in APP])
+            process.wait()
+            moments.append(counts(revoker))
         after_busy(revoker, *stores)
         assert end_state(revoker) == wanted
         runs = [row[0] for row in revoker.sql("SELECT revocation_id FROM pgops_runbook.revocations ORDER BY began_at DESC")]
@@ -102,6 +105,16 @@ def test_killed_at_any_moment_and_run_again(revoker: Revoker, tmp_path: Path) ->
         assert revoker.content() == before
     # Some were killed half way, or the moments say nothing.
     assert len({str(moment) for moment in moments}) > 3
+
+
+def counts(revoker: Revoker) -> list[int]:
+    """Return how many rows each of the application's tables has."""
+    return list(revoker.sql("SELECT " + ", ".join(f"(SELECT count(*) FROM {table})" for table in APP))[0])
+
+
+def distance(some: list[int], others: list[int]) -> int:
+    """Return how many rows lie between two counts."""
+    return sum(abs(one - other) for one, other in zip(some, others, strict=True))
 
 
 def start(script: Path, given: dict[str, Any]) -> subprocess.Popen[str]:
@@ -117,7 +130,7 @@ def start(script: Path, given: dict[str, Any]) -> subprocess.Popen[str]:
 
 def after_busy(revoker: Revoker, *stores: dict[str, Any], **options: Any) -> dict[str, Any]:
     """Run as soon as the server has noticed that the one before is gone."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while True:
         try:
             return revoker.run(WINDOW, *stores, batch_rows=9, **options)
@@ -189,11 +202,11 @@ def test_lost_after_the_last_pass(revoker: Revoker, monkeypatch: pytest.MonkeyPa
 
 def test_a_statement_that_takes_too_long(revoker: Revoker) -> None:
     revoker.sql(
-        "CREATE FUNCTION app.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(10); RETURN NEW; END $$;"
+        "CREATE FUNCTION app.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(120); RETURN NEW; END $$;"
         " CREATE TRIGGER slow BEFORE INSERT ON app.denied FOR EACH ROW EXECUTE FUNCTION app.slow()"
     )
     with pytest.raises(Interrupted) as caught:
-        revoker.run(WINDOW, login={"statement_timeout": "2 s"})
+        revoker.run(WINDOW, login={"statement_timeout": "5 s"})
     assert (caught.value.sqlstate, caught.value.result["revoked"]) == ("57014", 0)
     revoker.sql("DROP TRIGGER slow ON app.denied")
     assert revoker.run(WINDOW)["revoked"] == 77
