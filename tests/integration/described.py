@@ -170,7 +170,7 @@ READY = """
 UPDATE {tokens} t SET {issued_name} = date_trunc('second', {issued});
 UPDATE {tokens} t SET expires_at = t.expires_at + interval '1 hour'
 WHERE t.expires_at BETWEEN {clock} - interval '20 min' AND {clock} + interval '20 min';
-UPDATE {tokens} t SET expires_at = {clock} - interval '2 min'
+UPDATE {tokens} t SET expires_at = {clock} - interval '30 s'
 WHERE {id} = (SELECT {id} FROM {tokens} t WHERE {alive} AND NOT {revoked} ORDER BY {id} LIMIT 1);
 """
 # Users that there are, so that every criterion finds some; a scope, a claim and an address that only resemble a selected one.

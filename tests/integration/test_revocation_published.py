@@ -19,9 +19,10 @@ from ansible_collections.pgops.runbook.plugins.module_utils._connection import C
 from ansible_collections.pgops.runbook.plugins.module_utils._revocation.report import Unproven
 from tests.ground import runner
 from tests.ground.errors import ServerTooOld
-from tests.ground.published.databases import PublishedDatabase, PublishedDatabases
+from tests.ground.published.databases import FRESH_SECONDS, PublishedDatabase, PublishedDatabases
 from tests.ground.published.django import DjangoStore
 from tests.ground.published.store import Accepted
+from tests.integration.children import until
 from tests.integration.published_cases import LAYOUTS, Case, Layout
 
 ROWS = 300
@@ -54,8 +55,9 @@ WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 
 
 @dataclass
 class Filled:
-    """A filled database as it was made: its content, what its application accepts and what could still become a token."""
+    """A filled database as it was made, and when: its content, what its application accepts and what could still become a token."""
 
+    made_at: float
     database: PublishedDatabase
     content: dict[str, str]
     accepted: Accepted
@@ -73,12 +75,14 @@ def copies() -> Iterator[dict[str, Filled]]:
 @pytest.fixture
 def filled(layout: str, copies: dict[str, Filled], published_databases: PublishedDatabases) -> Iterator[Filled]:
     """A database of the layout that nothing was revoked in yet."""
+    if layout in copies and time.monotonic() - copies[layout].made_at > FRESH_SECONDS / 2:
+        copies.pop(layout).database.drop()
     if layout not in copies:
         try:
             database = published_databases.copy(layout, f"revoking_{next(_numbers)}", ROWS)
         except ServerTooOld as reason:
             pytest.skip(str(reason))
-        copies[layout] = Filled(database, content(database), database.accepted())
+        copies[layout] = Filled(time.monotonic(), database, content(database), database.accepted())
     yield copies[layout]
     if content(copies[layout].database) != copies[layout].content:
         copies.pop(layout).database.drop()
@@ -245,11 +249,11 @@ def test_a_killed_run_is_gone_on_with(layout: str, changes: int, filled: Filled)
     once: dict[str, Any] = {"batch_rows": 3, "revocation_id": f"killed-{changes}"}
     given = json.dumps({"login": database.login(), "options": {**options, **once}, "changes": changes})
     environment = {"PYTHONPATH": str(runner.collections_path()), "PATH": "/usr/bin"}
-    killed = subprocess.run([sys.executable, "-c", KILLED, given], env=environment, capture_output=True, check=False, timeout=60)
+    killed = subprocess.run([sys.executable, "-c", KILLED, given], env=environment, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     # Its lock goes with its session, a moment after it.
-    while database.query("SELECT FROM pg_stat_activity WHERE application_name LIKE 'killed%%' AND datname = current_database()"):
-        time.sleep(0.02)
+    left = "SELECT FROM pg_stat_activity WHERE application_name LIKE 'killed%%' AND datname = current_database()"
+    until(lambda: not database.query(left))
     result = run(database, select, stores, **once)
     assert database.accepted() == {name: found - gone.get(name, set()) for name, found in filled.accepted.items()}
     links = "SELECT count(*) FROM oauth2_provider_refreshtoken WHERE user_id::text = ANY (%s) AND access_token_id IS NOT NULL"
