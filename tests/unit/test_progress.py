@@ -238,7 +238,7 @@ def test_the_result_always_has_the_last_word(wrapper: Wrapper) -> None:
 
         writer = threading.Thread(target=show)
         writer.start()
-        assert begun.wait(10)
+        assert begun.wait(60)
         wrapper.write(result)
         seen = [wrapper.poll() for _look in range(5)]
         over.set()
