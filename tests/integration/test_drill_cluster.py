@@ -7,12 +7,13 @@ import pwd
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import connect
+from ansible_collections.pgops.runbook.plugins.module_utils._drill import scratch
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.account import server_account
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.cluster import FASTER, ScratchCluster, without_libpq_environment
 from ansible_collections.pgops.runbook.plugins.module_utils._drill.scratch import ScratchFolder, clear_leftovers
@@ -133,6 +134,43 @@ def test_a_server_that_outlived_its_run_is_ended_by_the_next(place: Path, instal
     assert working_in(folder)
     assert clear_leftovers(str(place)) == [str(folder)]
     assert working_in(folder) == []
+
+
+def _gone_before(open_: Callable[[Path], int], path: Path) -> int:
+    path.rmdir()
+    return open_(path)
+
+
+def _gone_after(open_: Callable[[Path], int], path: Path) -> int:
+    handle = open_(path)
+    path.rmdir()
+    return handle
+
+
+@pytest.mark.parametrize("moment", [_gone_before, _gone_after])
+def test_a_folder_whose_run_ends_just_now_is_no_leftover(place: Path, monkeypatch: pytest.MonkeyPatch, moment: Callable[..., int]) -> None:
+    """Drills that go on at once on a host share the folder above theirs."""
+    (place / f"{scratch.PREFIX}00000000").mkdir()
+    real = scratch._open
+    monkeypatch.setattr(scratch, "_open", lambda path: moment(real, path))
+    assert clear_leftovers(str(place)) == []
+
+
+def test_a_folder_that_another_run_clears_before_it_is_locked_is_made_anew(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+    real = scratch._open
+
+    def late(path: Path) -> int:
+        made.append(path)
+        if len(made) == 1:
+            path.rmdir()
+        return real(path)
+
+    monkeypatch.setattr(scratch, "_open", late)
+    folder = ScratchFolder.make(str(place), server_account(None))
+    assert [folder.path, folder.server.is_dir()] == [made[1], True]
+    folder.remove()
+    assert list(place.iterdir()) == []
 
 
 def test_folders_of_others_stay(place: Path) -> None:

@@ -69,13 +69,16 @@ class ScratchFolder:
         while True:
             path = parent / f"{PREFIX}{secrets.token_hex(4)}"
             path.mkdir(mode=0o700)
-            path.chmod(mode)
-            handle = _open(path)
+            try:
+                path.chmod(mode)
+                handle = _open(path)
+            except FileNotFoundError:
+                # Another run has cleared it in the moment before the lock could be taken.
+                continue
             fcntl.flock(handle, fcntl.LOCK_EX)
-            if path.exists() and path.stat().st_ino == os.fstat(handle).st_ino:
+            if _is_at(path, handle):
                 return cls(path, handle)
-            # Another run has cleared it in the moment before the lock was taken.
-            os.close(handle)
+            os.close(handle)  # cleared as well
 
     def remove(self) -> None:
         """Remove the folder and whatever is in it, and give the lock back."""
@@ -89,18 +92,36 @@ def clear_leftovers(parent: str) -> List[str]:
     """Remove the folders below `parent` that killed runs of this account have left, end servers in them, and return their paths."""
     cleared = []
     for path in sorted(Path(parent).glob(f"{PREFIX}*")):
-        if path.is_symlink() or not path.is_dir() or path.stat().st_uid != os.geteuid():
-            continue
-        handle = _open(path)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # Its run is alive.
-            os.close(handle)
+            handle = _open(path)
+        except OSError:
+            # It is no folder, or somebody else's, or its run has just ended.
             continue
-        ScratchFolder(path, handle).remove()
-        cleared.append(str(path))
+        if _is_left(path, handle):
+            ScratchFolder(path, handle).remove()
+            cleared.append(str(path))
+        else:
+            os.close(handle)
     return cleared
+
+
+def _is_left(path: Path, handle: int) -> bool:
+    """Take the lock of the folder that is open, and tell whether a run of this account that was killed has left it at `path`."""
+    if os.fstat(handle).st_uid != os.geteuid():
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False  # its run is alive
+    return _is_at(path, handle)
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    """Say whether the folder that is open still stands at `path`. Whoever has its lock may rely on that."""
+    try:
+        return path.stat().st_ino == os.fstat(handle).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _open(path: Path) -> int:
