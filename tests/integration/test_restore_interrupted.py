@@ -10,11 +10,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Busy, RunbookError
 from ansible_collections.pgops.runbook.plugins.module_utils._restore import databases, whole
+from ansible_collections.pgops.runbook.plugins.module_utils._restore.sessions import Sessions
 from tests.ground import runner, servers
 from tests.ground.account import server_account
 from tests.ground.cluster import Cluster
@@ -278,6 +280,40 @@ def test_what_only_looks_like_a_leftover_stays(live: Database, backup: Path, tar
     result = restoring.restore(live, backup.parent, target=target.name)
     assert result["dropped"] == []
     assert restoring.databases(live.cluster) >= set(names)
+
+
+class Interrupted:
+    """A session beside which something is done once, after its next question."""
+
+    def __init__(self, session: Any, act: Callable[[], object]) -> None:
+        self._session = session
+        self._acts = [act]
+
+    def rows(self, *given: Any) -> Any:
+        found = self._session.rows(*given)
+        while self._acts:
+            self._acts.pop()()
+        return found
+
+
+@pytest.mark.parametrize("moment", ["begins", "ends"])
+def test_a_run_that_begins_or_ends_just_now_has_left_nothing(live: Database, moment: str) -> None:
+    login, hidden = backing.login(live, login_db="postgres"), databases.hidden_name()
+    sessions = Sessions(login, "test")
+    with sessions.open("postgres") as looking, sessions.open("postgres") as run, restoring.passing(live.cluster):
+
+        def begin() -> None:
+            databases.hold(run, hidden)
+            live.cluster.create_database(hidden)
+
+        def end() -> None:
+            live.cluster.drop_database(hidden)
+            databases.let_go(run, hidden)
+
+        if moment == "ends":
+            begin()
+        assert databases.leftovers(Interrupted(looking, begin if moment == "begins" else end), sessions) == []
+        assert databases.leftovers(looking, sessions) == []
 
 
 def test_a_leftover_with_a_subscription(live: Database, backup: Path, target: Database) -> None:
