@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -43,8 +43,12 @@ class Process:
 
     @property
     def files(self) -> list[str]:
-        """What its open files are."""
-        return [os.readlink(place) for place in Path(f"/proc/{self.pid}/fd").iterdir()]
+        """What its open files are; what it closes while it is looked at is none."""
+        found = []
+        for place in _listed(self.pid, "fd"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found.append(os.readlink(place))
+        return found
 
 
 def processes() -> Iterator[Process]:
@@ -79,12 +83,12 @@ def group(number: int) -> list[Process]:
 @contextmanager
 def standing_still(pids: Iterable[int]) -> Iterator[None]:
     """Stop processes until the end of the block; those that are over by now do not matter."""
-    stopped = [pid for pid in pids if _told(pid, signal.SIGSTOP)]
+    stopped = [pid for pid in pids if told(pid, signal.SIGSTOP)]
     try:
         yield
     finally:
         for pid in stopped:
-            _told(pid, signal.SIGCONT)
+            told(pid, signal.SIGCONT)
 
 
 def until(look: Callable[[], Found], seconds: float = 60.0) -> Found:
@@ -98,12 +102,20 @@ def until(look: Callable[[], Found], seconds: float = 60.0) -> Found:
         time.sleep(0.01)
 
 
-def _told(pid: int, number: signal.Signals) -> bool:
+def told(pid: int, number: signal.Signals) -> bool:
+    """Send a signal to a process, and tell whether it was still there."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
         return False
     return True
+
+
+def _listed(pid: int, name: str) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/{name}").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def _content(pid: int, name: str) -> bytes:

@@ -20,7 +20,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.child import
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, ProgramMissing
 from tests.ground import runner
 from tests.ground.databases import Database
-from tests.integration.children import Process, children, group, until
+from tests.integration.children import Process, children, group, standing_still, until
 
 pytestmark = pytest.mark.any_driver
 
@@ -198,7 +198,7 @@ def test_nothing_that_is_open_here_is_open_there(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.set_inheritable(lock.fileno(), True)
         with shell("sleep 600") as child:
-            seen = until(lambda: [one for one in group(child.pid) if b"sleep" in one.arguments])
+            seen = until(lambda: [one for one in group(child.pid) if one.arguments.startswith(b"sleep")])
             assert [name for one in seen for name in one.files if ".lock" in name] == []
 
 
@@ -241,17 +241,11 @@ def test_a_killed_run_leaves_no_worker_of_pg_dump(database: Database, tmp_path: 
     parent, number = started(program, "-Fd", "-j4", "-Z9", *target)
     busy = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY %'"
     # Their servers stop, so that the workers are in the middle of their tables for as long as we look.
-    stopped = [pid for (pid,) in until(lambda: database.query(busy))]
-    try:
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
+    with standing_still(pid for (pid,) in until(lambda: database.query(busy))):
         assert len(until(lambda: group(number))) > 1
         parent.kill()
         parent.wait()
         until(lambda: not group(number))
-    finally:
-        for pid in stopped:
-            os.kill(pid, signal.SIGCONT)
     until(lambda: not database.query(busy))
     assert group(number) == []
 

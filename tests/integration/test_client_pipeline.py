@@ -27,7 +27,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._client.pipeline imp
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import ProgramFailed, ProgramMissing, RunbookError
 from tests.ground import runner
 from tests.ground.databases import Database
-from tests.integration.children import child, children, group, until
+from tests.integration.children import child, children, group, told, until
 from tests.integration.small_disks import small_disk
 
 pytestmark = pytest.mark.any_driver
@@ -72,7 +72,7 @@ def killing(name: str) -> Callable[[], None]:
     def tick() -> None:
         victim = child(name)
         if victim is not None:
-            os.kill(victim.pid, signal.SIGKILL)
+            told(victim.pid, signal.SIGKILL)
 
     return tick
 
