@@ -82,11 +82,13 @@ def _age(folder: Path, patch: pytest.MonkeyPatch) -> Keys:
 class Look:
     """Looks all the time, in a thread, for `texts` in the files below `folders`; `found` are the names of those that hold one.
 
-    `seen` are the names of all files that were looked at.
+    `seen` are the names of all files that were looked at. Programs that wait by `till_looked_at` for the folder `waiting` go on when
+    everything was looked at once more.
     """
 
     folders: Sequence[Path]
     texts: Sequence[str]
+    waiting: Path
     found: set[str] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -122,8 +124,20 @@ class Look:
 
     def _go_on(self) -> None:
         while not self._stop.is_set():
+            asked = list(self.waiting.iterdir())
             self.once()
+            for one in asked:
+                one.unlink(missing_ok=True)
             time.sleep(0.005)
+
+
+def till_looked_at(waiting: Path) -> str:
+    """Return what a script does to go on when a `Look` has seen what stands there now; the folder for it is made.
+
+    What was written to a pipe has some time to come out of it before.
+    """
+    waiting.mkdir()
+    return f'sleep 0.2; touch "{waiting}/$$"; while [ -e "{waiting}/$$" ]; do sleep 0.02; done'
 
 
 def somewhere_temporary(patch: pytest.MonkeyPatch, folder: Path) -> Path:

@@ -65,9 +65,9 @@ def test_an_encrypted_backup_is_readable_with_the_key_alone(
 ) -> None:
     folder, temporary = tmp_path / "backups", hiding.somewhere_temporary(monkeypatch, tmp_path / "temporary")
     options = {"format": form, "compression": compression, "encrypt": keys.encrypt}
-    # What is written before it is encrypted would stand there for as long as that takes at least.
-    programs = backing.recording_bin_dir(tmp_path, after="sleep 0.2")
-    with hiding.Look([folder, temporary], [secret.row, secret.role]) as look:
+    # What is written before it is encrypted would stand there till then at least.
+    programs = backing.recording_bin_dir(tmp_path, after=hiding.till_looked_at(tmp_path / "waiting"))
+    with hiding.Look([folder, temporary], [secret.row, secret.role], tmp_path / "waiting") as look:
         backup = made(secret.database, folder, bin_dir=str(programs), **options)
     assert look.found == set()
     document = manifest(backup)
@@ -93,8 +93,8 @@ def test_an_encrypted_backup_is_readable_with_the_key_alone(
 
 @pytest.mark.parametrize("form", ["custom", "plain"])
 def test_that_look_sees_what_is_not_encrypted(secret: Secret, tmp_path: Path, form: str) -> None:
-    programs = backing.recording_bin_dir(tmp_path, after="sleep 0.2")
-    with hiding.Look([tmp_path / "backups"], [secret.row, secret.role]) as look:
+    programs = backing.recording_bin_dir(tmp_path, after=hiding.till_looked_at(tmp_path / "waiting"))
+    with hiding.Look([tmp_path / "backups"], [secret.row, secret.role], tmp_path / "waiting") as look:
         made(secret.database, tmp_path / "backups", bin_dir=str(programs), format=form, compression="none")
     assert {Path(path).stem for path in look.found if "/.partial-" in path} == {"database", "globals"}
 
@@ -195,9 +195,9 @@ def test_tables_that_come_and_go_are_locked_all_the_same(database: Database) -> 
 
 
 def test_a_dba_sees_what_is_at_work_and_no_timeout_of_idle_sessions_ends_it(database: Database, tmp_path: Path) -> None:
-    database.query(f"ALTER DATABASE \"{database.name}\" SET idle_in_transaction_session_timeout = '300ms'")
-    # Longer than the timeout, and until it has been seen.
-    programs = backing.recording_bin_dir(tmp_path, f"sleep 1; {backing.waiting_for(tmp_path / 'go')}")
+    database.query(f"ALTER DATABASE \"{database.name}\" SET idle_in_transaction_session_timeout = '1s'")
+    # Longer than the timeout, which no pause between two statements comes near to, and until it has been seen.
+    programs = backing.recording_bin_dir(tmp_path, f"sleep 2; {backing.waiting_for(tmp_path / 'go')}")
     asked = "SELECT application_name FROM pg_stat_activity WHERE datname = %s AND application_name LIKE 'pgops.%%'"
     seen: set[str] = set()
 

@@ -55,8 +55,8 @@ def test_an_encrypted_backup_never_stands_on_the_disk(
     monkeypatch.setattr(unpack, "unpack", lambda *_files: pytest.fail("it is unpacked"))
     backing.made(shop, folder, format=form, compression=compression, encrypt=keys.encrypt)
     # What is decrypted to a file for it stands there at least as long as the program runs.
-    programs = backing.recording_bin_dir(tmp_path, after="sleep 0.2")
-    with hiding.Look([folder, scratch, temporary], [SECRET, "customer 18"]) as look:
+    programs = backing.recording_bin_dir(tmp_path, after=hiding.till_looked_at(tmp_path / "waiting"))
+    with hiding.Look([folder, scratch, temporary], [SECRET, "customer 18"], tmp_path / "waiting") as look:
         result = restoring.restore(
             shop, folder, target=target.name, jobs=4, bin_dir=str(programs), scratch_folder=str(scratch), **keys.reading
         )
@@ -69,8 +69,8 @@ def test_an_encrypted_backup_never_stands_on_the_disk(
 def test_that_look_sees_what_is_unpacked(shop: Database, target: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, scratch, _temporary = places(monkeypatch, tmp_path)
     backing.made(shop, folder, format="custom", compression="zstd")
-    programs = backing.recording_bin_dir(tmp_path, after="sleep 0.2")
-    with hiding.Look([scratch], [SECRET]) as look:
+    programs = backing.recording_bin_dir(tmp_path, after=hiding.till_looked_at(tmp_path / "waiting"))
+    with hiding.Look([scratch], [SECRET], tmp_path / "waiting") as look:
         restoring.restore(shop, folder, target=target.name, jobs=4, bin_dir=str(programs), scratch_folder=str(scratch))
     assert {Path(path).parent.name[: len(unpack.PREFIX)] for path in look.found} == {unpack.PREFIX}
 
