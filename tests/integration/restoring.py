@@ -147,6 +147,12 @@ def hidden(cluster: Cluster) -> set[str]:
     return {name for name in databases(cluster) if name.startswith("pgops_restore_")}
 
 
+def at_work(cluster: Cluster) -> list[int]:
+    """Return the sessions of runs that live by their locks, or by those of sessions whose end the server has not yet noticed."""
+    with cluster.connect() as connection:
+        return [pid for (pid,) in connection.execute("SELECT pid FROM pg_locks WHERE locktype = 'advisory'").fetchall()]
+
+
 @contextmanager
 def unused(cluster: Cluster) -> Iterator[Database]:
     """A name that no database has; one that has got it is dropped at the end, and nothing hidden is left."""

@@ -18,7 +18,7 @@ import pytest
 from tests.ground import folders, runner, servers
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
-from tests.integration import backing
+from tests.integration import backing, restoring
 from tests.integration.children import until, working_in
 from tests.integration.drilling import hidden_databases, in_cluster, options, rehearse
 
@@ -63,7 +63,7 @@ def test_a_drill_that_is_ended_in_a_scratch_server_leaves_nothing_at_work(
     child = _module(tmp_path, options(slow, **in_cluster(installation, place)))
     _until(lambda: any(b"CREATE INDEX" in process.arguments for process in working_in(place)), child)
     child.send_signal(number)
-    child.communicate(timeout=20)
+    child.communicate(timeout=120)
     until(lambda: not working_in(place))
     left = list(place.iterdir())
     assert len(left) == (1 if number == signal.SIGKILL else 0)
@@ -81,9 +81,10 @@ def test_a_drill_that_is_killed_in_a_database_leaves_one_that_the_next_drill_dro
     _until(lambda: bool(hidden_databases(cluster)), child)
     left = hidden_databases(cluster)
     child.kill()
-    child.communicate(timeout=20)
+    child.communicate(timeout=120)
     hold.unlink()
     until(lambda: not _sessions(cluster))
+    until(lambda: not restoring.at_work(cluster))
     result = rehearse(cluster, slow)
     assert result["passed"], result["reasons"]
     assert f"database {left[0]} of a run that was killed has been dropped" in result["warnings"]
@@ -103,7 +104,7 @@ def test_an_ordinary_user_drills_too(database: Database, installation: servers.I
         pytest.skip("no Python of this version is in reach of other users")
     account = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     child = _module(place, options(folder, **in_cluster(installation, place)), python=python, **account)
-    said = child.communicate(timeout=60)[0]
+    said = child.communicate(timeout=180)[0]
     result = json.loads(said)
     assert result.get("passed") is True, result
     assert Path(result["evidence"]).stat().st_uid == user.pw_uid

@@ -155,12 +155,7 @@ def test_killed_when(live: Database, backup: Path, target: Database, moment: str
     until(lambda: not at_work(live))
     left = restoring.hidden(live.cluster)
     assert len(left) == 1
-
-    def dead() -> bool:
-        with live.connect(dbname="postgres") as connection:
-            return not connection.execute("SELECT FROM pg_locks WHERE locktype = 'advisory'").fetchall()
-
-    until(dead)
+    until(lambda: not restoring.at_work(live.cluster))
     result = restoring.restore(live, backup.parent, target=target.name)
     assert (result["action"], set(result["dropped"])) == ("restored", left)
     assert target.query(COUNT) == live.query(COUNT)
@@ -172,7 +167,7 @@ def test_asked_to_end(live: Database, backup: Path, target: Database) -> None:
     with started(live, backup, target.name) as process, held(live.cluster, "CREATE"):
         until(lambda: at_work(live, "CREATE INDEX %"))
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(120)
     assert process.returncode != 0
     assert restoring.databases(live.cluster) & {target.name} == set()
     assert restoring.hidden(live.cluster) == set()
@@ -188,7 +183,7 @@ def test_two_at_once(live: Database, backup: Path, target: Database) -> None:
         # One for another target goes on beside it and takes nothing for a leftover.
         beside = restoring.restore(live, backup.parent, target="interrupted_beside")
         first.close()
-        said = process.communicate(timeout=60)
+        said = process.communicate(timeout=120)
     assert (process.returncode, beside["dropped"], said[0]) == (0, [], "done\n")
     assert target.query(COUNT) == live.query(COUNT)
 
