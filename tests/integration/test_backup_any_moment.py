@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -50,10 +51,10 @@ def old(cluster: Cluster, tim: Database, tmp_path_factory: pytest.TempPathFactor
 
 def counting(folder: Path, act: Callable[[int, str], None]) -> Callable[[str, tuple[Any, ...]], None]:
     """Return a hook that calls `act` with the number and the kind of each step of this process below `folder` that changes something."""
-    number, here = 0, os.fsencode(folder)
+    # A hook is called in whatever thread takes the step.
+    numbers, here = itertools.count(1), os.fsencode(folder)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal number
         if event not in STEPS:
             return
         if event == "open" and (len(arguments) < 3 or not isinstance(arguments[2], int) or not arguments[2] & (os.O_WRONLY | os.O_RDWR)):
@@ -64,8 +65,7 @@ def counting(folder: Path, act: Callable[[int, str], None]) -> Callable[[str, tu
             relative = event in ("os.remove", "os.rmdir") and isinstance(named, str | bytes) and not os.fsdecode(named).startswith("/")
             if not relative and not (isinstance(named, str | bytes | os.PathLike) and os.fsencode(named).startswith(here)):
                 return
-        number += 1
-        act(number, event)
+        act(next(numbers), event)
 
     return hook
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
+from ansible_collections.pgops.runbook.plugins.module_utils._backup import lock
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.catalogue import look_through, read_question
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.lock import folder_lock, locked
 from ansible_collections.pgops.runbook.plugins.module_utils._backup.manifest import read_manifest
@@ -59,16 +60,21 @@ def folder(originals: dict[float, Path], tmp_path: Path) -> Path:
     return place
 
 
-def test_whoever_looks_keeps_no_run_from_its_work(tmp_path: Path) -> None:
+def test_whoever_looks_keeps_no_run_from_its_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (tmp_path / ".lock").open("w", encoding="ascii") as look:
-        # As `locked` does, for a moment.
+        # As `locked` does, which is over before whoever wants the lock has waited.
         fcntl.flock(look, fcntl.LOCK_SH)
-        end = threading.Timer(0.02, fcntl.flock, (look, fcntl.LOCK_UN))
-        end.start()
+        waits: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            fcntl.flock(look, fcntl.LOCK_UN)
+
+        monkeypatch.setattr(lock, "time", SimpleNamespace(sleep=sleep))
         with folder_lock(tmp_path, "pg_backup"):
             assert locked(tmp_path)
-        end.join()
         assert not locked(tmp_path)
+        assert [0 < seconds < 1 for seconds in waits] == [True]
 
 
 def ask(folder: Path, **parameters: Any) -> dict[str, Any]:
@@ -151,8 +157,8 @@ def test_what_else_stands_there_is_told(folder: Path, originals: dict[float, Pat
     (folder / HIDDEN[0] / "database.dump").write_bytes(b"x" * 1000)
     (folder / "notes.txt").write_text("", encoding="utf-8")
     (folder / "link").symlink_to(originals[4])
-    with (folder / ".lock").open("w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with (folder / ".lock").open("w", encoding="ascii") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
         told = ask(folder)
     assert [(one["name"], one["state"], one["bytes"]) for one in told["unfinished"]] == [
         (HIDDEN[2], "being copied", 0),

@@ -86,7 +86,7 @@ def test_killed_at_any_moment(tim: Database, tmp_path: Path, form: str, number: 
         process = started(tim, tmp_path, format=form, fresh_for="0 s")
         time.sleep(chance.uniform(0, 0.5))
         process.send_signal(number)
-        process.wait(30)
+        process.wait(120)
         expect_no_programs(tmp_path)
         whole = [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")]
         assert good.name in whole
@@ -112,11 +112,11 @@ def test_the_next_run_ends_what_a_dead_one_has_left_and_nothing_else(tim: Databa
     # One that does not heed TERM.
     deaf = tmp_path / "deaf"
     left = subprocess.Popen(["sh", "-c", f"trap '' TERM; touch {deaf}; while :; do sleep 0.1; done"], env=own)
-    stranger = subprocess.Popen(["sleep", "60"], env=other)
+    stranger = subprocess.Popen(["sleep", "600"], env=other)
     try:
         until(deaf.exists)
         back_up(tim, folder)
-        assert left.wait(20) == -signal.SIGKILL
+        assert left.wait(60) == -signal.SIGKILL
         assert stranger.poll() is None
     finally:
         for process in (left, stranger):

@@ -212,7 +212,7 @@ def test_time_that_is_over_leaves_the_rest_and_what_is_deleted_meanwhile_is_not_
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newest, oldest = named(folder)
-    over = again(folder, max_runtime="1 ms", verify="checksum")
+    over = again(folder, max_runtime="0.001 ms", verify="checksum")
     assert [(one["result"], one["level"]) for one in over["verifications"]] == [("left", None)] * 2
     assert (over["changed"], "2 of 2 backups were not looked at" in over["warnings"][0]) == (False, True)
     real = state_verified.verify
