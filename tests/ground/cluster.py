@@ -123,7 +123,7 @@ class Cluster:
         raise StartFailed(f"no free port on {self.host} after ten attempts\n{self.log_tail()}")
 
     def stop(self) -> None:
-        """Shut the server down: fast, after ten seconds immediately. Standbys of it stop first."""
+        """Shut the server down: fast, after a minute immediately, which loses its statistics. Standbys of it stop first."""
         for standby in self._standbys:
             standby.stop()
         if self._process is not None:
@@ -140,7 +140,7 @@ class Cluster:
         """End the server as a crash would."""
         if self._process is not None:
             self._process.send_signal(signal.SIGQUIT)
-            self._process.wait(10)
+            self._process.wait(START_SECONDS)
             self._process = None
 
     def kill_session(self, pid: int) -> None:
@@ -216,7 +216,10 @@ class Cluster:
         """Drop a database if it exists, ending its sessions."""
         with self.connect() as connection:
             ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
-            connection.execute(ended, [name])
+            end = time.monotonic() + START_SECONDS
+            # One that sends the changes of the database to somebody has its slot until it is gone, and then no force helps.
+            while connection.execute(ended, [name]).fetchall() and time.monotonic() < end:
+                time.sleep(0.01)
             force = sql.SQL(" WITH (FORCE)") if self.installation.major >= 13 else sql.SQL("")
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)) + force)
 
@@ -239,7 +242,7 @@ class Cluster:
         replica.start()
         return replica
 
-    def wait_for(self, standby: Cluster, seconds: float = 30.0) -> None:
+    def wait_for(self, standby: Cluster, seconds: float = START_SECONDS) -> None:
         """Wait until `standby` has replayed everything written here so far."""
         with self.connect() as here, standby.connect() as there:
             # A commit that waits for the disk takes with it what was committed without waiting; only then it can be sent.
@@ -315,8 +318,10 @@ class Cluster:
                 if "Address already in use" in said or "could not bind" in said:
                     return False
                 raise StartFailed(f"the server ended with code {self._process.returncode}\n{said[-2000:]}")
-            # The eighth line of this file is the server's state; the first its process id.
-            lines = status.read_text(encoding="utf-8").split("\n") if status.exists() else []
+            # The eighth line of this file is the server's state; the first its process id. A server that ends takes it away.
+            lines: list[str] = []
+            with contextlib.suppress(FileNotFoundError):
+                lines = status.read_text(encoding="utf-8").split("\n")
             if len(lines) > 7 and lines[0] == str(self._process.pid) and lines[7].strip() in ("ready", "standby"):
                 return True
             time.sleep(0.02)
@@ -325,7 +330,7 @@ class Cluster:
 
 
 def _end(server: subprocess.Popen[bytes], first: signal.Signals = signal.SIGINT) -> None:
-    for number, seconds in ((first, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
+    for number, seconds in ((first, START_SECONDS), (signal.SIGQUIT, 15.0), (signal.SIGKILL, 5.0)):
         if server.poll() is not None:
             return
         server.send_signal(number)

@@ -8,6 +8,7 @@ from typing import Any
 from psycopg import sql
 
 from .databases import Database
+from .errors import GroundError
 
 _TABLES = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -16,7 +17,7 @@ WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 
 _COUNTERS = "SELECT tup_inserted, tup_updated, tup_deleted FROM pg_stat_database WHERE datname = current_database()"
 # Sessions report their counters before they are gone, and a collector before PostgreSQL 15 passes them on every half second.
 _OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-_REPORT_SECONDS = 1.0
+_GONE_SECONDS, _COLLECTOR_SECONDS = 60.0, 1.0
 
 
 def fingerprint(database: Database) -> dict[str, tuple[Any, ...]]:
@@ -28,10 +29,13 @@ def fingerprint(database: Database) -> dict[str, tuple[Any, ...]]:
 
 def write_counters(database: Database) -> tuple[int, ...]:
     """Return how many rows were ever inserted, updated and deleted in the database, catalogue included."""
-    collector = database.cluster.installation.major < 15
-    end = time.monotonic() + _REPORT_SECONDS
-    while time.monotonic() < end and (collector or database.query(_OTHERS) != [(0,)]):
+    end = time.monotonic() + _GONE_SECONDS
+    while database.query(_OTHERS) != [(0,)]:
+        if time.monotonic() > end:
+            raise GroundError(f"{database.name} has sessions that do not end, and their counters are not known")
         time.sleep(0.05)
+    if database.cluster.installation.major < 15:
+        time.sleep(_COLLECTOR_SECONDS)
     ((inserted, updated, deleted),) = database.query(_COUNTERS)
     return (inserted, updated, deleted)
 

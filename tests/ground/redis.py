@@ -94,7 +94,7 @@ class RedisServer:
         """End the server as a crash would."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(START_SECONDS)
             self._process = None
 
     @contextmanager

@@ -52,8 +52,8 @@ class Warm:
         }
         print(json.dumps(asked), file=process.stdin, flush=True)
         try:
-            self._answer()
-            code = int(self._answer()["code"])
+            _answer(process)
+            code = int(_answer(process)["code"])
         except BaseException:
             # Its end is the end of the run that it has forked.
             process.send_signal(signal.SIGTERM)
@@ -77,13 +77,13 @@ class Warm:
             )
         return self._process
 
-    def _answer(self) -> dict[str, Any]:
-        process = self._start()
-        line = process.stdout.readline() if process.stdout else ""
-        if not line:
-            raise GroundError(f"the process that runs Ansible ended with code {process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+
+def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+    line = process.stdout.readline() if process.stdout else ""
+    if not line:
+        raise GroundError(f"the process that runs Ansible ended with code {process.wait()}")
+    answer: dict[str, Any] = json.loads(line)
+    return answer
 
 
 class _Ended(BaseException):
