@@ -11,6 +11,7 @@ from psycopg.sql import SQL
 from ansible_collections.pgops.runbook.plugins.module_utils import _cleanup, _driver
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from tests.ground.databases import Database
+from tests.integration.children import until
 
 UTC = {"time_zone": "UTC"}
 # A store as TIM has it, in a schema of the test's choosing.
@@ -55,6 +56,11 @@ class Cleaner:
     def sql(self, statement: Any, parameters: Any = None) -> list[tuple[Any, ...]]:
         """Run a statement as the superuser and return its rows."""
         return self.database.query(statement, parameters)
+
+    def settle(self) -> None:
+        """Wait until all sessions of others have ended: they report what they have read and written as they go."""
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        until(lambda: self.sql(others) == [(0,)])
 
     def column(self, statement: Any) -> list[Any]:
         """Return the first column of a query, sorted."""

@@ -16,7 +16,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._errors import Busy
 from tests.ground.databases import Database
 from tests.integration.children import until
 from tests.integration.cleaning import Cleaner
-from tests.integration.cleanup_scene import ACTIONS, DROP, SPREAD, Scene, before_batch, let_be, on_row
+from tests.integration.cleanup_scene import ACTIONS, DROP, SPREAD, Scene, before_batch, leaping, let_be, on_row
 
 pytestmark = pytest.mark.any_driver
 
@@ -45,8 +45,9 @@ def expect_stopped(scene: Scene, result: dict[str, Any], why: str) -> None:
 @pytest.mark.parametrize(("action", "way"), BOUNDS)
 def test_max_runtime(scratch: Cleaner, monkeypatch: pytest.MonkeyPatch, action: str, way: str) -> None:
     scene = Scene.small(scratch, action, way, monkeypatch, batch_rows=60)
-    before_batch(monkeypatch, 2, lambda _session: time.sleep(1.5))
-    expect_stopped(scene, scene.run(max_runtime="1500 ms"), "max_runtime")
+    let_pass = leaping(monkeypatch)
+    before_batch(monkeypatch, 2, lambda _session: let_pass(3600))
+    expect_stopped(scene, scene.run(max_runtime="1 h"), "max_runtime")
     scene.finish()
 
 
@@ -59,8 +60,9 @@ def closing(seconds: float) -> dict[str, Any]:
 @pytest.mark.parametrize(("action", "way"), BOUNDS)
 def test_a_window_that_closes(scratch: Cleaner, monkeypatch: pytest.MonkeyPatch, action: str, way: str) -> None:
     scene = Scene.small(scratch, action, way, monkeypatch, batch_rows=60)
-    before_batch(monkeypatch, 2, lambda _session: time.sleep(1.5))
-    expect_stopped(scene, scene.run(window=closing(1.5)), "window")
+    let_pass = leaping(monkeypatch)
+    before_batch(monkeypatch, 2, lambda _session: let_pass(3600))
+    expect_stopped(scene, scene.run(window=closing(3600)), "window")
     scene.finish()
 
 
@@ -73,14 +75,15 @@ def test_a_window_that_is_closed_changes_nothing(scratch: Cleaner, action: str) 
     assert (scene.ids("t"), scene.left(), scene.archived()) == (scene.all, scene.expired, [])
     # Not even the archive was made.
     assert scratch.sql("SELECT to_regclass('kept')") == [(None,)]
-    scene.finish(window=closing(30))
+    scene.finish(window=closing(3600))
 
 
 def test_time_that_ends_before_the_vacuum(scratch: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(scratch, "delete")
     monkeypatch.setattr(vacuum, "LEAST_ROWS", 1)
-    before_batch(monkeypatch, 0, lambda _session: time.sleep(1.2))
-    result = scene.run(max_runtime="1200 ms", batch_rows=100_000, vacuum="auto")
+    let_pass = leaping(monkeypatch)
+    before_batch(monkeypatch, 0, lambda _session: let_pass(3600))
+    result = scene.run(max_runtime="1 h", batch_rows=100_000, vacuum="auto")
     (row,) = result["rules"]
     assert (result["removed"], result["remaining"], row["vacuumed"][0]["done"]) == (len(scene.expired), 0, False)
     assert "max_runtime" in row["vacuumed"][0]["why"]

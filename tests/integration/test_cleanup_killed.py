@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import commits
@@ -24,7 +24,7 @@ from tests.ground.databases import Database
 from tests.ground.servers import Installation
 from tests.integration.children import until
 from tests.integration.cleaning import Cleaner
-from tests.integration.cleanup_scene import DROP, EVERY, SPREAD, Scene, before_batch, let_be, on_row
+from tests.integration.cleanup_scene import DROP, EVERY, SPREAD, Scene, before_batch, held_up, leaping, let_be, on_row
 
 pytestmark = pytest.mark.any_driver
 
@@ -44,14 +44,14 @@ def scratch(database: Database) -> Cleaner:
 @pytest.mark.parametrize(("action", "way"), EVERY)
 def test_killed_in_a_batch_and_run_again(scratch: Cleaner, monkeypatch: pytest.MonkeyPatch, action: str, way: str) -> None:
     scene = Scene.small(scratch, action, way, monkeypatch)
-    on_row(scene, "PERFORM pg_sleep(0.4)")
-    process = scene.start()
-    until(lambda: scratch.sql(ASLEEP))
-    # It was in the middle: some batches are done.
-    assert 0 < len(scene.left()) < len(scene.expired)
-    process.send_signal(signal.SIGKILL)
-    process.wait(10)
-    scene.require_nothing_lost()
+    with held_up(scene):
+        process = scene.start()
+        until(lambda: scratch.sql(ASLEEP))
+        # It was in the middle: some batches are done.
+        assert 0 < len(scene.left()) < len(scene.expired)
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+        scene.require_nothing_lost()
     until(lambda: not scratch.sql(AT_WORK))
     scene.require_nothing_lost()
     let_be(scene)
@@ -63,19 +63,25 @@ def test_killed_at_any_moment_again_and_again(scratch: Cleaner, monkeypatch: pyt
     scene = Scene.small(scratch, action, way, monkeypatch, batch_rows=20)
     if action != DROP:
         on_row(scene, "PERFORM pg_sleep(0.002)", "true")
-    dice, moments = random.Random(7), set()
-    for kill in range(5):
-        before = len(scene.left())
-        process = scene.start()
-        if kill % 2:
-            # A busy machine may still be planning after all that time.
-            until(partial(_has_begun, scene, before, process))
-        time.sleep(dice.uniform(0.01, 0.25))
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
-        scene.require_nothing_lost()
-        moments.add(len(scene.left()))
-        until(lambda: not scratch.sql(AT_WORK))
+    dice, moments, last = random.Random(7), set(), scene.expired[-1]
+    with scratch.database.connect() as holder:
+        # However late the first of them is killed, something is left to the second.
+        holder.execute("BEGIN")
+        holder.execute("LOCK TABLE t2017 IN ACCESS SHARE MODE" if action == DROP else f"SELECT FROM t WHERE id = {last} FOR UPDATE")
+        for kill in range(5):
+            before = len(scene.left())
+            process = scene.start()
+            if kill % 2:
+                # A busy machine may still be planning after all that time.
+                until(partial(_has_begun, scene, before, process))
+            time.sleep(dice.uniform(0.01, 0.25))
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+            scene.require_nothing_lost()
+            moments.add(len(scene.left()))
+            until(lambda: not scratch.sql(AT_WORK))
+            if kill == 0:
+                holder.execute("ROLLBACK")
     # Some were killed half way, or the moments say nothing.
     assert len(moments) > 1
     let_be(scene)
@@ -101,10 +107,7 @@ def test_what_a_killed_run_left_at_work_is_named_and_goes_by_itself(scratch: Cle
 
 
 def _has_begun(scene: Scene, before: int, process: subprocess.Popen[str]) -> bool:
-    try:
-        return len(scene.left()) < before or process.poll() is not None
-    except psycopg.errors.UndefinedTable:
-        return True  # a partition went while they were counted
+    return len(scene.left()) < before or process.poll() is not None
 
 
 def test_killed_while_the_plan_is_made(scratch: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +153,26 @@ def set_system(session: Any, statement: str) -> None:
     """Change a setting of the server, for all sessions."""
     session.execute(statement)
     session.execute("SELECT pg_reload_conf()")
+
+
+def until_commits_wait(cleaner: Cleaner) -> None:
+    """Return when commits wait for a standby: the process of the server that tells them to learns of the setting some time later."""
+    over = threading.Event()
+
+    def commit(session: Any) -> None:
+        while not over.is_set():
+            session.execute("SELECT pg_logical_emit_message(true, 'test', '')")
+
+    with cleaner.database.connect() as probe:
+        thread = threading.Thread(target=commit, args=(probe,))
+        thread.start()
+        waits = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event = 'SyncRep'"
+        try:
+            until(lambda: cleaner.sql(waits, [probe.info.backend_pid]))
+        finally:
+            over.set()
+            probe.cancel()
+            thread.join()
 
 
 def kill(server: Cluster) -> None:
@@ -225,14 +248,15 @@ def test_what_an_error_reports_as_done_outlives_a_crash(crashing: Cleaner, frail
 
 def test_what_a_bounded_run_reports_as_done_outlives_a_crash(crashing: Cleaner, frail: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene.small(crashing, "delete", "pages", monkeypatch)
-    on_row(scene, "PERFORM pg_sleep(0.5)")
+    let_pass = leaping(monkeypatch)
+    before_batch(monkeypatch, 2, lambda _session: let_pass(3600))
     settle(scene)
-    result = scene.run(max_runtime="400 ms")
+    result = scene.run(max_runtime="1 h")
+    monkeypatch.undo()
     kill(frail)
     frail.start()
     assert (result["stopped"], result["removed"] > 0, result["remaining"] > 0) == ("max_runtime", True, True)
     scene.require_nothing_lost(result)
-    let_be(scene)
     scene.finish()
 
 
@@ -242,6 +266,7 @@ def test_batches_do_not_wait_for_a_standby_and_the_end_does(crashing: Cleaner, f
     with crashing.database.connect(options="-c synchronous_commit=local") as boss:
         set_system(boss, f"ALTER SYSTEM SET {names} = 'nobody'")
         try:
+            until_commits_wait(crashing)
             with scene.running() as given:
                 try:
                     until(lambda: crashing.sql(AT_WORK + " AND wait_event = 'SyncRep'"))
