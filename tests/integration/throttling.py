@@ -40,6 +40,11 @@ def look(throttle: Throttle, session: Session) -> bool:
     return throttle.wait(session, never)
 
 
+def glance(throttle: Throttle, session: Session) -> bool:
+    """Ask now and pause for nothing; True if all is well."""
+    return not throttle._look(session)
+
+
 def stays_well(throttle: Throttle, session: Session, seconds: float) -> bool:
     """Tell whether nothing is wrong for so long."""
     end = time.monotonic() + seconds
@@ -77,6 +82,19 @@ def soon(act: Callable[[], object], seconds: float) -> Iterator[None]:
 
 
 @contextmanager
+def once_told(told: list[str], act: Callable[[], object], what: str = "") -> Iterator[None]:
+    """Do something as soon as it is told in the block that `what` is waited for, and be sure after it that it has been done."""
+    before = len(told)
+
+    def then() -> None:
+        until(lambda: any(what in text for text in told[before:]))
+        act()
+
+    with soon(then, 0.0):
+        yield
+
+
+@contextmanager
 def after_two_looks(told: list[str], end: Callable[[], object]) -> Iterator[None]:
     """End what is waited for in the block once it has been told twice, a second apart; it is told at most once more."""
     ended: list[int] = []
@@ -107,7 +125,9 @@ def waiting(database: Database, statement: str, sessions: int = 1, **parameters:
     for thread in threads:
         thread.start()
     try:
-        asked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = ANY(%s)"
+        # It is in the queue for a lock before it says that it waits, and since when.
+        asked = """SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+                   WHERE NOT granted AND wait_event_type = 'Lock' AND pid = ANY(%s)"""
         until(lambda: database.query(asked, [pids]) == [(sessions,)])
         yield
     finally:
