@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.ground.cluster import Cluster
 from tests.integration.children import children, until
+from tests.integration.leaving import ended
 
 
 @dataclass
@@ -30,6 +31,8 @@ class Spent:
 def spending(cluster: Cluster) -> Iterator[Spent]:
     """Measure a block that opens its own sessions and closes them."""
     assert cluster.pid is not None
+    # All that a session has ever spent is counted when it ends.
+    ended(cluster)
     own, spent = {process.pid for process in children(cluster.pid)}, Spent()
     here, server = time.process_time(), _of_ended_children(cluster.pid)
     yield spent

@@ -12,6 +12,7 @@ import pytest
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration.children import until
+from tests.integration.leaving import ended
 from tests.integration.watching import NOW, SYSTEM, ago, ahead, eventually, finding, look, run_script, status_of, stock
 
 
@@ -54,7 +55,7 @@ SITUATIONS = [
     (REVOKE + "40", "token.revocation_rate[wall]", "critical", "66.67 %"),
     (
         'UPDATE "Web App"."Tok%ens.v2" SET "Revoked At" = now() - interval \'59 min\''
-        ' WHERE iat > (SELECT max(iat) FROM "Web App"."Tok%ens.v2") - 1800000',
+        ' WHERE iat > (SELECT max(iat) FROM "Web App"."Tok%ens.v2") - 1480000',
         "token.revocation_rate[epoch]",
         "warning",
         "30 revoked",
@@ -252,8 +253,10 @@ def test_a_number_beyond_its_threshold_is_found(shop: Database, check: str, limi
 
 
 def test_connections_are_counted_over_all_databases(shop: Database, cluster: Cluster) -> None:
+    ended(cluster)
     before = look(shop, "hourly")["metrics"]["conn.active"]
     with cluster.connect("template1"), cluster.connect("postgres"):
+        ended(cluster)
         assert look(shop, "hourly")["metrics"]["conn.active"] == before + 2
 
 
@@ -304,7 +307,7 @@ def running(shop: Database) -> Iterator[Callable[..., None]]:
     yield start
     for session, thread in sessions:
         session.cancel()
-        thread.join(10)
+        thread.join(60)
         session.close()
 
 
@@ -321,7 +324,7 @@ SHORT = {"query.longest": {"warning": "100 ms", "critical": "1 h"}}
 
 
 def test_a_long_statement_is_found_and_not_shown(shop: Database, running: Callable[..., None]) -> None:
-    running("SELECT pg_sleep(30), 'token-that-nobody-may-see'", application_name="slow app")
+    running("SELECT pg_sleep(600), 'token-that-nobody-may-see'", application_name="slow app")
     with shop.connect() as pause:
         pause.execute("SELECT pg_sleep(0.15)")
     result = look(shop, "hourly", thresholds=SHORT)
@@ -335,14 +338,14 @@ def test_a_long_statement_is_found_and_not_shown(shop: Database, running: Callab
 
 @pytest.mark.parametrize("name", ["pg_dump", "pgBackRest [backup]", "pgops.runbook/pg_cleanup/17"])
 def test_statements_that_are_long_by_nature_do_not_count(shop: Database, running: Callable[..., None], name: str) -> None:
-    running("SELECT pg_sleep(30)", application_name=name)
+    running("SELECT pg_sleep(600)", application_name=name)
     with shop.connect() as pause:
         pause.execute("SELECT pg_sleep(0.15)")
     assert status_of(look(shop, "hourly", thresholds=SHORT), "query.longest") == "ok"
 
 
 def test_an_application_whose_name_only_looks_like_a_dump_counts(shop: Database, running: Callable[..., None]) -> None:
-    running("SELECT pg_sleep(30)", application_name="pgXdump")
+    running("SELECT pg_sleep(600)", application_name="pgXdump")
     with shop.connect() as pause:
         pause.execute("SELECT pg_sleep(0.15)")
     assert status_of(look(shop, "hourly", thresholds=SHORT), "query.longest") == "warning"

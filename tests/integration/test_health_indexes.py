@@ -18,6 +18,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.servers import Installation
+from tests.integration.children import until
 from tests.integration.watching import create_role, drop_role, eventually, finding, look, run_script, statements_in, status_of
 
 pytestmark = pytest.mark.any_driver
@@ -67,7 +68,7 @@ def blocked(database: Database, table: str, statement: str) -> Iterator[None]:
             yield
         finally:
             holder.execute("COMMIT")
-            thread.join(20)
+            thread.join(60)
 
 
 # --- invalid ------------------------------------------------------------------------------------------------------------
@@ -202,9 +203,9 @@ CREATE TABLE refers (x int REFERENCES u (x)); ALTER TABLE u REPLICA IDENTITY USI
 def test_duplicates_and_prefixes_are_found_and_told_apart(database: Database) -> None:
     run_script(database, DUPLICATES)
     # Of two that are the same the one that queries read is kept.
-    with database.connect() as reader:
-        reader.execute("SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(*) FROM t WHERE b = 5 AND c = '5'")
-        which = str(reader.execute("SELECT indexrelname FROM pg_stat_user_indexes WHERE idx_scan > 0 AND relname = 't'").fetchall())
+    run_script(database, "SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT count(*) FROM t WHERE b = 5 AND c = '5'")
+    scanned = "SELECT indexrelname FROM pg_stat_user_indexes WHERE idx_scan > 0 AND relname = 't'"
+    which = str(until(lambda: database.query(scanned)))
     result = seen(database, "index.duplicate")
     same = {each["object"] for each in result["findings"] if "is the same" in each["message"]}
     prefix = {each["object"] for each in result["findings"] if "its columns are the first ones" in each["message"]}

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -15,6 +16,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.history impo
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.ground.servers import Installation
+from tests.integration.leaving import ended
 from tests.integration.remembering import KEEP, in_file
 from tests.integration.watching import eventually, look, run_script
 
@@ -63,6 +65,7 @@ def work(database: Database, transactions: int) -> None:
         connection.execute("SET work_mem = '64kB'")
         connection.execute("SELECT count(*) FROM (SELECT n FROM generate_series(1, 100000) AS n ORDER BY n DESC) AS s")
     deadlock(database)
+    ended(database.cluster)
     eventually(lambda: counters(database)[0] >= before[0] + transactions and counters(database)[1] > before[1])
 
 
@@ -98,18 +101,21 @@ def deadlock(database: Database) -> None:
 def test_what_happened_since_the_run_before(place: Database, tmp_path: Path) -> None:
     path = in_file(tmp_path)["file"]
     work(place, 50)
+    began = monotonic()
     first = said(place, path, *RATES)
     assert {first[name]["status"] for name in RATES} == {"skipped"}
     assert {first[name]["message"] for name in RATES} == {"no history yet"}
     work(place, 2000)
     second = said(place, path, *RATES)
+    passed = monotonic() - began
     assert {name: second[name]["status"] for name in RATES} == {
         "db.transaction_rate": "ok",
         "db.rollback_pct": "ok",
         "db.deadlocks": "warning",
         "db.temp_bytes": "ok",
     }
-    assert second["db.transaction_rate"]["value"] > 100
+    # As many in no more than all that time.
+    assert second["db.transaction_rate"]["value"] > 2000 / passed
     assert 9 < second["db.rollback_pct"]["value"] < 11
     assert second["db.deadlocks"]["value"] == 1
     assert second["db.deadlocks"]["message"].startswith("1 deadlock since 20")

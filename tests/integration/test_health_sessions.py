@@ -15,6 +15,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
 from ansible_collections.pgops.runbook.plugins.module_utils._health.sessions import SESSIONS
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
+from tests.integration.leaving import ended
 from tests.integration.watching import create_role, drop_role, eventually, finding, look, statements_in, status_of
 
 pytestmark = pytest.mark.any_driver
@@ -30,7 +31,8 @@ def limits(warning: str = "20 ms", critical: str = "1 h") -> dict[str, Any]:
 
 
 def watch(database: Database, **params: Any) -> dict[str, Any]:
-    """Look at the sessions."""
+    """Look at the sessions that are open."""
+    ended(database.cluster)
     given = {"checks": ["conn", "transaction", "query"], "thresholds": limits(), **params}
     return look(database, "hourly", system=None, **given)
 
@@ -113,7 +115,7 @@ def test_every_one_that_lasts_too_long_is_counted_and_listed(database: Database)
 
 
 @pytest.mark.parametrize("name", ["pg_dump", "pgBackRest [backup]", "pgops.runbook/pg_cleanup/3", "nightly report pgops:long"])
-@pytest.mark.parametrize("statement", ["SELECT 1", "SELECT pg_sleep(30)"])
+@pytest.mark.parametrize("statement", ["SELECT 1", "SELECT pg_sleep(600)"])
 def test_who_is_long_by_nature_or_says_so_does_not_count(database: Database, name: str, statement: str) -> None:
     import threading
 
@@ -128,12 +130,14 @@ def test_who_is_long_by_nature_or_says_so_does_not_count(database: Database, nam
 
         thread = threading.Thread(target=run)
         thread.start()
+        runs = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND query = %s"
+        eventually(lambda: database.query(runs, [session.info.backend_pid, statement]) == [(1,)])
         time.sleep(0.1)
         result = watch(database)
         # It holds a snapshot all the same, and is connected.
         assert [row["application"] for row in result["details"]["clients"]] == [name]
         session.cancel()
-        thread.join(10)
+        thread.join(60)
     assert [found["key"] for found in result["findings"]] == []
 
 
@@ -268,6 +272,7 @@ def test_sessions_are_not_those_of_an_earlier_statement(database: Database) -> N
         after = look.row(SESSIONS.statement)["json_build_object"]["clients"]
         return [Reading("so", metrics={"test.more": float(after - before)})]
 
+    ended(database.cluster)
     check = Check("test.twice", "t", "hourly", "t.", "t.", "nothing", ask_twice)
     result = look(database, "hourly", system=None, extra=[check], checks=["conn"])
     opened[0].close()

@@ -15,6 +15,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils._health.model import
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
 from tests.integration.children import until
+from tests.integration.leaving import over
 
 # Neither the zone of the server (Europe/Tallinn) nor that of the sessions.
 ZONE = "America/New_York"
@@ -73,15 +74,15 @@ CREATE TABLE vault.people_low PARTITION OF vault.people FOR VALUES FROM (0) TO (
 CREATE TABLE vault.people_high PARTITION OF vault.people FOR VALUES FROM (100) TO (1000);
 CREATE VIEW vault.overview AS SELECT 1 AS one;
 """
-# 120 tokens a store over the last two hours, 60 an hour; one token denied long ago and alive; a login of a minute ago.
+# 120 tokens a store over the last two hours, 60 an hour and none near the end of one; one token denied long ago and alive; a login of a
+# minute ago.
+ISSUED = "(SELECT n, now() - n * interval '50 s' - (n > 60)::int * interval '20 min' AS t FROM generate_series(1, 120) AS n) AS s"
 ROWS = f"""
-INSERT INTO vault.tokens SELECT md5(t::text)::uuid, t AT TIME ZONE '{ZONE}', (t + interval '1 day') AT TIME ZONE '{ZONE}'
-  FROM (SELECT now() - n * interval '1 min' AS t FROM generate_series(0.5, 119.5) AS n) AS s;
+INSERT INTO vault.tokens SELECT md5(t::text)::uuid, t AT TIME ZONE '{ZONE}', (t + interval '1 day') AT TIME ZONE '{ZONE}' FROM {ISSUED};
 INSERT INTO vault.denied SELECT id, (now() - interval '1 h 30 min') AT TIME ZONE '{ZONE}', expires_at
   FROM vault.tokens ORDER BY issued_at LIMIT 1;
-INSERT INTO "Web App"."Tok%ens.v2" SELECT 'id ' || n, extract(epoch FROM now() - n * interval '1 min') * 1000, 4102444800, NULL
-  FROM generate_series(0.5, 119.5) AS n;
-INSERT INTO vault.flagged SELECT n, now() - n * interval '1 min', false FROM generate_series(1, 120) AS n;
+INSERT INTO "Web App"."Tok%ens.v2" SELECT 'id ' || n, extract(epoch FROM t) * 1000, 4102444800, NULL FROM {ISSUED};
+INSERT INTO vault.flagged SELECT n, t, false FROM {ISSUED};
 INSERT INTO vault.logins VALUES ('fresh', (now() - interval '1 min') AT TIME ZONE '{ZONE}');
 INSERT INTO vault.people SELECT generate_series(1, 150);
 ANALYZE;
@@ -107,9 +108,11 @@ NOW = ago("0 s")
 
 
 def run_script(database: Database, script: str) -> None:
-    """Run several statements as the superuser."""
+    """Run several statements as the superuser, in a session that is over then and has told what it counted."""
     with database.connect() as connection:
+        pid = connection.info.backend_pid
         connection.execute(script)  # type: ignore[call-overload]
+    over(database.cluster, {pid})
 
 
 def stock(database: Database) -> None:
