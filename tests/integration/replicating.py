@@ -126,3 +126,5 @@ def receiving(cluster: Cluster, name: str, slot: str | None = None, position: st
         cursor.close()
         connection.close()
         eventually(lambda: Database(cluster, "postgres").query(there, [name]) < before)
+        used = "SELECT count(*) FROM pg_replication_slots WHERE active AND slot_name = %s"
+        eventually(lambda: Database(cluster, "postgres").query(used, [slot]) == [(0,)])

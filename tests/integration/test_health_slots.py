@@ -170,8 +170,14 @@ def test_a_slot_of_a_standby_that_was_invalidated(slots: Database) -> None:
             with session.pipeline():
                 session.execute("SELECT pg_create_logical_replication_slot('reader', 'pgoutput')")
                 session.pgconn.flush()
-                for _again in range(3):
+
+                # It takes the first snapshot that comes after it has begun to wait for one.
+                def made() -> bool:
                     here.execute("SELECT pg_log_standby_snapshot()")
+                    ready = "SELECT confirmed_flush_lsn IS NOT NULL FROM pg_replication_slots"
+                    return bool(Database(standby, "postgres").query(ready) == [(True,)])
+
+                eventually(made)
             assert status_of(looked(standby, *ALL), "slot.invalidated") == "ok"
             for statement in ("CREATE TABLE gone (id int)", "DROP TABLE gone", "VACUUM pg_class"):
                 here.execute(statement)
