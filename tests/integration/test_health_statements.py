@@ -53,18 +53,16 @@ def tells_of_the_longest(message: str, shop: Database) -> bool:
     return rest.startswith("1 call") and shop.query(longest) == [(pytest.approx(float(seconds), rel=0.01),)]
 
 
-SLOW = {"stat.slow": {"warning": "50 ms", "minimum": 1}}
-
-
 def test_a_slow_statement_is_found_with_its_numbers(shop: Database) -> None:
+    # Those of the check itself are counted too, and take their time on a busy machine.
     for _turn in range(3):
-        shop.query(f"SELECT pg_sleep(0.06), '{SECRET}' AS token /* {SECRET} */")
-    result = watch(shop, thresholds=SLOW)
+        shop.query(f"SELECT pg_sleep(0.6), '{SECRET}' AS token /* {SECRET} */")
+    result = watch(shop, thresholds={"stat.slow": {"warning": "500 ms", "minimum": 3}})
     assert [found["severity"] for found in result["findings"]] == ["warning"]
     found = result["findings"][0]
     mean = """SELECT mean_exec_time / 1000 FROM "Odd % Stats".pg_stat_statements WHERE query LIKE 'SELECT pg_sleep%' AND calls = 3"""
     assert shop.query(mean) == [(pytest.approx(found["value"], abs=0.001),)]
-    assert found["value"] >= 0.06
+    assert found["value"] >= 0.6
     assert "over 3 calls" in found["message"]
     assert "SELECT pg_sleep($1)" in found["message"]
     assert SECRET not in str(result)
@@ -73,7 +71,7 @@ def test_a_slow_statement_is_found_with_its_numbers(shop: Database) -> None:
     assert 50 < rows[found["object"]]["share_pct"] <= 100
     assert result["details"]["slowest"][0]["queryid"] == found["object"]
     # Too few calls are not judged.
-    assert watch(shop, thresholds={"stat.slow": {"warning": "50 ms", "minimum": 4}})["findings"] == []
+    assert watch(shop, thresholds={"stat.slow": {"warning": "500 ms", "minimum": 4}})["findings"] == []
 
 
 def test_without_thresholds_the_slowest_is_told(shop: Database) -> None:
