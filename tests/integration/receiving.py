@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from tests.ground.certificates import Authority
+
+START_SECONDS = 60.0
 
 
 def patient(hosts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -66,11 +69,12 @@ class Mailbox:
 
 
 class _Controller(Controller):
-    """Listens on a port that the system chooses."""
+    """Listens on a port that the system chooses, and may take its time to begin on a busy machine."""
 
     def _trigger_server(self) -> None:
         self.port = self.server.sockets[0].getsockname()[1]
-        super()._trigger_server()
+        with socket.create_connection(("127.0.0.1", self.port), START_SECONDS) as client:
+            client.recv(1024)
 
 
 @contextmanager
@@ -89,7 +93,7 @@ def mail_server(folder: Path | None = None, login: tuple[str, str] | None = None
             return AuthResult(success=right, handled=False)
 
         options |= {"authenticator": authenticate, "auth_required": True}
-    controller = _Controller(mailbox, hostname="127.0.0.1", port=0, **options)
+    controller = _Controller(mailbox, hostname="127.0.0.1", port=0, ready_timeout=START_SECONDS, **options)
     controller.start()
     try:
         mailbox.port = controller.port

@@ -8,7 +8,18 @@ import pytest
 
 from tests.ground.cluster import Cluster
 from tests.ground.databases import Database
-from tests.integration.watching import SYSTEM, create_role, drop_role, finding, look, run_script, statements_in, status_of, stock
+from tests.integration.watching import (
+    SYSTEM,
+    create_role,
+    drop_role,
+    eventually,
+    finding,
+    look,
+    run_script,
+    statements_in,
+    status_of,
+    stock,
+)
 
 PLAIN, MONITOR = 'plain "role" ä', "shop_monitor"
 SEES_SESSIONS = {"conn.states", "query.longest"}
@@ -91,15 +102,15 @@ def test_an_own_statement_that_runs_too_long_is_found_although_others_are_hidden
 
         def sleep() -> None:
             with pytest.raises(psycopg.errors.QueryCanceled):
-                own.execute("SELECT pg_sleep(30)")
+                own.execute("SELECT pg_sleep(600)")
 
         thread = threading.Thread(target=sleep)
         thread.start()
-        with shop.connect() as pause:
-            pause.execute("SELECT pg_sleep(0.2)")
+        active = "SELECT state FROM pg_stat_activity WHERE pid = %s AND clock_timestamp() > query_start + interval '10 ms'"
+        eventually(lambda: shop.query(active, [own.info.backend_pid]) == [("active",)])
         result = look(shop, "hourly", thresholds=limits, login={"login_user": PLAIN})
         own.cancel()
-        thread.join(10)
+        thread.join(60)
     assert finding(result, "query.longest")["severity"] == "warning"
     assert finding(result, "query.longest[sessions not seen]")["severity"] == "unknown"
 

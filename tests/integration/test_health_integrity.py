@@ -163,7 +163,7 @@ def test_an_index_that_takes_too_long_is_unknown(shelf: Database) -> None:
     slow = """CREATE OR REPLACE FUNCTION "Odd %s".compare(int, int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
               'BEGIN PERFORM pg_sleep(0.1); RETURN btint4cmp($1, $2); END'"""
     run_script(shelf, f"CREATE EXTENSION amcheck; {slow}")
-    result = seen(shelf, check_timeout="2 s")
+    result = seen(shelf, check_timeout="5 s")
     assert severities(result) == {BROKEN: "unknown"}
     assert "check_timeout" in finding(result, BROKEN)["action"]
 
