@@ -86,6 +86,7 @@ CREATE FUNCTION app.wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 END $$;
 CREATE TRIGGER wait BEFORE DELETE ON app.notes FOR EACH ROW EXECUTE FUNCTION app.wait();
 """
+ASLEEP = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
 
 
 def test_none_is_passed_over_because_somebody_holds_it(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +106,7 @@ def test_none_is_passed_over_because_somebody_holds_it(cleaner: Cleaner, monkeyp
         other.execute("BEGIN")
         other.execute("SELECT FROM app.notes WHERE id = 6 FOR UPDATE")
         thread.start()
-        eventually(lambda: not thread.is_alive() or cleaner.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'") != [])
+        eventually(lambda: not thread.is_alive() or cleaner.sql(ASLEEP) != [])
         other.execute("ROLLBACK")
         other.execute("SELECT pg_advisory_unlock(7)")
         thread.join()

@@ -17,23 +17,25 @@ pytestmark = pytest.mark.any_driver
 Run = Callable[..., dict[str, Any]]
 RULES = [
     {"name": "deny list", "table": "app.denied", "column": "expires_at", "older_than": "0 s", "protects": "app"},
-    {"table": "app.tokens", "column": {"column": "expires_at"}, "older_than": "30 days"},
-    {"table": "logins", "column": "begun", **UTC, "older_than": "15 min"},
-    {"table": "codes", "column": "at", "unit": "s", "older_than": 3630},
+    {"table": "app.tokens", "column": {"column": "expires_at"}, "older_than": "708 h"},
+    {"table": "logins", "column": "begun", **UTC, "older_than": "15 h"},
+    {"table": "codes", "column": "at", "unit": "s", "older_than": 60 * 3600 + 1800},
 ]
 
 
 @pytest.fixture
 def app(database: Database) -> Database:
     database.query(TABLES)
+    # No row comes near the limit of a rule between check mode and the run.
     database.query(
-        "INSERT INTO app.tokens SELECT md5(n::text)::uuid, now(), now() + n * interval '1 day' FROM generate_series(-50, 50) AS n"
+        "INSERT INTO app.tokens SELECT md5(n::text)::uuid, now(), now() + n * interval '1 day' + interval '1 h'"
+        " FROM generate_series(-50, 50) AS n"
     )
     database.query("INSERT INTO app.denied SELECT id, now(), expires_at FROM app.tokens")
     database.query(
-        "CREATE TABLE logins AS SELECT (now() - n * interval '1 min') AT TIME ZONE 'UTC' AS begun FROM generate_series(1, 30) AS n"
+        "CREATE TABLE logins AS SELECT (now() - (n + 0.5) * interval '1 h') AT TIME ZONE 'UTC' AS begun FROM generate_series(1, 30) AS n"
     )
-    database.query("CREATE TABLE codes AS SELECT extract(epoch FROM now())::bigint - 60 * n AS at FROM generate_series(1, 90) AS n")
+    database.query("CREATE TABLE codes AS SELECT extract(epoch FROM now())::bigint - 3600 * n AS at FROM generate_series(1, 90) AS n")
     return database
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from ansible_collections.pgops.runbook.plugins.module_utils import _cleanup, _lo
 from ansible_collections.pgops.runbook.plugins.module_utils._cleanup import apply, report
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import Busy, DatabaseError, InvalidValue
 from tests.integration.cleaning import STORE, TABLES, Cleaner, rule
+from tests.integration.cleanup_scene import before_batch
 
 pytestmark = pytest.mark.any_driver
 
@@ -34,7 +35,10 @@ def full(cleaner: Cleaner) -> Cleaner:
 @contextmanager
 def running(cleaner: Cleaner, **parameters: Any) -> Iterator[dict[str, Any]]:
     """Run a clean-up of `t` in a thread, slowed down by a trigger; what it gives is in the dictionary after the block."""
-    cleaner.sql("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.01); RETURN OLD; END $$")
+    cleaner.sql(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.01);"
+        " WHILE OLD.id = 35 AND NOT pg_try_advisory_xact_lock(35) LOOP PERFORM pg_sleep(0.01); END LOOP; RETURN OLD; END $$"
+    )
     cleaner.sql("CREATE TRIGGER slow BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION slow()")
     given: dict[str, Any] = {}
 
@@ -53,6 +57,14 @@ def running(cleaner: Cleaner, **parameters: Any) -> Iterator[dict[str, Any]]:
     assert not thread.is_alive()
 
 
+@contextmanager
+def held_up(cleaner: Cleaner) -> Iterator[Callable[[], object]]:
+    """Let a run that is slowed down come no further than to row 35, until what this gives is called."""
+    with cleaner.database.connect() as holder:
+        holder.execute("SELECT pg_advisory_lock(35)")
+        yield lambda: holder.execute("SELECT pg_advisory_unlock_all()")
+
+
 def sessions(cleaner: Cleaner) -> list[tuple[int, str]]:
     return cleaner.sql(  # type: ignore[return-value]
         "SELECT pid, application_name FROM pg_stat_activity"
@@ -60,7 +72,7 @@ def sessions(cleaner: Cleaner) -> list[tuple[int, str]]:
     )
 
 
-def wait_for(condition: Any, seconds: float = 20.0) -> Any:
+def wait_for(condition: Any, seconds: float = 60.0) -> Any:
     """Return the first true answer of `condition`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -93,8 +105,8 @@ def test_locked_rows_are_passed_over_and_reported(full: Cleaner) -> None:
         holder.execute("BEGIN")
         holder.execute("SELECT * FROM t WHERE id <= 7 FOR UPDATE")
         started = time.monotonic()
-        result = full.run([RULE], batch_rows=10)
-        assert time.monotonic() - started < 5
+        result = full.run([RULE], batch_rows=10, login={"lock_timeout": "60 s"})
+        assert time.monotonic() - started < 30
     row = result["rules"][0]
     assert (row["matched"], row["removed"], row["remaining"], row["skipped_locked"], row["rows_left"]) == (100, 93, 7, 7, 7)
     assert (row["stopped"], result["stopped"], result["changed"]) == ("locked", "locked", True)
@@ -238,7 +250,7 @@ def test_max_runtime_stops_between_two_batches(full: Cleaner) -> None:
     full.sql("CREATE TABLE u (at timestamptz); INSERT INTO u VALUES ('epoch')")
     full.sql("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN OLD; END $$")
     full.sql("CREATE TRIGGER slow BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION slow()")
-    result = full.run([RULE, rule("u", "at")], batch_rows=5, max_runtime="1 s")
+    result = full.run([RULE, rule("u", "at")], batch_rows=5, max_runtime="4 s")
     row, other = result["rules"]
     assert (row["stopped"], other["stopped"], result["stopped"]) == ("max_runtime", "max_runtime", "max_runtime")
     assert 0 < row["removed"] < 100
@@ -286,12 +298,13 @@ def test_a_long_table_name_leaves_room_for_the_percentage(cleaner: Cleaner) -> N
 
 
 def test_the_second_run_is_told_who_is_at_work(full: Cleaner) -> None:
-    with running(full, batch_rows=10) as given:
+    with held_up(full) as go_on, running(full, batch_rows=10) as given:
         ((pid, _name),) = wait_for(lambda: sessions(full))
         with pytest.raises(Busy) as caught:
             full.run([RULE])
         message = caught.value.message
         preview = full.run([RULE], check=True)
+        go_on()
     assert f"pid {pid}, pgops.runbook/pg_cleanup public.t " in message
     assert f"user {full.database.cluster.superuser}, since 20" in message
     assert repr(full.database.name) in message
@@ -337,7 +350,7 @@ def test_a_holder_that_this_role_may_not_see_much_of(cleaner: Cleaner) -> None:
 
 
 def test_a_lost_connection_says_how_far_it_came_and_the_next_run_finishes(full: Cleaner) -> None:
-    with running(full, batch_rows=10) as given:
+    with held_up(full), running(full, batch_rows=10) as given:
         ((pid, _name),) = wait_for(lambda: [one for one in sessions(full) if re.search(" [234]0%", one[1])])
         full.sql("SELECT pg_terminate_backend(%s)", [pid])
     error = given["error"]
@@ -354,8 +367,10 @@ def test_a_lost_connection_says_how_far_it_came_and_the_next_run_finishes(full: 
     assert full.count("t") == 0
 
 
-def test_a_batch_that_takes_too_long_is_undone_and_named(full: Cleaner) -> None:
-    with running(full, batch_rows=100, login={"statement_timeout": "300 ms"}) as given:
+def test_a_batch_that_takes_too_long_is_undone_and_named(full: Cleaner, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not before: the plan takes as long as a busy machine needs.
+    before_batch(monkeypatch, 0, lambda session: session.execute("SET statement_timeout = '300ms'"))
+    with held_up(full), running(full, batch_rows=100) as given:
         pass
     error = given["error"]
     assert isinstance(error, report.Interrupted)
@@ -379,11 +394,14 @@ def test_a_table_that_is_locked_as_a_whole(full: Cleaner) -> None:
 
 
 def test_a_table_that_is_renamed_while_running(full: Cleaner) -> None:
-    with running(full, batch_rows=10) as given:
+    with held_up(full) as go_on, running(full, batch_rows=10) as given:
         wait_for(lambda: sessions(full))
         with full.database.connect() as other:
-            other.execute("SET lock_timeout = '20s'")
-            other.execute("ALTER TABLE t RENAME TO u")
+            rename = threading.Thread(target=other.execute, args=("ALTER TABLE t RENAME TO u",))
+            rename.start()
+            wait_for(lambda: full.sql("SELECT 1 FROM pg_locks WHERE NOT granted AND pid = %s", [other.info.backend_pid]))
+            go_on()
+            rename.join()
     error = given["error"]
     assert isinstance(error, report.Interrupted)
     assert error.sqlstate == "42P01"
