@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
 
-from ansible_collections.pgops.runbook.plugins.module_utils import _connection
+from ansible_collections.pgops.runbook.plugins.module_utils import _connection, _open_transactions
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
 from ansible_collections.pgops.runbook.plugins.module_utils._errors import DatabaseError
 from ansible_collections.pgops.runbook.plugins.module_utils._open_transactions import Transaction, Waited, open_transactions, wait_for
@@ -81,7 +82,7 @@ def running(backend: Backend, statement: str) -> Iterator[None]:
         yield
     finally:
         backend.cancel()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -271,7 +272,14 @@ def test_what_was_written_meanwhile_is_seen_after_the_wait(session: _connection.
     app.execute("BEGIN; INSERT INTO tokens VALUES (1)")
     assert session.value("SELECT count(*) FROM public.tokens") == 0
     found = open_transactions(session)
-    with soon(lambda: app.execute("COMMIT"), 1.0):
+    asked = session.round_trips
+
+    def end() -> None:
+        eventually(lambda: session.round_trips > asked)
+        time.sleep(0.3)
+        app.execute("COMMIT")
+
+    with soon(end, 0.0):
         waited = wait_for(session, found, 300, pause=0.02)
     assert session.value("SELECT count(*) FROM public.tokens") == 1
     assert 0.2 < waited.seconds < 100
@@ -286,7 +294,7 @@ def test_every_end_is_an_end(session: _connection.Database, app: Backend, end: s
         app.execute(end)  # type: ignore[call-overload]
     else:
         app.close()
-    assert wait_for(session, found, 10).still_open == ()
+    assert wait_for(session, found, 60).still_open == ()
 
 
 def test_the_next_transaction_of_a_session_is_not_waited_for(session: _connection.Database, app: Backend) -> None:
@@ -409,13 +417,23 @@ def test_the_next_transaction_of_a_name_is_not_waited_for(session: _connection.D
 
 
 @pytest.mark.parametrize("written", [True, False])
-def test_what_is_prepared_during_the_wait_has_not_ended(session: _connection.Database, app: Backend, gid: str, written: bool) -> None:
+def test_what_is_prepared_during_the_wait_has_not_ended(
+    session: _connection.Database, app: Backend, gid: str, written: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app.execute("BEGIN")
     if written:
         app.execute("INSERT INTO tokens VALUES (0)")
     found = open_transactions(session)
-    with soon(lambda: prepare(app, gid)):
-        waited = wait_for(session, found, 1, pause=0.02)
+    passed: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        prepare(app, gid)
+        passed.append(seconds)
+
+    with monkeypatch.context() as patches:
+        # The time is over once it is prepared, however long that takes.
+        patches.setattr(_open_transactions, "time", SimpleNamespace(monotonic=lambda: sum(passed), sleep=sleep))
+        waited = wait_for(session, found, 1, pause=1)
     assert [each.prepared for each in waited.still_open] == [gid]
     assert [each.key for each in waited.transactions] == [found[0].key, waited.still_open[0].key]
     with soon(lambda: run_on(app, "COMMIT PREPARED {}", gid)):
