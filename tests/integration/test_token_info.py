@@ -203,11 +203,11 @@ def test_hostile_names_and_epochs(database: Database) -> None:
                 each["tokens"][time] = {"column": each["tokens"][time], "time_zone": SYSTEM["time_zone"]}
             for time in ("revoked_at", "expires_at"):
                 each["revoke"][time] = {"column": each["revoke"][time], "time_zone": SYSTEM["time_zone"]}
-    result = ask(database, {"token_stores": stores}, ids=["id 0.5", "id 'x\" %s {} \\", "5"])
-    assert statuses(result) == {"id 0.5": "active", "id 'x\" %s {} \\": "not_found", "5": "active"}
-    issued = datetime.fromisoformat(tokens_of(result)["id 0.5"]["entries"][0]["issued_at"])
+    result = ask(database, {"token_stores": stores}, ids=["id 1", "id 'x\" %s {} \\", "5"])
+    assert statuses(result) == {"id 1": "active", "id 'x\" %s {} \\": "not_found", "5": "active"}
+    issued = datetime.fromisoformat(tokens_of(result)["id 1"]["entries"][0]["issued_at"])
     assert timedelta(seconds=20) < datetime.fromisoformat(result["as_of"]) - issued < timedelta(minutes=3)
-    assert tokens_of(result)["id 0.5"]["entries"][0]["expires_at"] == "2100-01-01T00:00:00+00:00"
+    assert tokens_of(result)["id 1"]["entries"][0]["expires_at"] == "2100-01-01T00:00:00+00:00"
     whole = ask(database, {"token_stores": stores})
     assert whole["unknown"] == []
     assert [one["counts"]["total"] for one in whole["stores"]] == [120, 120, 120]
