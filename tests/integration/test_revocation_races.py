@@ -128,7 +128,10 @@ def test_a_long_reader_does_not_make_a_busy_service_unproven(revoker: Revoker) -
 
 
 def test_chains_that_are_renewed_meanwhile(revoker: Revoker) -> None:
-    """An application that renews what is not denied; the successors are issued after the window."""
+    """An application that renews what is not denied, and nothing that it has only just issued; the successors lie after the window.
+
+    One that renewed every token at once, over and over, would always be a token ahead of the run.
+    """
 
     def renew(session: Any, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -136,14 +139,16 @@ def test_chains_that_are_renewed_meanwhile(revoker: Revoker) -> None:
             session.execute(
                 "INSERT INTO app.tokens (renewed_from, subject) SELECT t.id, 'renewed' FROM app.tokens t WHERE t.expires_at > now()"
                 " AND NOT EXISTS (SELECT FROM app.denied d WHERE d.id = t.id)"
-                " AND NOT EXISTS (SELECT FROM app.tokens s WHERE s.renewed_from = t.id) ORDER BY random() LIMIT 3"
+                " AND NOT EXISTS (SELECT FROM app.tokens s WHERE s.renewed_from = t.id)"
+                " AND t.issued_at < now() - interval '500 ms' ORDER BY t.issued_at DESC LIMIT 3"
             )
             time.sleep(0.05)
             session.execute("COMMIT")
             time.sleep(0.05)
 
     with revoker.meanwhile(renew, sessions=2):
-        until(lambda: revoker.value("SELECT count(*) FROM app.tokens WHERE subject = 'renewed'"))
+        twice = "SELECT count(*) FROM app.tokens s JOIN app.tokens t ON s.renewed_from = t.id WHERE t.subject = 'renewed'"
+        until(lambda: revoker.value(twice))
         result = revoker.run(WINDOW, max_wait="20 s")
     assert revoker.value("SELECT count(*) FROM app.tokens WHERE subject = 'renewed'") > 0
     assert (revoker.accepted(), result["remaining"]) == (0, 0)
