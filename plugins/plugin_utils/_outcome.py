@@ -52,7 +52,7 @@ def _channel(
     reasons: List[str] = [f"it is not set up right: {fault}"] if fault else []
     told = 0
     for delivery in () if check_mode else deliveries:
-        reason, reached = _sent(delivery, results.get(delivery["number"]), plan)
+        reason, reached = _sent(delivery, results.get(delivery["number"]), plan, _program(given))
         told += reached
         reasons += [reason] if reason else []
     return {
@@ -70,7 +70,12 @@ def _people(delivery: Mapping[str, Any]) -> int:
     return max(1, len(delivery["to"]))
 
 
-def _sent(delivery: Mapping[str, Any], result: Mapping[str, Any] | None, plan: Mapping[str, Any]) -> tuple[str, int]:
+def _program(given: Any) -> str:
+    argv = given.get("argv") if isinstance(given, Mapping) else None
+    return str(argv[0]) if isinstance(argv, (list, tuple)) and argv else "it"
+
+
+def _sent(delivery: Mapping[str, Any], result: Mapping[str, Any] | None, plan: Mapping[str, Any], program: str) -> tuple[str, int]:
     """Return why a message was not sent to all, if so, and how many it reached."""
     if result is None:
         missing = delivery["type"] == "mail" and not plan.get("mail_is_there", True)
@@ -79,31 +84,32 @@ def _sent(delivery: Mapping[str, Any], result: Mapping[str, Any] | None, plan: M
         )
         return reason if missing else "it was not tried", 0
     if result.get("failed") or result.get("unreachable"):
-        return _reason(result), 0
+        return _reason(result, program), 0
     refused = result.get("result")
     if delivery["type"] == "mail" and isinstance(refused, Mapping) and refused:
         return f"the mail server refused {', '.join(sorted(map(str, refused)))}", _people(delivery) - len(refused)
     return "", _people(delivery)
 
 
-def _reason(result: Mapping[str, Any]) -> str:
+def _reason(result: Mapping[str, Any], program: str) -> str:
     """Return the reason of a failure in one line, as its module tells it."""
     message = str(result.get("msg") or "no reason given")
     if "rc" in result and ("cmd" in result or "stderr" in result):
-        return _ended(result, message)
+        return _ended(result, message, program)
     status = result.get("status")
     if isinstance(status, int) and status > 0:
         return f"the server answered {status}"
     return re.sub(r"<\w+ error (.*)>", r"\1", _AROUND.sub("", message))
 
 
-def _ended(result: Mapping[str, Any], message: str) -> str:
+def _ended(result: Mapping[str, Any], message: str, program: str) -> str:
     code = result.get("rc")
     said = (str(result.get("stderr") or "").strip().splitlines() or [""])[-1]
     if code in _ENDED_BY_TIMEOUT:
         return "it took too long and was ended"
     if code == errno.EPIPE and not said:
-        return "it ended without reading the message from its standard input"
+        # What it said is not known, nor whether it ran at all: what starts it ends in the same way.
+        return f"{program} ended without reading the message from its standard input, or could not be started"
     if code in _NOT_STARTED and not said:
         return f"it could not be started: {message}"
     return f"it ended with {code}{f': {said}' if said else ''}"

@@ -108,7 +108,7 @@ def test_channels_that_fail_are_named_and_the_others_still_tell(
         "slow": [{"name": "slow", "type": "command", "argv": slow}],
     }
     last = {"name": "last", "type": "webhook", "url": inbox.url("/last")}
-    soon = {"notify_timeout": 4}
+    soon = {"notify_timeout": 8}
     common = {host: {"health_result": FULL, **(soon if host in ("hung", "slow") else {})} for host in by_host}
     done = played(runner, {host: {**common[host], "notify_channels": [*channels, last]} for host, channels in by_host.items()})
     told = {name: channel for host in by_host for name, channel in told_of(done, host).items()}

@@ -198,7 +198,7 @@ REASONS: list[tuple[dict[str, Any], str]] = [
     ({"rc": 124, "cmd": "x", "stderr": ""}, "it took too long and was ended"),
     (
         {"rc": 32, "cmd": "x", "msg": "Error executing command."},
-        "it ended without reading the message from its standard input",
+        "it ended without reading the message from its standard input, or could not be started",
     ),
     ({"rc": 2, "cmd": "x", "stderr": "", "msg": "no such file"}, "it could not be started: no such file"),
     ({"status": 503, "msg": "Status code was 503 and not [200]: HTTP Error 503: https://example.org/hook"}, "the server answered 503"),
@@ -215,6 +215,15 @@ def test_a_reason_is_said_in_few_words_without_the_secret(result: dict[str, Any]
     told = outcome(planned, [{"results": [{"failed": True, **result, "notify_delivery": planned["deliveries"][0]}]}], [HOOK])
     assert told["channels"][0]["reason"] == reason
     assert told["lines"] == [f"hook failed: {reason}"]
+
+
+def test_a_program_that_left_its_message_unread_is_named() -> None:
+    channel = {"name": "pager", "type": "command", "argv": ["/nowhere/program", "5ecret-word"]}
+    planned = plan([host("db1", *BOTH)], [channel])
+    broken = {"failed": True, "rc": 32, "cmd": "timeout 9 /nowhere/program 5ecret-word", "msg": "Error executing command."}
+    told = outcome(planned, [{"results": [{**broken, "notify_delivery": planned["deliveries"][0]}]}], [channel])
+    reason = "/nowhere/program ended without reading the message from its standard input, or could not be started"
+    assert told["channels"][0]["reason"] == reason
 
 
 @given(st.text())
