@@ -16,7 +16,7 @@ from tests.ground.databases import Database
 from tests.ground.errors import ProgramMissing
 from tests.ground.servers import Installation
 from tests.integration.leaving import ended
-from tests.integration.watching import SYSTEM, eventually, finding, look, run_script, status_of, stock
+from tests.integration.watching import SYSTEM, ZONE, eventually, finding, look, run_script, status_of, stock
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ def test_the_comparison_uses_the_index(shop: Database) -> None:
 
         name = RelationName("vault", "tokens")
         moments = Moments(look)
-        time = {"column": "issued_at", "time_zone": "America/New_York", "unit": None}
+        time = {"column": "issued_at", "time_zone": ZONE, "unit": None}
         constant = moments.constant(look_up(look.database, [name])[name], time, look.ago(60))
         statement = look.sql.SQL("EXPLAIN SELECT count(*) FROM vault.tokens WHERE issued_at > {}").format(constant)
         plans.extend(row["QUERY PLAN"] for row in look.rows(statement, moments.parameters))

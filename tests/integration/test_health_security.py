@@ -10,10 +10,9 @@ import pytest
 from ansible_collections.pgops.runbook.plugins.module_utils._health.exposure import _judge_rule
 from tests.ground.cluster import PASSWORD
 from tests.ground.databases import Database
-from tests.integration.watching import create_role, drop_role, finding, look, run_script, status_of
+from tests.integration.watching import ZONE, create_role, drop_role, finding, look, run_script, status_of
 
 pytestmark = pytest.mark.any_driver
-ZONE = "America/New_York"
 SYSTEM: dict[str, Any] = {
     "name": "farm",
     "schemas": ["farm"],

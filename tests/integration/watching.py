@@ -17,8 +17,8 @@ from tests.ground.databases import Database
 from tests.integration.children import until
 from tests.integration.leaving import over
 
-# Neither the zone of the server (Europe/Tallinn) nor that of the sessions.
-ZONE = "America/New_York"
+# Neither the zone of the server (Europe/Tallinn) nor that of the sessions; and one whose clocks never show an hour twice.
+ZONE = "America/Bogota"
 SYSTEM: dict[str, Any] = {
     "name": "shop",
     "schemas": ["vault", "Web App", "bare"],
