@@ -29,14 +29,16 @@ def fingerprint(database: Database) -> dict[str, tuple[Any, ...]]:
 
 def write_counters(database: Database) -> tuple[int, ...]:
     """Return how many rows were ever inserted, updated and deleted in the database, catalogue included."""
-    end = time.monotonic() + _GONE_SECONDS
-    while database.query(_OTHERS) != [(0,)]:
-        if time.monotonic() > end:
-            raise GroundError(f"{database.name} has sessions that do not end, and their counters are not known")
-        time.sleep(0.05)
-    if database.cluster.installation.major < 15:
-        time.sleep(_COLLECTOR_SECONDS)
-    ((inserted, updated, deleted),) = database.query(_COUNTERS)
+    # In one session: each of several could be there still when the next one looks.
+    with database.connect() as connection:
+        end = time.monotonic() + _GONE_SECONDS
+        while connection.execute(_OTHERS).fetchall() != [(0,)]:
+            if time.monotonic() > end:
+                raise GroundError(f"{database.name} has sessions that do not end, and their counters are not known")
+            time.sleep(0.05)
+        if database.cluster.installation.major < 15:
+            time.sleep(_COLLECTOR_SECONDS)
+        ((inserted, updated, deleted),) = connection.execute(_COUNTERS).fetchall()
     return (inserted, updated, deleted)
 
 
