@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ class Watched:
         return [sys.executable, "-m", "ansible.cli.playbook", str(play), "-i", str(inventory)]
 
     def terminal(self, tasks: Tasks, hosts: Hosts, **options: Any) -> Seen:
-        """Run on a terminal; the file `seen` is there once each host has stood on it with two numbers between none and all."""
+        """Run on a terminal; the file `seen` is there once each host has stood on it with two numbers below all, or `look` made it."""
         environment = {**self.environment, **options.pop("env", {})}
         found: dict[str, set[int]] = {host: set() for host in hosts}
 
@@ -49,12 +51,34 @@ class Watched:
             if all(len(numbers) >= 2 for numbers in found.values()):
                 self.seen.touch()
 
-        return on_terminal(self.command(tasks, hosts), self.folder, environment, look=look, **options)
+        return on_terminal(self.command(tasks, hosts), self.folder, environment, **{"look": look, **options})
 
-    def log(self, tasks: Tasks, hosts: Hosts, **env: str) -> list[str]:
-        done = run_interruptibly(self.command(tasks, hosts), self.folder, {**self.environment, **env})
+    def log(self, tasks: Tasks, hosts: Hosts, strategy: str = "linear", **env: str) -> list[str]:
+        """Run into a file; the file `seen` is there once each host stands in it twice."""
+        command = ["/bin/sh", "-c", '"$@" | tee log', "sh", *self.command(tasks, hosts, strategy)]
+        with self._followed(self.folder / "log", hosts):
+            done = run_interruptibly(command, self.folder, {**self.environment, **env})
         assert done.stderr == ""
         return done.stdout.rstrip("\n").split("\n")
+
+    @contextmanager
+    def _followed(self, log: Path, hosts: Hosts) -> Iterator[None]:
+        over = threading.Event()
+
+        def follow() -> None:
+            while not over.wait(0.1):
+                lines = log.read_text(encoding="utf-8").split("\n") if log.exists() else []
+                if all(len(percentages(lines, host)) >= 2 for host in hosts):
+                    self.seen.touch()
+
+        log.unlink(missing_ok=True)
+        thread = threading.Thread(target=follow)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def left_behind(self) -> list[Path]:
         """Return what the callback has made and not removed."""

@@ -90,8 +90,9 @@ def on_terminal(
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(folder)
+        # Here, so that it has its size when the program begins.
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
         os.execvpe(command[0], list(command), dict(environment))
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     screen, raw, screens, pressed = Screen(), "", [[""]], False
     pending = b""
     deadline = time.monotonic() + seconds

@@ -49,7 +49,11 @@ def test_on_a_terminal_a_line_per_host_is_rewritten_and_goes(watched: Watched) -
 
 
 def test_a_narrow_terminal_does_not_wrap(watched: Watched) -> None:
-    seen = watched.terminal([work(2)], {"one": {}}, columns=40)
+    def look(screen: list[str]) -> None:
+        if any(line.startswith("progress: ") for line in screen):
+            watched.seen.touch()
+
+    seen = watched.terminal([seen_work(watched)], {"one": {}}, columns=40, look=look)
     lines = {line for screen in seen.screens for line in screen if line.startswith("progress: ")}
     assert lines
     assert max(map(len, lines)) < 40
@@ -57,7 +61,7 @@ def test_a_narrow_terminal_does_not_wrap(watched: Watched) -> None:
 
 
 def test_in_a_log_a_line_comes_every_interval(watched: Watched) -> None:
-    tasks, hosts = [work(4.5)], {"one": {}}
+    tasks, hosts = [seen_work(watched)], {"one": {}}
     began = time.monotonic()
     lines = watched.log(tasks, hosts, PGOPS_RUNBOOK_PROGRESS_INTERVAL="2")
     numbers = percentages(lines)
@@ -129,16 +133,11 @@ def test_a_task_with_no_log_is_not_shown(watched: Watched) -> None:
 
 @pytest.mark.parametrize("strategy", ["free", "linear"])
 def test_each_host_is_shown_with_its_own(watched: Watched, strategy: str) -> None:
-    hosts = {"one": {"name": "custom.allowlist"}, "two": {"name": "tara.denylist"}}
-    tasks = [{"name": "work", "publishing": {"seconds": 2.5, "table": "{{ hostvars[inventory_hostname].name }}"}}]
-    found = [LINE.match(line) for line in _log_of(watched.command(tasks, hosts, strategy), watched)]
+    hosts = {"one": {"watched": "custom.allowlist"}, "two": {"watched": "tara.denylist"}}
+    publishing = {"seconds": 0, "seen": str(watched.seen), "table": "{{ hostvars[inventory_hostname].watched }}"}
+    found = [LINE.match(line) for line in watched.log([{"name": "work", "publishing": publishing}], hosts, strategy)]
     pairs = {(one[1], one[2]) for one in found if one}
     assert pairs == {("one", "custom.allowlist"), ("two", "tara.denylist")}
-
-
-def _log_of(command: list[str], watched: Watched) -> list[str]:
-    done = run_interruptibly(command, watched.folder, watched.environment)
-    return done.stdout.split("\n")
 
 
 def test_a_task_that_fails_leaves_no_line(watched: Watched) -> None:
@@ -157,7 +156,7 @@ def test_an_interrupted_run_leaves_a_clean_terminal(watched: Watched) -> None:
     # Other things that end with Ansible take their time, and the lines must not come back meanwhile.
     (watched.folder / "sitecustomize.py").write_text("import atexit, time\natexit.register(time.sleep, 1.5)\n", encoding="utf-8")
     watched.environment["PYTHONPATH"] = str(watched.folder)
-    seen = watched.terminal([work(60)], {"one": {}}, interrupt=working, seconds=40)
+    seen = watched.terminal([work(300)], {"one": {}}, interrupt=working)
     assert seen.rc not in (0, -9)
     assert percentages(seen.last) == []
     assert any("User interrupted execution" in line for line in seen.last)
@@ -177,7 +176,7 @@ def test_a_folder_that_cannot_be_made_leaves_the_polls(watched: Watched) -> None
         encoding="utf-8",
     )
     watched.environment["PYTHONPATH"] = str(watched.folder)
-    lines = watched.log([work(2.5), work(3.5, **{"async": 60, "poll": 1})], {"one": {}})
+    lines = watched.log([work(2.5), seen_work(watched, **{"async": 600, "poll": 1})], {"one": {}})
     banner = max(number for number, line in enumerate(lines) if line.startswith("TASK"))
     assert percentages(lines[:banner]) == []
     assert percentages(lines[banner:]) != []
