@@ -37,7 +37,10 @@ def table_name(name: str) -> Identifier:
 
 
 class World:
-    """A schema that is made anew for every case. `clock` are the minutes by which the engine's clock is ahead."""
+    """A schema that is made anew for every case. `clock` are the minutes that have passed for the engine, and nothing else does.
+
+    Otherwise a day could end somewhere between check mode and the run.
+    """
 
     def __init__(self, cleaner: Cleaner, connection: psycopg.Connection[Any], patches: pytest.MonkeyPatch) -> None:
         self.connection, self.patches = connection, patches
@@ -45,13 +48,14 @@ class World:
         connection.execute("SET timezone = 'UTC'")
         self.reading, self.writing = cleaner.open(read_only=True), cleaner.open()
         self.clock = 0
-        real = _instant.server_now
-        patches.setattr(_instant, "server_now", lambda database: real(database).before(-60 * self.clock))
+        self.now = _instant.server_now
+        patches.setattr(_instant, "server_now", lambda _database: self.made.before(-60 * self.clock))
 
     def make(self, case: Case) -> dict[str, Table]:
         """Make the tables of a case with their rows, and return them with their bounds as values."""
         self.clock = 0
         self.connection.execute(START)
+        self.made = self.now(self.reading)
         now = self.connection.execute("SELECT now()").fetchone()[0]  # type: ignore[index]
         made, number = {}, 0
         for table in case.tables.values():

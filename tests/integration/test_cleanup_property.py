@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.sql import SQL, Identifier
 
-from ansible_collections.pgops.runbook.plugins.module_utils import _cleanup
+from ansible_collections.pgops.runbook.plugins.module_utils import _cleanup, _instant
 from tests.integration.cleaning import Cleaner, numbers
 from tests.integration.cleanup_drawing import examples
 
@@ -102,14 +102,18 @@ class Row:
 class World:
     """Three tables, filled at will: tokens, denied and plain, each with an id, `began` and `ends`."""
 
-    def __init__(self, cleaner: Cleaner, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, cleaner: Cleaner, connection: psycopg.Connection[Any], patches: pytest.MonkeyPatch) -> None:
         self.connection = connection
+        # For the engine no time passes: a day could end somewhere between check mode and the run.
+        self.now = _instant.server_now
+        patches.setattr(_instant, "server_now", lambda _database: self.made)
         connection.execute(SQL("ALTER DATABASE {} SET timezone = 'Pacific/Kiritimati'").format(Identifier(cleaner.database.name)))
         connection.execute("SET timezone = 'UTC'")
         self.reading, self.writing = cleaner.open(read_only=True), cleaner.open()
 
     def fill(self, kinds: dict[str, tuple[Kind, Kind]], rows: dict[str, list[Any]]) -> dict[str, list[Row]]:
         """Make the tables and return their rows as they are stored."""
+        self.made = self.now(self.reading)
         now = self.connection.execute("SELECT now()").fetchone()[0]  # type: ignore[index]
         made = {}
         for table, (began, ends) in kinds.items():
@@ -142,9 +146,9 @@ class World:
 
 
 @pytest.fixture
-def world(cleaner: Cleaner) -> Iterator[World]:
+def world(cleaner: Cleaner, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     with cleaner.database.connect() as connection:
-        made = World(cleaner, connection)
+        made = World(cleaner, connection, monkeypatch)
         yield made
         made.reading.close()
         made.writing.close()
