@@ -109,12 +109,13 @@ class Noted:
 
 def mixed(session: Noted, dice: random.Random) -> None:
     """Use some rows in the order of their ids, expired or not, as an application would that avoids deadlocks; hold them for a moment."""
-    for number in sorted(dice.sample(range(1, ROWS + 1), 4)):
+    *used, gone = sorted(dice.sample(range(1, ROWS + 1), 5))
+    for number in used:
         session.run("UPDATE t SET used = coalesce(used, 0) + 1 WHERE id = %s", [number])
     if dice.random() < 0.3:
         session.run("INSERT INTO t (id, at) VALUES (%s, now() - interval '1 h') ON CONFLICT DO NOTHING", [ROWS + dice.randrange(10**8)])
     if dice.random() < 0.3:
-        session.run("DELETE FROM t WHERE id = %s", [dice.randrange(1, ROWS + 1)])
+        session.run("DELETE FROM t WHERE id = %s", [gone])
     time.sleep(dice.uniform(0, 0.02))
 
 
