@@ -312,6 +312,7 @@ def test_cached_sessions_go_too_and_a_cache_that_is_down_is_named(system_databas
         report = "\n".join(printed(down)[-1])
         assert "FAILED  azth-1 (azth): " in report
         assert "which stands, but: cache " in report
+        hosts["azth-1"]["pgops_cache_connection"] = {**cache, "timeout": "30 s"}
         again = run_playbook("emergency_revoke", hosts, extra_vars=answers)
         assert again.rc == 0, again.stdout
         assert cached.keys() == [b"cache:settings"]
