@@ -24,6 +24,7 @@ from tests.integration.drilling import hidden_databases, in_cluster, options, re
 
 pytestmark = pytest.mark.any_driver
 
+MODULE = "ansible_collections.pgops.runbook.plugins.modules.pg_recovery_drill"
 # Where it is restored, and only there, the index over the one row waits as long as there is a file: room to be killed in.
 SLOW = """
 CREATE FUNCTION public.slow(n integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS $$
@@ -101,7 +102,7 @@ def test_an_ordinary_user_drills_too(database: Database, installation: servers.I
         os.chown(path, user.pw_uid, user.pw_gid)
     python = next((program for program in (sys.executable, shutil.which("python3", path=os.defpath)) if _can_run(program, user)), None)
     if python is None:
-        pytest.skip("no Python of this version is in reach of other users")
+        pytest.skip("no Python of this version, or not this checkout, is in reach of other users")
     account = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     child = _module(place, options(folder, **in_cluster(installation, place)), python=python, **account)
     said = child.communicate(timeout=180)[0]
@@ -113,12 +114,12 @@ def test_an_ordinary_user_drills_too(database: Database, installation: servers.I
 
 
 def _can_run(program: str | None, user: pwd.struct_passwd) -> bool:
-    """Say whether a user can run a Python, and that has what modules need."""
+    """Say whether a user can run a Python, and read with it what the module needs and the module itself."""
     if program is None:
         return False
     try:
-        command = [program, "-c", "import ansible, psycopg2"]
-        environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [program, "-c", f"import ansible, psycopg2, {MODULE}"]
+        environment = {"PYTHONPATH": _import_path()}
         done = subprocess.run(command, check=False, user=user.pw_uid, cwd="/", capture_output=True, env=environment)
     except PermissionError:
         return False
@@ -129,9 +130,13 @@ def _module(folder: Path, arguments: dict[str, Any], python: str = sys.executabl
     """Start the module as the process that Ansible would make of it."""
     file = folder / "arguments.json"
     file.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}), encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(runner.collections_path()), *sys.path]), "HOME": str(folder)}
-    command = [python, "-m", "ansible_collections.pgops.runbook.plugins.modules.pg_recovery_drill", str(file)]
+    environment = {**os.environ, "PYTHONPATH": _import_path(), "HOME": str(folder)}
+    command = [python, "-m", MODULE, str(file)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd="/", **given)
+
+
+def _import_path() -> str:
+    return os.pathsep.join([str(runner.collections_path()), *sys.path])
 
 
 def _until(condition: Callable[[], bool], child: subprocess.Popen[str]) -> None:
