@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
 from .databases import Database
@@ -29,17 +30,22 @@ def fingerprint(database: Database) -> dict[str, tuple[Any, ...]]:
 
 def write_counters(database: Database) -> tuple[int, ...]:
     """Return how many rows were ever inserted, updated and deleted in the database, catalogue included."""
-    # In one session: each of several could be there still when the next one looks.
     with database.connect() as connection:
-        end = time.monotonic() + _GONE_SECONDS
-        while connection.execute(_OTHERS).fetchall() != [(0,)]:
-            if time.monotonic() > end:
-                raise GroundError(f"{database.name} has sessions that do not end, and their counters are not known")
-            time.sleep(0.05)
-        if database.cluster.installation.major < 15:
-            time.sleep(_COLLECTOR_SECONDS)
+        settle(connection)
         ((inserted, updated, deleted),) = connection.execute(_COUNTERS).fetchall()
     return (inserted, updated, deleted)
+
+
+def settle(connection: psycopg.Connection[Any]) -> None:
+    """Wait until nobody else is in the connection's database, and what the others counted is told. Raises GroundError."""
+    # In one session: each of several could be there still when the next one looks.
+    end = time.monotonic() + _GONE_SECONDS
+    while connection.execute(_OTHERS).fetchall() != [(0,)]:
+        if time.monotonic() > end:
+            raise GroundError(f"{connection.info.dbname} has sessions that do not end, and their counters are not known")
+        time.sleep(0.05)
+    if connection.info.server_version < 150000:
+        time.sleep(_COLLECTOR_SECONDS)
 
 
 def _rows(connection: Any, schema: str, name: str) -> tuple[Any, ...]:

@@ -10,8 +10,8 @@ from psycopg.sql import SQL
 
 from ansible_collections.pgops.runbook.plugins.module_utils import _cleanup, _driver
 from ansible_collections.pgops.runbook.plugins.module_utils._connection import ConnectionOptions, connect
+from tests.ground import evidence
 from tests.ground.databases import Database
-from tests.integration.children import until
 
 UTC = {"time_zone": "UTC"}
 # A store as TIM has it, in a schema of the test's choosing.
@@ -59,10 +59,8 @@ class Cleaner:
 
     def settle(self) -> None:
         """Wait until all sessions of others have ended: they report what they have read and written as they go."""
-        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        # In one session: the end of one look would be waited for by the next.
         with self.database.connect() as witness:
-            until(lambda: witness.execute(others).fetchone() == (0,))
+            evidence.settle(witness)
 
     def column(self, statement: Any) -> list[Any]:
         """Return the first column of a query, sorted."""
